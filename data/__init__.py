@@ -1,0 +1,1 @@
+"Files that ship with the project; installed as `d2it_nb._assets`."
