@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Calibration', 'calibrate', 'load_calibration', 'main']
 
-# %% ../nbs/11_thresholds.ipynb #cbe8a3e1
+# %% ../nbs/11_thresholds.ipynb #dc0d0472
 import json, math
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .core import *
 from .data import ImageFolder
 from .entropy import entropy_map
 
-# %% ../nbs/11_thresholds.ipynb #a3e5663a
+# %% ../nbs/11_thresholds.ipynb #66b65606
 class Calibration:
     "The distribution of region entropies of a data set, and thresholds from it"
     N_BINS = 65536
@@ -28,7 +28,7 @@ class Calibration:
                  source:str='', # where the images came from
                 ):
         self.settings = dict(region=region, size=size, bins=bins, sigma=sigma)
-        self.source,self.counts = source,torch.zeros(self.N_BINS, dtype=torch.long)
+        self.source,self.counts,self._share = source,torch.zeros(self.N_BINS, dtype=torch.long),None
     @property
     def n(self)->int: return int(self.counts.sum())
     @property
@@ -36,6 +36,7 @@ class Calibration:
     def update(self, E:Tensor):
         "Count a batch of entropies, any shape"
         if not torch.isfinite(E).all(): raise ValueError('entropies must be finite')
+        self._share = None
         self.counts += torch.bincount((E.flatten()/self.width).long().clamp(0, self.N_BINS - 1).cpu(), minlength=self.N_BINS)
         return self
     def __add__(self, other):
@@ -55,8 +56,10 @@ class Calibration:
         if not 0 <= r <= 1: raise ValueError(f'a ratio lies in [0,1], got {r}')
         if self.n == 0: raise ValueError('nothing was counted yet')
         if r in (0, 1): return math.inf if r == 0 else -math.inf
-        above = self.counts.flip(0).cumsum(0).flip(0)              # above[b]: regions in bin b or higher
-        return int((above.double()/self.n - r).abs().argmin())*self.width
+        if self._share is None: self._share = self.counts.flip(0).cumsum(0).double()/self.n   # ascending: share of the top b+1 bins
+        b = int(torch.searchsorted(self._share, r))                # the first of them that reaches r …
+        if b and r - self._share[b - 1] < self._share[b] - r: b -= 1   # … or its neighbour, if nearer
+        return (self.N_BINS - 1 - b)*self.width
     def thresholds(self,
                    ratios, # fine ratio (k=2), or k-1 descending shares: regions at grain ≥ 1, ≥ 2, …
                   )->list: # k-1 ascending thresholds
@@ -77,7 +80,7 @@ class Calibration:
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
         return c
 
-# %% ../nbs/11_thresholds.ipynb #6702fcf6
+# %% ../nbs/11_thresholds.ipynb #b53b9a47
 def calibrate(ds, # a data set: `len`, `image(i)`, `size`
               region:int=16, # side of a region in pixels
               n:int=None, # use only the first n items
@@ -88,14 +91,14 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `size`
     for i in tqdm(range(min(n or len(ds), len(ds))), desc='calibrating', disable=not progress): cal.update(entropy_map(ds.image(i)[None], region))
     return cal
 
-# %% ../nbs/11_thresholds.ipynb #02014c35
+# %% ../nbs/11_thresholds.ipynb #915340fd
 def load_calibration(path)->Calibration:
     "Read a calibration from its JSON"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
     try: return Calibration.from_json(Path(path).read_text())
     except (KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} does not hold a calibration ({e!r})') from None
 
-# %% ../nbs/11_thresholds.ipynb #0d30812c
+# %% ../nbs/11_thresholds.ipynb #4576b074
 @call_parse
 def main(folder:str, # folder of images
          region:int=16, # side of a region in pixels
