@@ -6,14 +6,14 @@
 __all__ = ['patchify', 'unpatchify', 'window', 'unwindow', 'sincos_1d', 'sincos_2d', 'mlp', 'TimeEmbed', 'LabelEmbed',
            'Attention', 'modulate', 'DiTBlock', 'FinalLayer', 'init_weights', 'Trunk']
 
-# %% ../nbs/40_blocks.ipynb #7da06423
+# %% ../nbs/40_blocks.ipynb #3332bb6e
 import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn, Tensor
 
-# %% ../nbs/40_blocks.ipynb #8716e8bf
+# %% ../nbs/40_blocks.ipynb #b0850d6c
 def patchify(z:Tensor, # (N,c,H,W)
              p:int, # patch side
             )->Tensor: # (N, H/p·W/p, p·p·c)
@@ -38,7 +38,7 @@ def unwindow(x:Tensor, grid:tuple, w:int)->Tensor:
     "The inverse of `window`"
     return rearrange(x, '... (h w) (a b) d -> ... (h a w b) d', h=grid[0]//w, w=grid[1]//w, a=w, b=w)
 
-# %% ../nbs/40_blocks.ipynb #f7709def
+# %% ../nbs/40_blocks.ipynb #8d5e340d
 def sincos_1d(pos:Tensor, d:int)->Tensor: # (...,d)
     "Sines and cosines at d/2 frequencies from 1 to 1/10000"
     w = 10000**(-torch.arange(d//2, dtype=torch.double)/(d//2))
@@ -73,7 +73,7 @@ class LabelEmbed(nn.Module):
     def forward(self, y):                                                     # (n,)
         return self.table(y) if self.table else 0.                            # (n,d)
 
-# %% ../nbs/40_blocks.ipynb #8dbd4ad7
+# %% ../nbs/40_blocks.ipynb #90ca40b0
 class Attention(nn.Module):
     "Multi-head self-attention; with `window`, Eq. 10"
     def __init__(self,
@@ -101,7 +101,7 @@ class Attention(nn.Module):
         o = rearrange(o, '(n m) h s d -> n m s (h d)', n=len(x))
         return self.out(unwindow(o, grid, w) if w else o[:, 0])               # (n,s,d)
 
-# %% ../nbs/40_blocks.ipynb #67e1c002
+# %% ../nbs/40_blocks.ipynb #59bc59bc
 def modulate(x:Tensor, shift:Tensor, scale:Tensor)->Tensor: # (n,s,d) (n,d) (n,d)
     "Scale and shift every token of an image alike"
     return x*(1 + scale[:, None]) + shift[:, None]
@@ -127,7 +127,7 @@ class FinalLayer(nn.Module):
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 2*d))
     def forward(self, x, c): return self.lin(modulate(self.n(x), *self.ada(c).chunk(2, -1)))
 
-# %% ../nbs/40_blocks.ipynb #70255a2c
+# %% ../nbs/40_blocks.ipynb #fc58b3f4
 def init_weights(net:nn.Module)->nn.Module:
     "DiT's initialisation: every gate and every output starts at zero"
     for m in net.modules():
@@ -143,7 +143,7 @@ def init_weights(net:nn.Module)->nn.Module:
             nn.init.zeros_(l.weight), nn.init.zeros_(l.bias)
     return net
 
-# %% ../nbs/40_blocks.ipynb #bb23782b
+# %% ../nbs/40_blocks.ipynb #fc47d521
 class Trunk(nn.Module):
     "Grid → tokens → blocks → patches"
     def __init__(self,
