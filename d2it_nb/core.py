@@ -6,7 +6,7 @@
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'n_params', 'write_atomic', 'sha256', 'save_net',
            'load_tensors', 'load_net', 'asset']
 
-# %% ../nbs/00_core.ipynb #5f8ebe75
+# %% ../nbs/00_core.ipynb #f2391d93
 import hashlib, json, os, random
 from pathlib import Path
 from importlib import resources
@@ -14,7 +14,7 @@ import numpy as np, torch
 from torch import nn, Tensor
 from safetensors.torch import save_file, load_file
 
-# %% ../nbs/00_core.ipynb #08856b1b
+# %% ../nbs/00_core.ipynb #e5761ba2
 def keyed_seed(seed:int, # the run's seed
                purpose:str, # what the draw is for, e.g. 'content'
                n:int=0, # running count of samples drawn
@@ -30,7 +30,7 @@ def keyed_rng(seed:int, # the run's seed
     "A fresh generator for one sample"
     return torch.Generator().manual_seed(keyed_seed(seed, purpose, n))
 
-# %% ../nbs/00_core.ipynb #6b312068
+# %% ../nbs/00_core.ipynb #34d38008
 def item_of(n:int, # running count of samples drawn
             N:int, # number of items in the data set
             seed:int=0, # the run's seed
@@ -43,12 +43,12 @@ def item_of(n:int, # running count of samples drawn
 
 _perm = {}   # the permutation of the current epoch; only a cache
 
-# %% ../nbs/00_core.ipynb #a25b7b07
+# %% ../nbs/00_core.ipynb #d2721743
 def seed_all(seed:int=0):
     "Seed Python's, NumPy's and PyTorch's global generators (for a notebook's toys; training uses `keyed_rng`)"
     random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #1068bb38
+# %% ../nbs/00_core.ipynb #f9b16bc4
 def assert_close(a:Tensor, # what was computed
                  b:Tensor, # what was expected
                  atol:float=1e-6, # absolute tolerance
@@ -58,14 +58,14 @@ def assert_close(a:Tensor, # what was computed
     for t in (a, b): assert isinstance(t, Tensor), f'assert_close compares tensors, got {type(t).__name__}'
     torch.testing.assert_close(a.detach(), b.detach(), atol=atol, rtol=rtol)
 
-# %% ../nbs/00_core.ipynb #5b11de59
+# %% ../nbs/00_core.ipynb #03796133
 def n_params(net:nn.Module, # any module
              frozen:bool=True, # count parameters that are not trained, too
             )->int:
     "Number of parameters"
     return sum(p.numel() for p in net.parameters() if frozen or p.requires_grad)
 
-# %% ../nbs/00_core.ipynb #79742362
+# %% ../nbs/00_core.ipynb #649d7bbb
 def write_atomic(path, # file to (over)write
                  data:bytes, # its new content
                 ):
@@ -80,7 +80,7 @@ def sha256(path)->str:
     "Hex digest of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-# %% ../nbs/00_core.ipynb #9cb254f8
+# %% ../nbs/00_core.ipynb #4c54f47c
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
              net:nn.Module, # has `config`, the keyword arguments of its class
              half:bool=False, # store floats as float16
@@ -123,7 +123,7 @@ def load_net(path, # without extension
     net.meta = info
     return net
 
-# %% ../nbs/00_core.ipynb #fd4bda64
+# %% ../nbs/00_core.ipynb #3a1bc2f3
 def asset(name:str='', # path below `data/`
          )->Path:
     "A file that ships with the project; `FileNotFoundError` lists what is there"

@@ -6,8 +6,8 @@
 __all__ = ['MAX_PIXELS', 'PHOTOS', 'EXTS', 'to_pixels', 'to_image', 'read_image', 'resize_crop', 'bundled_photos', 'PhotoCrops',
            'list_images', 'ImageFolder', 'flat_and_busy']
 
-# %% ../nbs/02_data.ipynb #e8cea02c
-import importlib.util, io, os, warnings
+# %% ../nbs/02_data.ipynb #32ded8c7
+import hashlib, importlib.util, io, math, os, warnings
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image, ImageOps
@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 
-# %% ../nbs/02_data.ipynb #6ecd252c
+# %% ../nbs/02_data.ipynb #5b6def34
 def to_pixels(img:Image.Image, # an RGB image
              )->Tensor: # (3,H,W) in [-1,1]
     "8-bit levels to [-1,1]: level 0 is -1, level 255 is +1"
@@ -28,7 +28,7 @@ def to_image(x:Tensor, # (3,H,W); values outside [-1,1] are clipped
     x = ((x.detach().float().cpu() + 1)*127.5).round().clamp(0, 255).byte()
     return Image.fromarray(rearrange(x, 'c h w -> h w c').numpy())
 
-# %% ../nbs/02_data.ipynb #4523f70c
+# %% ../nbs/02_data.ipynb #3fe79fdc
 MAX_PIXELS = 89_478_485   # a quarter of a gigabyte of RGB; larger files are refused from their header
 
 def _rgb(im:Image.Image)->Image.Image:
@@ -54,7 +54,7 @@ def read_image(src, # a path, or the bytes of a file
                 return _rgb(ImageOps.exif_transpose(im))
     except Exception as e: raise ValueError(f'{name}: cannot be read as an image ({e})') from None
 
-# %% ../nbs/02_data.ipynb #2c3d402d
+# %% ../nbs/02_data.ipynb #6323ba50
 def resize_crop(img:Image.Image, # any size, short side at least `size`
                 size:int, # side of the result in pixels
                 box:tuple=None, # (left, top, side) in the image's pixels; default the largest middle square
@@ -65,7 +65,7 @@ def resize_crop(img:Image.Image, # any size, short side at least `size`
     if s < size: raise ValueError(f'a {s} px square is smaller than the wanted {size} px; enlarging would invent detail')
     return img.resize((size, size), Image.LANCZOS, box=(l, t, l + s, t + s))
 
-# %% ../nbs/02_data.ipynb #1c178130
+# %% ../nbs/02_data.ipynb #3995dea2
 PHOTOS = dict(astronaut='astronaut.png', cat='chelsea.png', coffee='coffee.png', galaxies='hubble_deep_field.jpg',
               tissue='ihc.png', motorcycle='motorcycle_left.png', retina='retina.jpg', rocket='rocket.jpg')
 
@@ -76,7 +76,7 @@ def bundled_photos()->dict: # name → RGB image
     root = Path(spec.submodule_search_locations[0])/'data'
     return {k: read_image(root/f) for k,f in PHOTOS.items()}
 
-# %% ../nbs/02_data.ipynb #f83366be
+# %% ../nbs/02_data.ipynb #ef4c10bf
 class PhotoCrops:
     "Square crops of the bundled photographs; the class is the photograph"
     HELD = .3   # side of the held-out corner, as a share of the photograph's short side
@@ -90,6 +90,9 @@ class PhotoCrops:
         self.photos = bundled_photos(); self.classes = list(self.photos)
         short = min(min(p.size) for p in self.photos.values())
         if size > short*self.HELD: raise ValueError(f'crops of {size} px are too large for the bundled photographs; at most {int(short*self.HELD)} px')
+        for k,p in self.photos.items():                            # no larger than needed: small photographs are cut much faster
+            f = 1.25*size/self.HELD/min(p.size)
+            if f < 1: self.photos[k] = p.resize([math.ceil(f*s) for s in p.size], Image.LANCZOS)
         self.fingerprint = f'PhotoCrops({size}, {n}, {split})'
     def __len__(self): return self.n
     def label(self, i:int)->int: return i % len(self.photos)
@@ -101,18 +104,18 @@ class PhotoCrops:
             side = self.size + u(held - self.size)
             return w - held + u(held - side), h - held + u(held - side), side
         while True:
-            side = int(.4*s) + u(.3*s); l,t = u(w - side),u(h - side)
+            side = int(.6*s) + u(.1*s); l,t = u(w - side),u(h - side)
             if l + side <= w - held or t + side <= h - held: return l,t,side
     def image(self,
               i:int, # item
               rng:torch.Generator=None, # augmentation; None for the item's own fixed crop
              )->Tensor: # (3,size,size) in [-1,1]
-        "A crop of 40–70 % of the photograph's short side; with `rng` another place each time, mirrored half of the time"
+        "A crop of 60–70 % of the photograph's short side; with `rng` another place each time, mirrored half of the time"
         box = self.box(i, rng or keyed_rng(0, f'crop-{self.split}', i))
         x = to_pixels(resize_crop(self.photos[self.classes[self.label(i)]], self.size, box))
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
 
-# %% ../nbs/02_data.ipynb #ac6dfd0f
+# %% ../nbs/02_data.ipynb #35b3717b
 EXTS = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm'}
 
 def list_images(folder)->list: # of paths, sorted
@@ -146,7 +149,6 @@ class ImageFolder:
         parts = [f.relative_to(folder).parts for f in self.files]
         self.classes = sorted({p[0] if len(p) > 1 else '.' for p in parts})
         self.labels = [self.classes.index(p[0] if len(p) > 1 else '.') for p in parts]
-        import hashlib
         stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}' for f in self.files)
         self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(stat.encode()).hexdigest()[:16]})'
     def __len__(self): return len(self.files)
@@ -160,7 +162,7 @@ class ImageFolder:
         x = to_pixels(resize_crop(read_image(self.files[i]), self.size))
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
 
-# %% ../nbs/02_data.ipynb #16e4dfad
+# %% ../nbs/02_data.ipynb #fdb3523a
 def flat_and_busy(seed:int=0, # which picture
                   size:int=128, # side in pixels
                   region:int=16, # side of a region; divides `size`

@@ -6,7 +6,7 @@
 __all__ = ['SIZES', 'norm', 'conv', 'ResBlock', 'AttnBlock', 'Up', 'check_factors', 'Encoder', 'fourier', 'Decoder',
            'split_moments', 'sample_codes', 'DVAE', 'dvae', 'fit_scale']
 
-# %% ../nbs/20_dvae.ipynb #4cb4637e
+# %% ../nbs/20_dvae.ipynb #2a50ce17
 import math
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from .core import *
 from .grain import block_avg, block_side, check_map, copy_codes, grain_noise, n_codes, on_finest
 
-# %% ../nbs/20_dvae.ipynb #91b0ed37
+# %% ../nbs/20_dvae.ipynb #a7ae7cf5
 def norm(ch:int): return nn.GroupNorm(math.gcd(32, ch), ch, eps=1e-6)
 def conv(i:int, o:int, ks:int=3, stride:int=1): return nn.Conv2d(i, o, ks, stride, padding=ks//2)
 
@@ -44,7 +44,7 @@ class Up(nn.Module):
     def __init__(self, ch:int): super().__init__(); self.c = conv(ch, ch)
     def forward(self, x): return self.c(F.interpolate(x, scale_factor=2, mode='nearest'))
 
-# %% ../nbs/20_dvae.ipynb #0a2f371f
+# %% ../nbs/20_dvae.ipynb #87928b9a
 def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
     "Each factor a power of two and twice the one before, or `ValueError`"
     f = tuple(sorted(int(a) for a in factors))
@@ -66,6 +66,7 @@ class Encoder(nn.Module):
                 if attn and f in factors: layers.append(AttnBlock(i))
             self.levels.append(nn.Sequential(*layers))
             if f in factors: self.heads[str(f)] = nn.Sequential(ResBlock(i, i), AttnBlock(i), ResBlock(i, i), norm(i), nn.SiLU(), conv(i, 2*z))
+        for h in self.heads.values(): nn.init.constant_(h[-1].bias[z:], -6.)   # born nearly certain: with unit variance the first codes would be mere noise
     def forward(self, x):                                                     # (n,3,H,W)
         h = self.stem(F.pixel_unshuffle(x, self.patch)); out = []
         for l,level in enumerate(self.levels):
@@ -73,7 +74,7 @@ class Encoder(nn.Module):
             if (f := str(self.patch*2**l)) in self.heads: out.append(self.heads[f](h))
         return out[::-1]                                                      # coarsest first: (n,2z,H/f,W/f)
 
-# %% ../nbs/20_dvae.ipynb #97e52e1a
+# %% ../nbs/20_dvae.ipynb #10ec96ea
 def fourier(h:int, w:int, n_freq:int=6)->Tensor: # (4·n_freq,h,w)
     "Sines and cosines of the position, frequencies 1 … 2^(n_freq-1) over half a period"
     yx = torch.stack(torch.meshgrid((torch.arange(h) + .5)/h, (torch.arange(w) + .5)/w, indexing='ij'))
@@ -104,7 +105,7 @@ class Decoder(nn.Module):
         h = self.levels(self.mid(h))                                          # (n,ch,H/patch,W/patch)
         return F.pixel_shuffle(self.last(F.silu(self.n(h))), self.patch)      # (n,3,H,W)
 
-# %% ../nbs/20_dvae.ipynb #37dc8a8c
+# %% ../nbs/20_dvae.ipynb #3dd174d4
 def split_moments(m:Tensor, # a head's output (N,2z,h,w)
                  )->tuple: # mean, log-variance, float32
     "The two halves of a head's output; log-variance kept in [-30, 20]"
@@ -122,7 +123,7 @@ def sample_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
         codes.append(mean if e is None else mean + (.5*logvar).exp()*block_avg(e, j)*j)
     return copy_codes(codes, M)
 
-# %% ../nbs/20_dvae.ipynb #9468f4d0
+# %% ../nbs/20_dvae.ipynb #07ccb1f7
 class DVAE(nn.Module):
     "Dynamic VAE (§3.1)"
     def __init__(self,
@@ -132,12 +133,13 @@ class DVAE(nn.Module):
                  mult=(1, 1, 2, 2, 4), # channel multiplier a level, one for each halving down to the coarsest factor
                  n_res:int=2, # residual blocks a level
                  attn:bool=True, # attention where a grain's codes live
-                 patch:int=1, # pixels folded into channels first: 1 or 2
+                 patch:int=1, # side of the pixel blocks that are folded into channels first, a power of 2 up to the finest factor
                 ):
         super().__init__()
         factors = check_factors(factors)
         self.config = dict(factors=list(factors), z=z, ch=ch, mult=list(mult), n_res=n_res, attn=attn, patch=patch)
         self.factors,self.k,self.z = factors,len(factors),z
+        if patch < 1 or factors[0] % patch: raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
         if len(mult) != (n := int(math.log2(factors[-1]//patch)) + 1): raise ValueError(f'factors {factors} with patch {patch} have {n} levels, mult has {len(mult)}')
         self.encoder = Encoder(factors, z, ch, mult, n_res, attn, patch)
         self.decoder = Decoder(self.k, z, ch, mult[:len(mult) - self.k + 1], n_res, attn, patch)
@@ -175,9 +177,9 @@ class DVAE(nn.Module):
         moments = self.moments(x)
         return self.decoder(sample_codes(moments, M, e), M), moments
 
-# %% ../nbs/20_dvae.ipynb #ea6adcea
-SIZES = dict( #  ch                levels: strides 1, 2, 4, … (or 2, 4, … with patch 2)
-    tiny  = dict(ch=32,  mult=(1, 2, 2, 2, 2),    n_res=1, attn=False, patch=2),
+# %% ../nbs/20_dvae.ipynb #f07cf357
+SIZES = dict( #  channels  levels: strides patch, 2·patch, 4·patch, …
+    tiny  = dict(ch=64,  mult=(1, 1, 1, 2),       n_res=1, attn=False, patch=4),
     xs    = dict(ch=48,  mult=(1, 2, 2, 2, 2),    n_res=2, attn=False, patch=2),
     small = dict(ch=80,  mult=(1, 1, 2, 2, 4, 4), n_res=2, attn=False, patch=1),
     base  = dict(ch=128, mult=(1, 1, 2, 2, 4, 4), n_res=2, attn=True,  patch=1),
@@ -195,7 +197,7 @@ def dvae(size:str='base', # one of SIZES
     if 'mult' not in overrides: a['mult'] = a['mult'][:n]
     return DVAE(factors, z, **a)
 
-# %% ../nbs/20_dvae.ipynb #06ee1eea
+# %% ../nbs/20_dvae.ipynb #74860444
 @torch.no_grad()
 def fit_scale(net:DVAE, # its shift and scale are set
               batches, # any iterable of (x, M, e), as `DVAE.forward` takes them

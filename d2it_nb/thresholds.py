@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Calibration', 'calibrate', 'load_calibration', 'main']
 
-# %% ../nbs/11_thresholds.ipynb #736bbe9d
+# %% ../nbs/11_thresholds.ipynb #73241178
 import json, math
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .core import *
 from .data import ImageFolder
 from .entropy import entropy_map
 
-# %% ../nbs/11_thresholds.ipynb #49495b5e
+# %% ../nbs/11_thresholds.ipynb #0f32e1a6
 class Calibration:
     "The distribution of region entropies of a data set, and thresholds from it"
     N_BINS = 65536
@@ -80,7 +80,7 @@ class Calibration:
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
         return c
 
-# %% ../nbs/11_thresholds.ipynb #95bc993d
+# %% ../nbs/11_thresholds.ipynb #76e5e19e
 def calibrate(ds, # a data set: `len`, `image(i)`, `size`
               region:int=16, # side of a region in pixels
               n:int=None, # use only the first n items
@@ -91,14 +91,14 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `size`
     for i in tqdm(range(min(n or len(ds), len(ds))), desc='calibrating', disable=not progress): cal.update(entropy_map(ds.image(i)[None], region))
     return cal
 
-# %% ../nbs/11_thresholds.ipynb #cf40ca82
+# %% ../nbs/11_thresholds.ipynb #db6bbf22
 def load_calibration(path)->Calibration:
     "Read a calibration from its JSON"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
     try: return Calibration.from_json(Path(path).read_text())
     except (KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} does not hold a calibration ({e!r})') from None
 
-# %% ../nbs/11_thresholds.ipynb #759576c9
+# %% ../nbs/11_thresholds.ipynb #24405bae
 @call_parse
 def main(folder:str, # folder of images
          region:int=16, # side of a region in pixels

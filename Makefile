@@ -1,0 +1,42 @@
+# make demo | make test | make lab.   TORCH='torch --index-url …' chooses another build of PyTorch.
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+BIN    := $(VENV)/bin
+RUN    ?= runs/demo
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lab env notebooks readme clean
+
+demo: env
+	$(BIN)/python -m d2it_nb.demo --run $(RUN)
+
+test: env
+	$(BIN)/python tools/check.py
+
+lab: env
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+env: $(VENV)/.ready
+
+# PyTorch first and alone: with a range to satisfy, pip may choose a newer build of several gigabytes
+$(VENV)/.ready: requirements.txt requirements-dev.txt setup.py settings.ini
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12 …" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(TORCH)
+	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+# run every notebook top to bottom, keep the outputs, export the modules, make the README
+notebooks: env
+	$(BIN)/python tools/run_notebooks.py
+	$(BIN)/nbdev_export
+	$(BIN)/python tools/nbtidy.py
+	$(BIN)/python tools/readme.py
+
+readme: env
+	$(BIN)/python tools/readme.py
+
+clean:
+	rm -rf build dist *.egg-info _proc runs

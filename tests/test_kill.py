@@ -1,0 +1,52 @@
+"A run that is killed with -9 and started again is, to the last bit, the run that was never killed."
+import os, signal, subprocess, time
+import pytest
+from common import command, env, losses, train
+from d2it_nb.core import sha256
+
+def kill_when(out, step, cmd):
+    "Start, wait until the log has reached `step`, kill the whole process group"
+    p = subprocess.Popen(cmd, env=env(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log,end = out/'log.jsonl',time.time() + 120
+    while not (log.is_file() and len(log.read_text().splitlines()) >= step):
+        assert p.poll() is None, 'the run ended before it could be killed'
+        assert time.time() < end, 'the run did not start'
+        time.sleep(.005)
+    os.killpg(p.pid, signal.SIGKILL); p.wait()
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    d = tmp_path_factory.mktemp('whole')
+    for stage in ('dvae', 'content'): train(stage, d/stage, '--steps', 30, '--save_every', 5)
+    return d
+
+@pytest.mark.parametrize('stage,ranks', [('dvae', 1), ('content', 1)])
+def test_killed_and_resumed(whole, tmp_path, stage, ranks):
+    out = tmp_path/stage; flags = ['--steps', 30, '--save_every', 5] + (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else [])
+    for step in (7, 18): kill_when(out, step, command(stage, out, *flags, ranks=ranks))
+    assert not (out/'model.json').exists()
+    assert train(stage, out, *flags, ranks=ranks) == losses(whole/stage)
+    assert sha256(out/'model.safetensors') == sha256(whole/stage/'model.safetensors')
+
+def test_killed_with_two_ranks(whole, tmp_path):
+    flags = ['--steps', 30, '--save_every', 5, '--dvae', whole/'dvae', '--latents', whole/'latents']
+    ref = train('content', tmp_path/'ref', *flags, ranks=2)
+    kill_when(tmp_path/'cut', 12, command('content', tmp_path/'cut', *flags, ranks=2))
+    assert train('content', tmp_path/'cut', *flags, ranks=2) == ref
+    assert sha256(tmp_path/'cut'/'model.safetensors') == sha256(tmp_path/'ref'/'model.safetensors')
+
+def test_sigterm_saves_and_exits_143(whole, tmp_path):
+    out = tmp_path/'c'; flags = ['--steps', 3000, '--save_every', 5000, '--dvae', whole/'dvae', '--latents', whole/'latents']
+    p = subprocess.Popen(command('content', out, *flags), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (out/'log.jsonl').is_file() or len((out/'log.jsonl').read_text().splitlines()) < 3: time.sleep(.05)
+    p.terminate(); assert p.wait(60) == 143
+    done = len(losses(out)); assert [f.name for f in (out/'checkpoints').iterdir()] == [f'step-{done:06d}']
+
+def test_a_second_run_in_the_same_folder_refuses(whole, tmp_path):
+    out = tmp_path/'c'; flags = ['--steps', 3000, '--dvae', whole/'dvae', '--latents', whole/'latents']
+    p = subprocess.Popen(command('content', out, *flags), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (out/'log.jsonl').is_file(): time.sleep(.05)
+        r = subprocess.run(command('content', out, *flags), env=env(), capture_output=True, text=True)
+        assert r.returncode == 2 and 'in use by another run' in r.stderr
+    finally: p.kill(); p.wait()
