@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZES', 'route', 'merge', 'RefineNet', 'D2iT', 'd2it', 'DiT', 'dit']
 
-# %% ../nbs/42_content_transformer.ipynb #b1ae86c7
+# %% ../nbs/42_content_transformer.ipynb #2822eeb8
 import torch
 from einops import rearrange
 from torch import nn, Tensor
@@ -13,7 +13,7 @@ from .blocks import (DiTBlock, FinalLayer, LabelEmbed, TimeEmbed, Trunk, init_we
 from .core import *
 from .grain import block_avg, block_side, check_map, enlarge, on_finest
 
-# %% ../nbs/42_content_transformer.ipynb #2c6118a7
+# %% ../nbs/42_content_transformer.ipynb #d1306383
 # Eq. 7
 def route(eps:Tensor, # rough noise (N,c,H,W) on the finest grid
           M:Tensor, # grain maps (N,h,w)
@@ -33,7 +33,7 @@ def merge(parts:list, # one grid a grain, coarsest first
     for g,p in enumerate(parts[:-1]): out = torch.where(on_finest(M, len(parts)) == g, p, out)
     return out
 
-# %% ../nbs/42_content_transformer.ipynb #4302c117
+# %% ../nbs/42_content_transformer.ipynb #1730be7c
 # Eq. 8
 class RefineNet(nn.Module):
     "Corrects the noise of cells finer than grain s-1, on smaller patches, in windows"
@@ -53,7 +53,7 @@ class RefineNet(nn.Module):
         for b in self.blocks: x = b(x, c, self.grid, fine)
         return unpatchify(self.final(x, c), self.patch, self.grid), x         # Δ (n,o,H,W), features (n,s,d)
 
-# %% ../nbs/42_content_transformer.ipynb #46daa423
+# %% ../nbs/42_content_transformer.ipynb #d64afffc
 class D2iT(nn.Module):
     "Dynamic Content Transformer (§3.2.3): ε_θ(z_t, t, y, M)"
     def __init__(self,
@@ -100,15 +100,15 @@ class D2iT(nn.Module):
                 eps = eps + delta if self.refine == 'residual' else delta     # (n,o,H,W)
         return merge([*parts, eps], M)                                        # (n,o,H,W)                      Eq. 9
 
-# %% ../nbs/42_content_transformer.ipynb #71defab5
-SIZES = dict( #   width     heads      Multi-grained   RefineNet          DiT has
-    tiny = dict(d=64,   heads=2,  depth=2,  refine_depth=1),   #  for tests
-    nano = dict(d=96,   heads=3,  depth=5,  refine_depth=1),   #  for a laptop
+# %% ../nbs/42_content_transformer.ipynb #a2940704
+SIZES = dict( #  width                 Multi-grained Net, RefineNet
+    tiny = dict(d=64,   heads=2,  depth=2,  refine_depth=1),    # for tests
+    nano = dict(d=96,   heads=3,  depth=4,  refine_depth=1),    # for a laptop
     xs   = dict(d=256,  heads=4,  depth=4,  refine_depth=1),
-    S    = dict(d=384,  heads=6,  depth=10, refine_depth=2),   #  12
-    B    = dict(d=768,  heads=12, depth=10, refine_depth=2),   #  12
-    L    = dict(d=1024, heads=16, depth=20, refine_depth=4),   #  24
-    XL   = dict(d=1152, heads=16, depth=23, refine_depth=5))   #  28
+    S    = dict(d=384,  heads=6,  depth=10, refine_depth=2),    # these four have the widths of DiT's,
+    B    = dict(d=768,  heads=12, depth=10, refine_depth=2),    # and together as many blocks
+    L    = dict(d=1024, heads=16, depth=20, refine_depth=4),
+    XL   = dict(d=1152, heads=16, depth=23, refine_depth=5))
 
 def d2it(size:str='B', # one of SIZES
          num_classes:int=1000, # 0: unconditional
@@ -118,7 +118,7 @@ def d2it(size:str='B', # one of SIZES
     if size not in SIZES: raise ValueError(f'no D2iT size {size!r}; there are {", ".join(SIZES)}')
     return D2iT(**(dict(num_classes=num_classes, learn_sigma=size in ('S', 'B', 'L', 'XL')) | SIZES[size] | overrides))
 
-# %% ../nbs/42_content_transformer.ipynb #e89bce09
+# %% ../nbs/42_content_transformer.ipynb #3e60ddc4
 class DiT(nn.Module):
     "Diffusion transformer of fixed compression (Peebles & Xie 2023)"
     def __init__(self, grid=(16, 16), patch:int=2, c:int=4, num_classes:int=1000, d:int=768, heads:int=12, depth:int=12,

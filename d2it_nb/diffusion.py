@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['linear_betas', 'Diffusion', 'grain_loss', 'reverse_variance', 'variance_loss']
 
-# %% ../nbs/30_diffusion.ipynb #8d5fb64b
+# %% ../nbs/30_diffusion.ipynb #f4779668
 import math
 import torch
 from torch import nn, Tensor
 from .grain import block_mean, code_weight
 
-# %% ../nbs/30_diffusion.ipynb #750e676b
+# %% ../nbs/30_diffusion.ipynb #70de7094
 def linear_betas(T:int=1000)->Tensor: # (T,) float64
     "β from 1e-4 to 2e-2 for T = 1000 (§4.1), scaled for other T so that the end stays as noisy"
     return torch.linspace(1e-4, 2e-2, T, dtype=torch.double)*1000/T
@@ -48,7 +48,7 @@ class Diffusion(nn.Module):
         a,s = self.at(t, x_t)
         return (x_t - a*x0)/s
 
-# %% ../nbs/30_diffusion.ipynb #dd6c6b78
+# %% ../nbs/30_diffusion.ipynb #6a39ca13
 # Eq. 11
 def grain_loss(e2:Tensor, # squared error (N,c,H,W)
                M:Tensor, # grain maps (N,h,w)
@@ -58,7 +58,7 @@ def grain_loss(e2:Tensor, # squared error (N,c,H,W)
     a = code_weight(M, k)
     return (a*e2.mean(1, keepdim=True)).sum((1, 2, 3))/a.sum((1, 2, 3))
 
-# %% ../nbs/30_diffusion.ipynb #10d411e6
+# %% ../nbs/30_diffusion.ipynb #58b21a92
 def reverse_variance(diff:Diffusion, t:Tensor, s:Tensor, x:Tensor)->tuple:
     "log β̃ (posterior, the least) and log β (the most) of the step from t to s; s = -1 is the clean image"
     abar_t,abar_s = diff.abar[t],torch.where(s >= 0, diff.abar[s.clamp(min=0)], 1.)

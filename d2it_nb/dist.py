@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Ranks', 'start', 'finish', 'Stop', 'ignore_signals']
 
-# %% ../nbs/50_dist.ipynb #f9897ffe
+# %% ../nbs/50_dist.ipynb #a2f7e7cd
 import os, signal
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch, torch.distributed as dist
 from torch import Tensor
 
-# %% ../nbs/50_dist.ipynb #72084138
+# %% ../nbs/50_dist.ipynb #4ae94e29
 @dataclass(frozen=True)
 class Ranks:
     "Who am I, of how many, on which device?"
@@ -45,7 +45,7 @@ class Ranks:
         finally:
             if self.main: self.wait()
 
-# %% ../nbs/50_dist.ipynb #0363b7c6
+# %% ../nbs/50_dist.ipynb #dcbac93a
 def start(device:str='auto', # 'auto', 'cpu', 'cuda'
           timeout:int=600, # seconds that a rank waits for the others
          )->Ranks:
@@ -63,7 +63,7 @@ def finish():
     "Leave the group"
     if dist.is_initialized(): dist.destroy_process_group()
 
-# %% ../nbs/50_dist.ipynb #9f37f1c7
+# %% ../nbs/50_dist.ipynb #25dbc5f2
 class Stop:
     "A flag that SIGTERM, SIGINT or SIGUSR1 raises"
     SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1

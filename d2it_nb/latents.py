@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['record_type', 'Latents', 'build_latents']
 
-# %% ../nbs/52_latents.ipynb #0e0850f0
+# %% ../nbs/52_latents.ipynb #28fdfd49
 import hashlib, json
 from pathlib import Path
 import numpy as np, torch
@@ -15,7 +15,7 @@ from .core import *
 from .dist import Ranks
 from .entropy import entropy_map
 
-# %% ../nbs/52_latents.ipynb #454de6e4
+# %% ../nbs/52_latents.ipynb #a750298d
 def record_type(factors, # the autoencoder's, ascending
                 z:int, # channels of a code
                 size:int, # image side in pixels
@@ -24,7 +24,7 @@ def record_type(factors, # the autoencoder's, ascending
     s = [size//f for f in factors[::-1]]
     return np.dtype([(f'm{g}', '<f2', (2*z, n, n)) for g,n in enumerate(s)] + [('E', '<f4', (s[0], s[0])), ('y', '<i4')])
 
-# %% ../nbs/52_latents.ipynb #fac87018
+# %% ../nbs/52_latents.ipynb #81187a9b
 class Latents:
     "A finished cache, read-only"
     def __init__(self, folder):
@@ -44,7 +44,7 @@ class Latents:
         return dict(moments=[torch.from_numpy(r[f'm{g}'].astype(np.float32)) for g in range(self.k)],
                     E=torch.from_numpy(r['E'].copy()), y=torch.from_numpy(r['y'].astype(np.int64)))
 
-# %% ../nbs/52_latents.ipynb #af68c377
+# %% ../nbs/52_latents.ipynb #4ae7ff92
 @torch.no_grad()
 def build_latents(folder, # where the cache lives
                   ds, # a data set: `len`, `image(i)`, `label(i)`, `size`, `fingerprint`

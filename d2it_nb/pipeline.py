@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['keep_known', 'Samples', 'D2iTPipeline']
 
-# %% ../nbs/60_pipeline.ipynb #2b43c64b
+# %% ../nbs/60_pipeline.ipynb #ef5f7654
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from .samplers import SAMPLERS, Step, guided
 from .grain_transformer import GrainTransformer, sample_maps
 from .content_transformer import D2iT
 
-# %% ../nbs/60_pipeline.ipynb #6a7edcb0
+# %% ../nbs/60_pipeline.ipynb #21aa421e
 def keep_known(model, # (x, t, M) → ε
                z:Tensor, # known codes (N,c,H,W)
                eps:Tensor, # their noise (N,c,H,W)
@@ -36,7 +36,7 @@ def keep_known(model, # (x, t, M) → ε
         return torch.cat([torch.where(region, out[:, :x.shape[1]], eps), out[:, x.shape[1]:]], 1)
     return wrapped
 
-# %% ../nbs/60_pipeline.ipynb #8bcf4cd2
+# %% ../nbs/60_pipeline.ipynb #45c7dbf4
 @dataclass(frozen=True)
 class Samples:
     "Pictures with their codes and grain maps"
@@ -53,7 +53,7 @@ class Samples:
         from io import BytesIO
         b = BytesIO(); to_image(torch.cat(list(self.x), -1)).resize((3*self.x.shape[-1]*len(self), 3*self.x.shape[-2]), 0).save(b, 'PNG'); return b.getvalue()
 
-# %% ../nbs/60_pipeline.ipynb #62a42193
+# %% ../nbs/60_pipeline.ipynb #7579a3cf
 class D2iTPipeline:
     "Dynamic VAE, thresholds, grain and content transformer, ready for use"
     def __init__(self, dvae:DVAE, content:D2iT, cal:Calibration, grain:GrainTransformer=None, device='cpu'):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Calibration', 'calibrate', 'load_calibration', 'main']
 
-# %% ../nbs/11_thresholds.ipynb #73241178
+# %% ../nbs/11_thresholds.ipynb #a2d7aacd
 import json, math
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .core import *
 from .data import ImageFolder
 from .entropy import entropy_map
 
-# %% ../nbs/11_thresholds.ipynb #0f32e1a6
+# %% ../nbs/11_thresholds.ipynb #18ad78e3
 class Calibration:
     "The distribution of region entropies of a data set, and thresholds from it"
     N_BINS = 65536
@@ -80,7 +80,7 @@ class Calibration:
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
         return c
 
-# %% ../nbs/11_thresholds.ipynb #76e5e19e
+# %% ../nbs/11_thresholds.ipynb #2a512356
 def calibrate(ds, # a data set: `len`, `image(i)`, `size`
               region:int=16, # side of a region in pixels
               n:int=None, # use only the first n items
@@ -91,14 +91,14 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `size`
     for i in tqdm(range(min(n or len(ds), len(ds))), desc='calibrating', disable=not progress): cal.update(entropy_map(ds.image(i)[None], region))
     return cal
 
-# %% ../nbs/11_thresholds.ipynb #db6bbf22
+# %% ../nbs/11_thresholds.ipynb #be237663
 def load_calibration(path)->Calibration:
     "Read a calibration from its JSON"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
     try: return Calibration.from_json(Path(path).read_text())
     except (KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} does not hold a calibration ({e!r})') from None
 
-# %% ../nbs/11_thresholds.ipynb #24405bae
+# %% ../nbs/11_thresholds.ipynb #8fdc4a0a
 @call_parse
 def main(folder:str, # folder of images
          region:int=16, # side of a region in pixels
