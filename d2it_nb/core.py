@@ -6,7 +6,7 @@
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'write_atomic', 'sha256',
            'save_net', 'load_tensors', 'load_net', 'asset']
 
-# %% ../nbs/00_core.ipynb #28d53355
+# %% ../nbs/00_core.ipynb #71ca22e2
 import hashlib, json, os, random
 from pathlib import Path
 from importlib import resources
@@ -14,7 +14,7 @@ import numpy as np, torch
 from torch import nn, Tensor
 from safetensors.torch import save_file, load_file
 
-# %% ../nbs/00_core.ipynb #ec96316b
+# %% ../nbs/00_core.ipynb #a8a2389b
 def keyed_seed(seed:int, # the run's seed
                purpose:str, # what the draw is for, e.g. 'content'
                n:int=0, # running count of samples drawn
@@ -30,7 +30,7 @@ def keyed_rng(seed:int, # the run's seed
     "A fresh generator for one sample"
     return torch.Generator().manual_seed(keyed_seed(seed, purpose, n))
 
-# %% ../nbs/00_core.ipynb #d86c83e6
+# %% ../nbs/00_core.ipynb #b70ff7f2
 def item_of(n:int, # running count of samples drawn
             N:int, # number of items in the data set
             seed:int=0, # the run's seed
@@ -43,12 +43,12 @@ def item_of(n:int, # running count of samples drawn
 
 _perm = {}   # the permutation of the current epoch; only a cache
 
-# %% ../nbs/00_core.ipynb #b2d78d71
+# %% ../nbs/00_core.ipynb #3bcd706b
 def seed_all(seed:int=0):
     "Seed Python's, NumPy's and PyTorch's global generators (for a notebook's toys; training uses `keyed_rng`)"
     random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #c3f9471a
+# %% ../nbs/00_core.ipynb #3e63f3b6
 def assert_close(a:Tensor, # what was computed
                  b:Tensor, # what was expected
                  atol:float=1e-6, # absolute tolerance
@@ -61,14 +61,14 @@ def assert_equal(a:Tensor, b:Tensor):
     "Same shape, same dtype, bit-identical values"
     assert_close(a, b, atol=0, rtol=0)
 
-# %% ../nbs/00_core.ipynb #41f95b0f
+# %% ../nbs/00_core.ipynb #ac459bbc
 def n_params(net:nn.Module, # any module
              frozen:bool=True, # count parameters that are not trained, too
             )->int:
     "Number of parameters"
     return sum(p.numel() for p in net.parameters() if frozen or p.requires_grad)
 
-# %% ../nbs/00_core.ipynb #a47f4dba
+# %% ../nbs/00_core.ipynb #e5711ea8
 def write_atomic(path, # file to (over)write
                  data:bytes, # its new content
                 ):
@@ -83,7 +83,7 @@ def sha256(path)->str:
     "Hex digest of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-# %% ../nbs/00_core.ipynb #9ee8213e
+# %% ../nbs/00_core.ipynb #044c64d6
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
              net:nn.Module, # has `config`, the keyword arguments of its class
              half:bool=False, # store floats as float16
@@ -104,8 +104,9 @@ def load_tensors(net:nn.Module, # its own tensors are overwritten
                 )->nn.Module:
     "Copy `tensors` into `net`; every name and shape must agree, or `ValueError` names the first that does not"
     own = net.state_dict()
-    if missing := sorted(set(own) - set(tensors)): raise ValueError(f'{what}: tensor {missing[0]!r} is missing ({len(missing)} in all)')
-    if extra   := sorted(set(tensors) - set(own)): raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {type(net).__name__} ({len(extra)} in all)')
+    missing,extra = sorted(set(own) - set(tensors)),sorted(set(tensors) - set(own))
+    if missing: raise ValueError(f'{what}: tensor {missing[0]!r} is missing ({len(missing)} in all)')
+    if extra:   raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {type(net).__name__} ({len(extra)} in all)')
     for k,v in own.items():
         if tensors[k].shape != v.shape: raise ValueError(f'{what}: {k!r} has shape {tuple(tensors[k].shape)}, expected {tuple(v.shape)}')
         if not torch.isfinite(tensors[k]).all(): raise ValueError(f'{what}: {k!r} holds values that are not finite')
@@ -119,14 +120,17 @@ def load_net(path, # without extension
     path = Path(path); js,st = path.with_suffix('.json'),path.with_suffix('.safetensors')
     for f in (js, st):
         if not f.is_file(): raise FileNotFoundError(f'{f} does not exist; a saved network is a pair .json + .safetensors')
-    info = json.loads(js.read_text())
+    try: info = json.loads(js.read_text())
+    except json.JSONDecodeError as e: raise ValueError(f'{js} is not JSON ({e})') from None
+    if missing := {'kind', 'config', 'sha256'} - set(info): raise ValueError(f'{js} lacks {sorted(missing)}')
     if info.get('kind') != cls.__name__: raise ValueError(f"{js} describes a {info.get('kind')}, but a {cls.__name__} is wanted")
     if (h := sha256(st)) != info['sha256']: raise ValueError(f"{st} is damaged or was replaced: SHA-256 {h[:12]}…, {js.name} says {info['sha256'][:12]}…")
-    net = load_tensors(cls(**info['config']), load_file(st), str(st)).eval()
+    try: net = load_tensors(cls(**info['config']), load_file(st), str(st)).eval()
+    except TypeError as e: raise ValueError(f'{js}: the configuration does not fit a {cls.__name__} ({e})') from None
     net.meta = info
     return net
 
-# %% ../nbs/00_core.ipynb #39bb8519
+# %% ../nbs/00_core.ipynb #4f7eb8dd
 def asset(name:str='', # path below `data/`
          )->Path:
     "A file that ships with the project; `FileNotFoundError` lists what is there"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['commands', 'train_all', 'detail', 'measure', 'draw_idea', 'draw_sheet', 'draw_film', 'draw_curves', 'report', 'main']
 
-# %% ../nbs/80_demo.ipynb #fa0ab39e
+# %% ../nbs/80_demo.ipynb #fca8668b
 import json, os, subprocess, sys, time
 from pathlib import Path
 import matplotlib
@@ -20,22 +20,23 @@ from .pipeline import D2iTPipeline
 from .train import STAGES, read_log
 from .viz import axes, film_strip, grain_rgb, overlay_grain, show_images, show_map
 
-# %% ../nbs/80_demo.ipynb #0e60cb80
+# %% ../nbs/80_demo.ipynb #8f66b1e5
 def commands(run:Path, # folder of the whole run
              nproc:int=2, # processes a stage
              preset:str='demo',
             )->list: # of command lines
     "The three stages, in order"
-    return [[sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(nproc), '-m', 'd2it_nb.train', stage, '--preset', preset, '--out', str(Path(run)/stage)]
-            for stage in STAGES]
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(nproc)]
+    return [[*torchrun, '-m', 'd2it_nb.train', stage, '--preset', preset, '--out', str(Path(run)/stage)] for stage in STAGES]
 
 def train_all(run:Path, nproc:int=2, preset:str='demo'):
     "Run them; stops with the stage's own message if one fails"
-    for c in commands(run, nproc, preset):
+    env = dict(dict(OMP_NUM_THREADS='1'), **os.environ)            # one thread a process: nproc processes share the cores
+    for stage,c in zip(STAGES, commands(run, nproc, preset)):
         print('\n$ torchrun', ' '.join(c[3:]), flush=True)
-        if rc := subprocess.run(c, env=dict(os.environ, OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', '1'))).returncode: sys.exit(f'stage {c[-5]} ended with status {rc}; start the same command again to resume')
+        if rc := subprocess.run(c, env=env).returncode: sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
 
-# %% ../nbs/80_demo.ipynb #734ca53e
+# %% ../nbs/80_demo.ipynb #15e4d6c8
 def detail(x:torch.Tensor, # (N,3,H,W)
           )->torch.Tensor: # (N,H,W)
     "Absolute Laplacian of the grey picture"
@@ -49,13 +50,14 @@ def measure(pipe:D2iTPipeline, n:int=64)->dict:
     res = {}
     for r in (0., .5, 1.):
         M = grain_map(E, pipe.cal.thresholds([r]*(pipe.k - 1))); rec = pipe.decode(pipe.dvae.encode(x, M), M)
-        res[f'r={r:g}'] = dict(psnr=round(psnr(rec, x).mean().item(), 2), ssim=round(ssim(rec, x).mean().item(), 4), fine=round(M.float().mean().item()/(pipe.k - 1), 3))
+        res[f'r={r:g}'] = {n: round(v.mean().item(), 3) for n,v in dict(psnr=psnr(rec, x), ssim=ssim(rec, x), fine=M/(pipe.k - 1)).items()}
     y = [i % len(pipe.classes) for i in range(n)]; s = pipe.generate(y, n=n)
     d = detail(s.x); fine = (s.M == pipe.k - 1).repeat_interleave(pipe.dvae.region, 1).repeat_interleave(pipe.dvae.region, 2)
     whole = {name: detail(pipe.generate(y, torch.full(pipe.grid, g), n=n).x).mean().item() for name,g in (('all coarse', 0), ('all fine', pipe.k - 1))}
-    return dict(reconstruction=res, detail=dict(fine_cells=round(d[fine].mean().item(), 4), coarse_cells=round(d[~fine].mean().item(), 4), **{k: round(v, 4) for k,v in whole.items()}))
+    cells = dict(fine_cells=d[fine].mean().item(), coarse_cells=d[~fine].mean().item())
+    return dict(reconstruction=res, detail={k: round(v, 4) for k,v in (cells | whole).items()})
 
-# %% ../nbs/80_demo.ipynb #d1a2c526
+# %% ../nbs/80_demo.ipynb #a23f8352
 @torch.no_grad()
 def draw_idea(pipe:D2iTPipeline, item:int=2)->list:
     "Photograph → entropy → grain map → codes → picture"
@@ -66,7 +68,7 @@ def draw_idea(pipe:D2iTPipeline, item:int=2)->list:
     return axs
 
 @torch.no_grad()
-def draw_sheet(pipe:D2iTPipeline, seed:int=0)->list:
+def draw_sheet(pipe:D2iTPipeline, seed:int=0, size:float=1.1)->list:
     "Real, with its map, reconstructed; drawn map and generated picture; the same noise all coarse and all fine"
     K = len(pipe.classes); ds = PhotoCrops(pipe.size, K, 'valid'); x = torch.stack([ds.image(i) for i in range(K)])
     enc = pipe.encode(x); gen = pipe.generate(list(range(K)), n=K, seed=seed); more = pipe.generate(list(range(K)), n=K, seed=seed + 1)
@@ -75,14 +77,15 @@ def draw_sheet(pipe:D2iTPipeline, seed:int=0)->list:
     rows = {'held-out crop': x, 'its grain map': over(x, enc.M), 'reconstructed': enc.x,
             'drawn map': [grain_rgb(m, pipe.k) for m in gen.M], 'generated': gen.x, '… with map': over(gen.x, gen.M),
             'same, all coarse': same[0], 'same, all fine': same[1], 'another seed': more.x}
-    return film_strip(rows, n=K, titles=pipe.classes, size=1.1)
+    return film_strip(rows, n=K, titles=pipe.classes, size=size)
 
 @torch.no_grad()
 def draw_film(pipe:D2iTPipeline, label:str='cat', seed:int=0, steps:int=20)->list:
     "One multi-grained denoising: codes, and what they would decode to"
     y = pipe.labels(label, 1); M = pipe.draw_map(label, 1, seed); fs = list(pipe.trace(y, M, [(seed, 0)], steps, cfg=1.5))
-    return film_strip({'x_t, channel 0': [f.x[0,0]/2.5 for f in fs], 'x̂₀, channel 0': [f.x0[0,0]/2.5 for f in fs], 'x̂₀ decoded': [pipe.decode(f.x0, M)[0] for f in fs],
-                       'grain map': [grain_rgb(M[0], pipe.k)]*len(fs)}, n=9, titles=[f't = {f.t}' for f in fs])
+    rows = {'x_t, channel 0': [f.x[0,0]/2.5 for f in fs], 'x̂₀, channel 0': [f.x0[0,0]/2.5 for f in fs],
+            'x̂₀ decoded': [pipe.decode(f.x0, M)[0] for f in fs], 'grain map': [grain_rgb(M[0], pipe.k)]*len(fs)}
+    return film_strip(rows, n=9, titles=[f't = {f.t}' for f in fs])
 
 def draw_curves(run)->list:
     "The losses of the three stages"
@@ -95,11 +98,12 @@ def draw_curves(run)->list:
 def report(run)->dict:
     "Write the pictures and figures of a run folder; returns the figures"
     run = Path(run); pipe = D2iTPipeline.load(run); res = measure(pipe)
-    for name,axs in (('idea', draw_idea(pipe)), ('pictures', draw_sheet(pipe)), ('film', draw_film(pipe)), ('curves', draw_curves(run))): axs[0].figure.savefig(run/f'{name}.png', dpi=110)
+    pictures = dict(idea=draw_idea(pipe), pictures=draw_sheet(pipe), film=draw_film(pipe), curves=draw_curves(run))
+    for name,axs in pictures.items(): axs[0].figure.savefig(run/f'{name}.png', dpi=110)
     write_atomic(run/'figures.json', json.dumps(res, indent=1).encode())
     return res
 
-# %% ../nbs/80_demo.ipynb #d0a85a33
+# %% ../nbs/80_demo.ipynb #d306009a
 @call_parse
 def main(run:str='runs/demo', # folder of the run
          nproc:int=2, # processes a stage

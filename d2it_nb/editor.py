@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GrainMap', 'GrainCanvas', 'data_url', 'Editor']
 
-# %% ../nbs/62_editor.ipynb #19d9c0ff
+# %% ../nbs/62_editor.ipynb #fb2e8ea6
 import json, traceback
 from io import BytesIO
 import anywidget, ipywidgets as W, traitlets as T
@@ -14,7 +14,7 @@ from PIL import Image
 from .data import to_image
 from .grain import budget, check_map, n_codes
 
-# %% ../nbs/62_editor.ipynb #ec445b9e
+# %% ../nbs/62_editor.ipynb #0c12efbf
 class GrainMap:
     "A grain map that can be painted, undone and redone"
     def __init__(self,
@@ -73,7 +73,7 @@ class GrainMap:
         try: shape = (len(d['cells']), len(d['cells'][0])); return cls(shape, d['k'], d['cells'])
         except (TypeError, IndexError) as e: raise ValueError(f'no grain map: {e}') from None
 
-# %% ../nbs/62_editor.ipynb #570b9e27
+# %% ../nbs/62_editor.ipynb #ce50cbcb
 _JS = """
 function render({model, el}) {
   const cv = document.createElement('canvas'), N = 384; cv.className = 'grain-canvas'; cv.tabIndex = 0; cv.style.cssText = 'touch-action:none;cursor:crosshair;outline-offset:2px';
@@ -121,7 +121,7 @@ def data_url(img:Image.Image)->str:
     import base64
     b = BytesIO(); img.save(b, 'PNG'); return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
 
-# %% ../nbs/62_editor.ipynb #16266b27
+# %% ../nbs/62_editor.ipynb #b2b736df
 class Editor:
     "A grain-map editor on a pipeline; `display(editor.view)`"
     def __init__(self, pipe, # D2iTPipeline, or anything with its `generate`, `edit`, `grid`, `k`, `classes`
@@ -146,14 +146,15 @@ class Editor:
     def _safely(self, f):
         try: f()
         except Exception as e: self.status.value = f'⚠ {type(e).__name__}: {e}'; self.error = traceback.format_exc()
-    def _map(self, f): f(); self._show()
+    def _map(self, f): f(); self.dirty.clear(); self._show()             # cells whose grain differs from the picture's are drawn anew anyway
     def _show(self, note:str=''):
         M = self.map.tensor
         self.canvas.cells = self.map.cells
         self.status.value = note or f'{n_codes(M).item()} codes, budget {budget(M, self.map.k).item():.0%}'
     def stroke(self, cells:list):
         "Cells that the browser painted"
-        self.map.paint([(int(r), int(c)) for r,c in cells], self.grain.value); self.dirty |= {(int(r), int(c)) for r,c in cells}; self._show()
+        cells = {(int(r), int(c)) for r,c in cells}; h,w = self.map.grid
+        self.map.paint(cells, self.grain.value); self.dirty |= {(r, c) for r,c in cells if 0 <= r < h and 0 <= c < w}; self._show()
     def new(self):
         "A new picture for this map"
         self._took(self.pipe.generate(self.label.value, self.map.tensor, seed=self.seed.value, steps=self.steps.value))

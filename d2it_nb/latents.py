@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['record_type', 'Latents', 'build_latents']
 
-# %% ../nbs/52_latents.ipynb #28fdfd49
-import hashlib, json
+# %% ../nbs/52_latents.ipynb #58a4859a
+import json
+from contextlib import nullcontext
 from pathlib import Path
 import numpy as np, torch
 from torch import Tensor
 from tqdm.auto import tqdm
+from .checkpoint import run_lock
 from .core import *
-from .dist import Ranks
+from .dist import SOLO, Ranks
 from .entropy import entropy_map
 
-# %% ../nbs/52_latents.ipynb #a750298d
+# %% ../nbs/52_latents.ipynb #13124996
 def record_type(factors, # the autoencoder's, ascending
                 z:int, # channels of a code
                 size:int, # image side in pixels
@@ -24,7 +26,7 @@ def record_type(factors, # the autoencoder's, ascending
     s = [size//f for f in factors[::-1]]
     return np.dtype([(f'm{g}', '<f2', (2*z, n, n)) for g,n in enumerate(s)] + [('E', '<f4', (s[0], s[0])), ('y', '<i4')])
 
-# %% ../nbs/52_latents.ipynb #81187a9b
+# %% ../nbs/52_latents.ipynb #a0167ed0
 class Latents:
     "A finished cache, read-only"
     def __init__(self, folder):
@@ -32,7 +34,8 @@ class Latents:
         if not (folder/'latents.json').is_file(): raise FileNotFoundError(f'{folder} holds no finished latent cache')
         self.info = json.loads((folder/'latents.json').read_text())
         dt = record_type(self.info['factors'], self.info['z'], self.info['size'])
-        if (folder/'latents.bin').stat().st_size != dt.itemsize*self.info['n']: raise ValueError(f'{folder/"latents.bin"} has the wrong size; delete the folder to make the cache again')
+        if (folder/'latents.bin').stat().st_size != dt.itemsize*self.info['n']:
+            raise ValueError(f'{folder/"latents.bin"} has the wrong size; delete the folder to make the cache again')
         self.records = np.memmap(folder/'latents.bin', dt, 'r')
         self.k = len(self.info['factors'])
     def __len__(self): return len(self.records)
@@ -44,24 +47,29 @@ class Latents:
         return dict(moments=[torch.from_numpy(r[f'm{g}'].astype(np.float32)) for g in range(self.k)],
                     E=torch.from_numpy(r['E'].copy()), y=torch.from_numpy(r['y'].astype(np.int64)))
 
-# %% ../nbs/52_latents.ipynb #4ae7ff92
+# %% ../nbs/52_latents.ipynb #278e616f
 @torch.no_grad()
 def build_latents(folder, # where the cache lives
                   ds, # a data set: `len`, `image(i)`, `label(i)`, `size`, `fingerprint`
                   net, # DVAE; its `meta['id']` names it
-                  ranks:Ranks=Ranks(),
+                  ranks:Ranks=SOLO,
                   chunk:int=64, # records encoded at once
                   progress:bool=True,
                  )->Latents:
     "Encode a data set once; resumes, and returns at once if all is there"
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
-    info = dict(factors=list(net.factors), z=net.z, size=ds.size, n=2*len(ds), classes=list(ds.classes), data=ds.fingerprint, dvae=net.meta['id'])
+    info = dict(factors=list(net.factors), z=net.z, size=ds.size, n=2*len(ds), classes=list(ds.classes),
+                data=ds.fingerprint, dvae=net.meta['id'])
     plan,made = folder/'plan.json',folder/'latents.json'
     for f in (made, plan):
         if f.is_file() and (old := json.loads(f.read_text())) != info:
             bad = {k: (old.get(k), v) for k,v in info.items() if old.get(k) != v}
-            raise ValueError(f'{folder} holds latents of something else: ' + '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items()) + '. Delete it or choose another --latents')
+            what = '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items())
+            raise ValueError(f'{folder} holds latents of something else: {what}. Delete it or choose another --latents')
     if made.is_file(): return Latents(folder)
+    with run_lock(folder) if ranks.main else nullcontext(): return _encode(folder, ds, net, ranks, chunk, progress, info, plan, made)
+
+def _encode(folder, ds, net, ranks, chunk, progress, info, plan, made):
     dt = record_type(net.factors, net.z, ds.size); n_chunks = -(-info['n']//chunk)
     with ranks.main_first():
         if ranks.main and not plan.is_file():

@@ -5,25 +5,26 @@
 # %% auto #0
 __all__ = ['keep_known', 'Samples', 'D2iTPipeline']
 
-# %% ../nbs/60_pipeline.ipynb #ef5f7654
+# %% ../nbs/60_pipeline.ipynb #f2d7310d
 import dataclasses
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
-from .data import read_image, resize_crop, to_image, to_pixels
+from .data import read_image, resize_crop, to_image, to_pixels, to_rgb
 from .entropy import entropy_map
 from .thresholds import Calibration, load_calibration
-from .grain import check_map, cumulative_ratios, grain_map as map_from_entropy, grain_noise, on_finest
+from .grain import check_map, cumulative_ratios, grain_map as map_from_entropy, grain_noise, on_finest, share_noise
 from .dvae import DVAE
 from .diffusion import Diffusion
 from .samplers import SAMPLERS, Step, guided
 from .grain_transformer import GrainTransformer, sample_maps
 from .content_transformer import D2iT
 
-# %% ../nbs/60_pipeline.ipynb #21aa421e
+# %% ../nbs/60_pipeline.ipynb #43367761
 def keep_known(model, # (x, t, M) → ε
                z:Tensor, # known codes (N,c,H,W)
                eps:Tensor, # their noise (N,c,H,W)
@@ -33,10 +34,11 @@ def keep_known(model, # (x, t, M) → ε
     "Everything outside `region` follows the known codes"
     def wrapped(x, t, M):
         out = model(torch.where(region, x, diff.q_sample(z, t, eps)), t, M)
-        return torch.cat([torch.where(region, out[:, :x.shape[1]], eps), out[:, x.shape[1]:]], 1)
+        said = diff.eps_from_x0(x, t, z)                           # "x̂₀ is z", in the sampler's language
+        return torch.cat([torch.where(region, out[:, :x.shape[1]], said), out[:, x.shape[1]:]], 1)
     return wrapped
 
-# %% ../nbs/60_pipeline.ipynb #45c7dbf4
+# %% ../nbs/60_pipeline.ipynb #7f62b1c3
 @dataclass(frozen=True)
 class Samples:
     "Pictures with their codes and grain maps"
@@ -44,21 +46,24 @@ class Samples:
     z:Tensor         # normalised codes (N,c,h',w')
     M:Tensor         # grain maps (N,h,w)
     y:Tensor         # labels (N,)
-    seeds:tuple      # per image: (seed, number), the key of its noise
+    seeds:tuple      # per image: (seed, number), the key of its randomness
+    e:Tensor         # the noise it began with, at the finest grain (N,c,h',w')
     settings:dict    # sampler, steps, guidance
     def __len__(self): return len(self.x)
     @property
     def images(self)->list: "PIL images"; return [to_image(x) for x in self.x]
     def _repr_png_(self):
-        from io import BytesIO
-        b = BytesIO(); to_image(torch.cat(list(self.x), -1)).resize((3*self.x.shape[-1]*len(self), 3*self.x.shape[-2]), 0).save(b, 'PNG'); return b.getvalue()
+        row,b = to_image(torch.cat(list(self.x), -1)),BytesIO()
+        row.resize((3*row.width, 3*row.height), 0).save(b, 'PNG')
+        return b.getvalue()
 
-# %% ../nbs/60_pipeline.ipynb #7579a3cf
+# %% ../nbs/60_pipeline.ipynb #d5c4c994
 class D2iTPipeline:
     "Dynamic VAE, thresholds, grain and content transformer, ready for use"
     def __init__(self, dvae:DVAE, content:D2iT, cal:Calibration, grain:GrainTransformer=None, device='cpu'):
         for n,net in dict(grain=grain, content=content).items():
-            if net is not None and net.meta.get('dvae') != dvae.meta['id']: raise ValueError(f"the {n} transformer was trained on the codes of autoencoder {net.meta.get('dvae')}, not of {dvae.meta['id']}")
+            if net is not None and net.meta.get('dvae') != dvae.meta['id']:
+                raise ValueError(f"the {n} transformer was trained on the codes of autoencoder {net.meta.get('dvae')}, not of {dvae.meta['id']}")
         cal.check(region=dvae.region, size=dvae.meta['size'])
         self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
         self.device,self.diff = torch.device(device),Diffusion()
@@ -74,7 +79,8 @@ class D2iTPipeline:
         if not path.is_dir(): raise FileNotFoundError(f'{path} is not a folder; give a run folder (with dvae/, grain/, content/) or one made by `save`')
         run = (path/'dvae').is_dir(); at = lambda n: path/n/'model' if run else path/n
         grain = load_net(at('grain'), GrainTransformer) if at('grain').with_suffix('.json').is_file() else None
-        return cls(load_net(at('dvae'), DVAE), load_net(at('content'), D2iT), load_calibration((path/'dvae' if run else path)/'thresholds.json'), grain, device)
+        cal = load_calibration((path/'dvae' if run else path)/'thresholds.json')
+        return cls(load_net(at('dvae'), DVAE), load_net(at('content'), D2iT), cal, grain, device)
     def save(self,
              folder, # made if missing
              half:bool=True, # store as float16
@@ -82,7 +88,8 @@ class D2iTPipeline:
         "Write all parts into one folder that `load` reads"
         folder = Path(folder)
         for n in ('dvae', 'grain', 'content'):
-            if (net := getattr(self, n)) is not None: save_net(folder/n, net, half, **{k: v for k,v in net.meta.items() if k not in ('kind', 'config', 'sha256')})
+            if (net := getattr(self, n)) is None: continue
+            save_net(folder/n, net, half, **{k: v for k,v in net.meta.items() if k not in ('kind', 'config', 'sha256')})
         write_atomic(folder/'thresholds.json', self.cal.to_json().encode())
 
     # inputs, checked
@@ -103,15 +110,18 @@ class D2iTPipeline:
         if M.dtype != torch.long and not M.is_floating_point(): M = M.long()
         check_map(M, self.k, (None, *self.grid))
         if len(M) not in (1, n): raise ValueError(f'{len(M)} grain maps for {n} images')
-        return M.expand(n, -1, -1).to(self.device)
+        return M.expand(n, -1, -1).to(self.device).clone()           # the caller may go on painting in its own
     def pixels(self, img)->Tensor:
         "(N,3,size,size) from a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1]"
         if not isinstance(img, Tensor):
-            img = to_pixels(resize_crop(img.convert('RGB') if hasattr(img, 'convert') else read_image(img), self.size))
+            img = to_pixels(resize_crop(to_rgb(img) if hasattr(img, 'convert') else read_image(img), self.size))
         x = (img[None] if img.ndim == 3 else img).to(self.device)
-        if tuple(x.shape[1:]) != (3, self.size, self.size): raise ValueError(f'pictures must be (3,{self.size},{self.size}), got {tuple(x.shape[1:])}')
+        s = self.size
+        if tuple(x.shape[1:]) != (3, s, s): raise ValueError(f'pictures must be (3,{s},{s}), got {tuple(x.shape[1:])}')
         return x
-    def _rngs(self, seeds): return [keyed_rng(s, 'sample', i) for s,i in seeds]
+    def _start(self, seeds, M)->tuple: # one generator an image, and its first draw at the finest grain
+        rngs = [keyed_rng(s, 'sample', i) for s,i in seeds]
+        return rngs, grain_noise(torch.full_like(M, self.k - 1), self.dvae.z, self.k, rngs)
 
     # the four verbs
     def map_of(self, img, ratio:float=.5)->Tensor: # (N,h,w)
@@ -121,13 +131,15 @@ class D2iTPipeline:
         "Grain maps from the grain transformer; `ratio` asks for a budget"
         if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
         r = None if ratio is None else torch.full((n,), float(ratio))
-        return sample_maps(self.grain, self.labels(label, n), ratio=r, steps=steps, scale=cfg, generator=[keyed_rng(seed, 'map', i) for i in range(n)], diff=self.diff)
+        rngs = [keyed_rng(seed, 'map', i) for i in range(n)]
+        return sample_maps(self.grain, self.labels(label, n), ratio=r, steps=steps, scale=cfg, generator=rngs, diff=self.diff)
     @torch.no_grad()
     def encode(self, img, grain_map=None, ratio:float=.5)->Samples:
         "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
         x = self.pixels(img); M = self.map_of(x, ratio) if grain_map is None else self.maps(grain_map, len(x))
         z = self.dvae.encode(x, M)
-        return Samples(self.decode(z, M), z, M, self.labels(None, len(x)), tuple((0, i) for i in range(len(x))), dict(encoded=True))
+        seeds = tuple((0, i) for i in range(len(x)))
+        return Samples(self.decode(z, M), z, M, self.labels(None, len(x)), seeds, self._start(seeds, M)[1], dict(encoded=True))
     @torch.no_grad()
     def decode(self, z:Tensor, M:Tensor)->Tensor: return self.dvae.decode(z, M).clamp(-1, 1)
     @torch.no_grad()
@@ -136,16 +148,16 @@ class D2iTPipeline:
               M:Tensor, # grain maps (N,h,w)
               seeds, # per image (seed, number)
               steps:int=20, sampler:str='dpmpp', cfg:float=1.,
-              wrap=lambda model, x_T: model, # last change to the model, e.g. `keep_known`
+              e:Tensor=None, # noise to begin with, at the finest grain; None: drawn by the seeds
+              wrap=lambda model: model, # last change to the model, e.g. `keep_known`
              ): # yields samplers.Step
         "Denoise step by step"
         if sampler not in SAMPLERS: raise ValueError(f'no sampler {sampler!r}; there are {", ".join(SAMPLERS)}')
-        rngs = self._rngs(seeds); x_T = grain_noise(M, self.dvae.z, self.k, rngs)
-        model = wrap(guided(self.content, y, cfg), x_T)
-        yield from SAMPLERS[sampler](model, x_T, M, self.diff, steps=steps, k=self.k, generator=rngs)
-    def _run(self, y, M, seeds, progress, steps, sampler, cfg, **kw)->Samples:
-        for s in tqdm(self.trace(y, M, seeds, steps, sampler, cfg, **kw), total=steps, desc='sampling', disable=not progress): pass
-        return Samples(self.decode(s.x, M), s.x, M, y, tuple(seeds), dict(steps=steps, sampler=sampler, cfg=cfg))
+        rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
+        yield from SAMPLERS[sampler](wrap(guided(self.content, y, cfg)), x_T, M, self.diff, steps=steps, k=self.k, generator=rngs)
+    def _run(self, y, M, seeds, e, progress, steps, sampler, cfg, **kw)->Samples:
+        for s in tqdm(self.trace(y, M, seeds, steps, sampler, cfg, e, **kw), total=steps, desc='sampling', disable=not progress): pass
+        return Samples(self.decode(s.x, M), s.x, M, y, tuple(seeds), e, dict(steps=steps, sampler=sampler, cfg=cfg))
     def generate(self,
                  label=None, # class name, id, list of n, or None
                  grain_map=None, # (h,w) or (n,h,w); None: drawn by the grain transformer
@@ -157,7 +169,8 @@ class D2iTPipeline:
         "Pictures from noise"
         y = self.labels(label, n)
         M = self.draw_map(label, n, seed, ratio) if grain_map is None else self.maps(grain_map, n)
-        return self._run(y, M, [(seed, i) for i in range(n)], progress, steps, sampler, cfg)
+        seeds = [(seed, i) for i in range(n)]
+        return self._run(y, M, seeds, self._start(seeds, M)[1], progress, steps, sampler, cfg)
     def edit(self,
              s:Samples, # what is edited
              grain_map=None, # new map(s); cells whose grain changes are drawn anew
@@ -171,12 +184,14 @@ class D2iTPipeline:
         R = M != s.M
         if region is not None:
             r = torch.as_tensor(region).bool().to(self.device); r = r[None] if r.ndim == 2 else r
-            if tuple(r.shape[1:]) != tuple(self.grid) or len(r) not in (1, n): raise ValueError(f'a region is a map of {self.grid[0]}×{self.grid[1]} cells, got {tuple(r.shape)}')
+            if tuple(r.shape[1:]) != tuple(self.grid) or len(r) not in (1, n):
+                raise ValueError(f'a region is a map of {self.grid[0]}×{self.grid[1]} cells, got {tuple(r.shape)}')
             R = R | r
         if not R.any(): return s
         Rf = on_finest(R.long(), self.k).bool(); y = s.y if label is None else self.labels(label, n)
-        own = grain_noise(M, self.dvae.z, self.k, self._rngs(s.seeds))
         seeds = s.seeds if seed is None else [(seed, i) for i in range(n)]
-        new = self._run(y, M, seeds, progress, steps, sampler, cfg, wrap=lambda model, x_T: keep_known(model, s.z, own, Rf, self.diff))
+        e = s.e if seed is None else torch.where(Rf, self._start(seeds, M)[1], s.e)      # outside the region the noise stays as well
+        known = lambda model: keep_known(model, s.z, share_noise(e, M, self.k), Rf, self.diff)
+        new = self._run(y, M, seeds, e, progress, steps, sampler, cfg, wrap=known)
         z = torch.where(Rf, new.z, s.z)
-        return dataclasses.replace(new, z=z, x=self.decode(z, M))
+        return dataclasses.replace(new, z=z, x=self.decode(z, M), seeds=s.seeds)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Calibration', 'calibrate', 'load_calibration', 'main']
 
-# %% ../nbs/11_thresholds.ipynb #a2d7aacd
+# %% ../nbs/11_thresholds.ipynb #39a31ec8
 import json, math
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .core import *
 from .data import ImageFolder
 from .entropy import entropy_map
 
-# %% ../nbs/11_thresholds.ipynb #18ad78e3
+# %% ../nbs/11_thresholds.ipynb #b7797a0f
 class Calibration:
     "The distribution of region entropies of a data set, and thresholds from it"
     N_BINS = 65536
@@ -57,9 +57,11 @@ class Calibration:
         if self.n == 0: raise ValueError('nothing was counted yet')
         if r in (0, 1): return math.inf if r == 0 else -math.inf
         if self._share is None: self._share = self.counts.flip(0).cumsum(0).double()/self.n   # ascending: share of the top b+1 bins
-        b = int(torch.searchsorted(self._share, r))                # the first of them that reaches r …
-        if b and r - self._share[b - 1] < self._share[b] - r: b -= 1   # … or its neighbour, if nearer
-        return (self.N_BINS - 1 - b)*self.width
+        b = int(torch.searchsorted(self._share, r, right=True))    # as many of the top bins as hold no more than r: ties stay coarse
+        return (self.N_BINS - b)*self.width
+    def achieved(self, r:float)->float:
+        "The share of regions that `threshold(r)` really lets through; less than r where many regions tie"
+        return float(r) if r in (0, 1) else self.counts[round(self.threshold(r)/self.width):].sum().item()/self.n
     def thresholds(self,
                    ratios, # fine ratio (k=2), or k-1 descending shares: regions at grain ≥ 1, ≥ 2, …
                   )->list: # k-1 ascending thresholds
@@ -80,7 +82,7 @@ class Calibration:
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
         return c
 
-# %% ../nbs/11_thresholds.ipynb #2a512356
+# %% ../nbs/11_thresholds.ipynb #ea36cf2b
 def calibrate(ds, # a data set: `len`, `image(i)`, `size`
               region:int=16, # side of a region in pixels
               n:int=None, # use only the first n items
@@ -91,14 +93,14 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `size`
     for i in tqdm(range(min(n or len(ds), len(ds))), desc='calibrating', disable=not progress): cal.update(entropy_map(ds.image(i)[None], region))
     return cal
 
-# %% ../nbs/11_thresholds.ipynb #be237663
+# %% ../nbs/11_thresholds.ipynb #f73afe7c
 def load_calibration(path)->Calibration:
     "Read a calibration from its JSON"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
     try: return Calibration.from_json(Path(path).read_text())
     except (KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} does not hold a calibration ({e!r})') from None
 
-# %% ../nbs/11_thresholds.ipynb #8fdc4a0a
+# %% ../nbs/11_thresholds.ipynb #217e8800
 @call_parse
 def main(folder:str, # folder of images
          region:int=16, # side of a region in pixels

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['PRESETS', 'STAGES', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2Config', 'GrainConfig', 'ContentConfig', 'parse',
            'check', 'ratio_of', 'lr_at', 'DVAESamples', 'LatentSamples', 'stack', 'Player', 'Stage', 'open_data',
-           'dvae_stage', 'find_dvae', 'stage2', 'grain_stage', 'content_stage', 'Batches', 'bf16_pays', 'check_same',
-           'fit', 'all_tensors', 'export', 'Log', 'read_log', 'usage', 'main']
+           'dvae_stage', 'find_dvae', 'stage2', 'origin', 'grain_stage', 'content_stage', 'Batches', 'bf16_pays',
+           'check_same', 'fit', 'all_tensors', 'export', 'Log', 'read_log', 'usage', 'main']
 
-# %% ../nbs/53_train.ipynb #c756f60e
-import argparse, dataclasses, difflib, json, math, sys, time
-from dataclasses import dataclass, field
+# %% ../nbs/53_train.ipynb #ac32eb26
+import dataclasses, difflib, hashlib, json, math, sys, time
+from dataclasses import dataclass
 from pathlib import Path
 import torch
 from fastcore.docments import docments
@@ -21,17 +21,17 @@ from .core import *
 from .data import ImageFolder, PhotoCrops
 from .entropy import entropy_map
 from .thresholds import Calibration, calibrate, load_calibration
-from .grain import block_mean, budget, share_noise, training_map
+from .grain import budget, on_finest, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
 from .vae_losses import PERCEPTUAL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, l1
-from .diffusion import Diffusion, grain_loss, variance_loss
+from .diffusion import Diffusion, grain_loss, snr_weight, variance_loss
 from .grain_transformer import grain_net, map_loss, to_corners
 from .content_transformer import d2it, dit
-from .dist import Ranks, Stop, finish, ignore_signals, start
-from .checkpoint import EMA, load_checkpoint, load_opt, opt_tensors, run_lock, save_checkpoint
+from .dist import SOLO, Ranks, Stop, finish, ignore_signals, start
+from .checkpoint import EMA, load_checkpoint, load_opt, opt_tensors, run_lock, save_checkpoint, set_aside
 from .latents import Latents, build_latents
 
-# %% ../nbs/53_train.ipynb #d61ceaea
+# %% ../nbs/53_train.ipynb #46752b0b
 @dataclass(frozen=True)
 class Config:
     "What all stages share"
@@ -95,16 +95,17 @@ class ContentConfig(Stage2Config):
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
     learn_sigma:bool = False    # predict the variance, too
     window:int = 8              # window side of the RefineNet
+    min_snr:float = 0.          # γ: weight times by min(SNR, γ)/SNR, which turns learning towards structure; 0: the paper's plain loss
 
-# %% ../nbs/53_train.ipynb #99e4a063
-_cpu  = dict(batch=32, crops=512, warmup=50, decay='cosine', ema=.999, beta2=.95, save_every=250)
+# %% ../nbs/53_train.ipynb #20d15bbe
+_cpu  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema=.999, beta2=.95, save_every=250)
 _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
 PRESETS = dict(
     dvae = dict(
         tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, w_gan=.1, gan_start=5, gan_ch=16),
-        demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=750, w_kl=3e-3),
+        demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, w_kl=1e-3),
         xs    = dict(model='xs',   size=128, steps=50_000,  batch=64,  lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000),
-        paper = dict(model='base', size=256, steps=400_000, batch=64,  lr=1e-4, ratio='0.5', p_disturb=0., w_gan=.75, gan_start=50_000)),
+        paper = dict(model='base', size=256, steps=400_000, batch=64,  lr=1e-4, ratio='0.5', p_disturb=0., w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),
     grain = dict(
         tiny  = _tiny | dict(model='tiny', lr=1e-3),
         demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600),
@@ -112,7 +113,7 @@ PRESETS = dict(
         paper = dict(model='S',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5')),
     content = dict(
         tiny  = _tiny | dict(model='tiny', lr=1e-3, window=4),
-        demo  = _cpu  | dict(model='nano', lr=4e-3, steps=2600),
+        demo  = _cpu  | dict(model='nano', lr=4e-3, steps=2400),
         xs    = dict(model='xs', steps=100_000,   batch=256, lr=3e-4, warmup=1000, decay='cosine'),
         B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),
         L     = dict(model='L',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),
@@ -138,7 +139,8 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
         a = rest.pop(0); name,eq,text = a.removeprefix('--').partition('='); name = name.replace('-', '_')
         if not a.startswith('--') or name not in [*kinds, 'preset']:
             near = difflib.get_close_matches(name, [*kinds, 'preset'], 1)
-            raise ValueError(f'unknown argument {a!r} for {stage}' + (f'; did you mean --{near[0]}?' if near else '') + f' Known: {" ".join("--" + k for k in ["preset", *kinds])}')
+            hint = f'; did you mean --{near[0]}?' if near else ''
+            raise ValueError(f'unknown argument {a!r} for {stage}{hint} Known: {" ".join("--" + k for k in ["preset", *kinds])}')
         if not eq:
             if not rest: raise ValueError(f'--{name} needs a value')
             text = rest.pop(0)
@@ -154,8 +156,11 @@ def check(cfg:Config):
     if not cfg.out: raise ValueError('--out is missing: the folder of this run')
     for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops'):
         if getattr(cfg, k) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
-    for k,allowed in dict(decay=('constant', 'cosine'), amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), perceptual=tuple(PERCEPTUAL)).items():
+    choices = dict(decay=('constant', 'cosine'), amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), perceptual=tuple(PERCEPTUAL))
+    for k,allowed in choices.items():
         if getattr(cfg, k, allowed[0]) not in allowed: raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
+    for k,ok in dict(warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, p_disturb=0 <= cfg.p_disturb <= 1).items():
+        if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
     ratio_of(cfg)
 
 def ratio_of(cfg:Config):
@@ -166,17 +171,19 @@ def ratio_of(cfg:Config):
     if not 0 <= r <= 1: raise ValueError(f"--ratio is 'uniform', 'normal' or a number in [0,1], not {cfg.ratio!r}")
     return r
 
-# %% ../nbs/53_train.ipynb #dee3d1ef
+# %% ../nbs/53_train.ipynb #17d5a088
 def lr_at(cfg:Config, step:int)->float:
     "Linear warm-up, then constant or a cosine down to 0"
     up = min(1., (step + 1)/(cfg.warmup + 1))
     if cfg.decay == 'constant' or step < cfg.warmup: return cfg.lr*up
     return cfg.lr*.5*(1 + math.cos(math.pi*(step - cfg.warmup)/max(cfg.steps - cfg.warmup, 1)))
 
-# %% ../nbs/53_train.ipynb #b0cdd1ad
+# %% ../nbs/53_train.ipynb #f7fc9432
 class DVAESamples:
     "Stage 1: a picture, the map it is seen with, the draw for its codes"
-    def __init__(self, ds, cal:Calibration, net:DVAE, cfg:DVAEConfig): self.ds,self.cal,self.cfg,self.k,self.z,self.factors,self.region = ds,cal,cfg,net.k,net.z,net.factors,net.region
+    def __init__(self, ds, cal:Calibration, net:DVAE, cfg:DVAEConfig):
+        self.ds,self.cal,self.cfg = ds,cal,cfg
+        self.k,self.z,self.factors,self.region = net.k,net.z,net.factors,net.region
     def __getitem__(self, n:int)->dict:
         ds,cfg,rng = self.ds,self.cfg,keyed_rng(self.cfg.seed, 'dvae', n)
         E = lambda x: entropy_map(x[None], self.region)[0]
@@ -188,7 +195,8 @@ class DVAESamples:
 
 class LatentSamples:
     "Stage 2: maps, labels and draws for a batch of cached records"
-    def __init__(self, lat:Latents, cal:Calibration, cfg:Stage2Config, purpose:str, draw): self.lat,self.cal,self.cfg,self.purpose,self.draw = lat,cal,cfg,purpose,draw
+    def __init__(self, lat:Latents, cal:Calibration, cfg:Stage2Config, purpose:str, draw):
+        self.lat,self.cal,self.cfg,self.purpose,self.draw = lat,cal,cfg,purpose,draw
     def one(self, n:int, E:Tensor, y:int)->dict:
         cfg,rng,lat = self.cfg,keyed_rng(self.cfg.seed, self.purpose, n),self.lat
         other = lambda: lat.entropies(int(torch.randint(len(lat), (1,), generator=rng)))
@@ -204,7 +212,7 @@ def stack(items)->dict:
     "A list of dicts as one dict of batches (a dict passes through)"
     return items if isinstance(items, dict) else {k: torch.stack([i[k] for i in items]) for k in items[0]}
 
-# %% ../nbs/53_train.ipynb #8b00d9f5
+# %% ../nbs/53_train.ipynb #1d89f282
 @dataclass
 class Player:
     "A network with its own optimizer and loss"
@@ -237,6 +245,7 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks)->Stage:
         if ranks.main and not path.is_file(): write_atomic(path, calibrate(ds, net.region, cfg.calib).to_json().encode())
         cal = load_calibration(path)
     cal.check(region=net.region, size=cfg.size)
+    if cal.source != ds.fingerprint: raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {ds.fingerprint}; delete it or choose another --out')
     judge = PatchGAN(cfg.gan_ch) if cfg.w_gan else None; seen = {}
     def painter(f, b, step):
         x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float()
@@ -255,7 +264,8 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks)->Stage:
     samples = DVAESamples(ds, cal, net, cfg)
     @torch.no_grad()
     def scale(net, n=512, per=32):
-        probe = DVAESamples(ds, cal, net, dataclasses.replace(cfg, ratio='normal' if isinstance(ratio_of(cfg), str) else cfg.ratio, p_disturb=0., seed=cfg.seed + 1))
+        ratio = cfg.ratio if ratio_of(cfg) not in ('uniform', 'normal', 0., 1.) else 'normal'   # the maps of stage 2; every grain must occur
+        probe = DVAESamples(ds, cal, net, dataclasses.replace(cfg, ratio=ratio, p_disturb=0., seed=cfg.seed + 1))
         bs = (stack([probe[j] for j in range(i, i + per)]) for i in range(0, n, per))
         fit_scale(net, ([b[k].to(ranks.device) for k in ('x', 'M', 'e')] for b in bs))
     return Stage(players, samples, dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint), scale)
@@ -263,8 +273,10 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks)->Stage:
 def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
     "Stage 1's result: --dvae, or the neighbour of --out, or the bundled one"
     near = Path(cfg.out).resolve().parent/'dvae'
-    if cfg.dvae or (near/'model.json').is_file():
-        run = Path(cfg.dvae or near); net = load_net(run/'model', DVAE); cal = load_calibration(run/'thresholds.json'); beside = run.parent/'latents'
+    if not cfg.dvae and near.is_dir() and not (near/'model.json').is_file(): raise ValueError(f'stage 1 in {near} is not finished; finish it, or name another with --dvae')
+    if cfg.dvae or near.is_dir():
+        run = Path(cfg.dvae or near)
+        net,cal,beside = load_net(run/'model', DVAE),load_calibration(run/'thresholds.json'),run.parent/'latents'
     else:
         try: run = asset('demo')
         except FileNotFoundError: raise FileNotFoundError(f'no DVAE: train stage 1 into {near}, or name its run folder with --dvae') from None
@@ -274,10 +286,15 @@ def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
 def stage2(cfg:Stage2Config, ranks:Ranks)->tuple: # DVAE, Calibration, Latents
     "What both transformers start from; the latent cache is made when missing"
     vae,cal,folder = find_dvae(cfg)
+    if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
     lat = build_latents(folder, open_data(cfg, vae.meta['size']), vae, ranks)
     return vae, cal, lat
+
+def origin(vae:DVAE, lat:Latents)->dict:
+    "Whose codes, of which data: goes into the trained model's description"
+    return dict(dvae=vae.meta['id'], **{k: lat.info[k] for k in ('size', 'classes', 'data')})
 
 def grain_stage(cfg:GrainConfig, ranks:Ranks)->Stage:
     "Draw grain maps (§3.2.2)"
@@ -290,14 +307,14 @@ def grain_stage(cfg:GrainConfig, ranks:Ranks)->Stage:
         x_t = diff.q_sample(to_corners(b['M'], k), b['t'], b['e'])
         ce = map_loss(f(x_t, b['t'], b['y'], b['ratio']).float(), b['M']).mean()
         return ce, {}
-    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'grain', draw), dict(dvae=vae.meta['id'], size=lat.info['size'], classes=lat.info['classes'], data=lat.info['data']))
+    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'grain', draw), origin(vae, lat))
 
 def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
     vae,cal,lat = stage2(cfg, ranks); k,grid = lat.k,lat.info['size']//vae.region
-    if cfg.net == 'dit':
-        net = dit(cfg.model, len(lat.info['classes']), grid=(grid, grid), patch=2**(k - 1), c=vae.z, learn_sigma=cfg.learn_sigma); cfg = dataclasses.replace(cfg, ratio='1', p_disturb=0.)
-    else: net = d2it(cfg.model, len(lat.info['classes']), grid=(grid, grid), k=k, c=vae.z, learn_sigma=cfg.learn_sigma, window=cfg.window)
+    build = dict(grid=(grid, grid), c=vae.z, learn_sigma=cfg.learn_sigma); K = len(lat.info['classes'])
+    if cfg.net == 'dit': net,cfg = dit(cfg.model, K, patch=2**(k - 1), **build),dataclasses.replace(cfg, ratio='1', p_disturb=0.)
+    else: net = d2it(cfg.model, K, k=k, window=cfg.window, **build)
     diff,side = Diffusion().to(ranks.device),grid*2**(k - 1)
     draw = lambda M, rng: dict(e_code=torch.randn(vae.z, side, side, generator=rng), e=torch.randn(vae.z, side, side, generator=rng))
     def loss(f, b, step):
@@ -305,20 +322,18 @@ def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
         z0 = vae.normalize(sample_codes([b[f'm{g}'] for g in range(k)], M, b['e_code']), M)   # sampled once a code, then copied
         eps = share_noise(b['e'], M, k); z_t = diff.q_sample(z0, t, eps)                     # one noise a code
         out = f(z_t, t, b['y'], M).float(); e2 = (out[:, :vae.z] - eps)**2
-        mse = grain_loss(e2, M, k).mean(); terms = {}
-        with torch.no_grad():                                                               # per-grain means, over the images that have the grain
-            for g in range(k):
-                m = (M == g).any(-1).any(-1); w = (M == g).repeat_interleave(2**(k - 1), 1).repeat_interleave(2**(k - 1), 2)[:, None]
-                n = (w.sum((1, 2, 3))*vae.z).clamp(min=1)
-                terms[f'mse{g}'] = torch.stack([((e2*w).sum((1, 2, 3))/n*m).sum(), m.sum().float()])
+        mse = (grain_loss(e2, M, k)*snr_weight(diff, t, cfg.min_snr)).mean(); terms = {}
+        for g in range(k):                                                                   # per grain, over the images that have it
+            w = (on_finest(M, k) == g).float(); n = w.sum((1, 2, 3))
+            terms[f'mse{g}'] = torch.stack([((e2.detach().mean(1, keepdim=True)*w).sum((1, 2, 3))/n.clamp(min=1)).sum(), (n > 0).sum()])
         if not cfg.learn_sigma: return mse, terms
         vb = grain_loss(variance_loss(diff, z0, z_t, t, out[:, :vae.z], out[:, vae.z:]), M, k).mean()
         return mse + vb, dict(terms, mse=mse, vb=vb)
-    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'content', draw), dict(dvae=vae.meta['id'], size=lat.info['size'], classes=lat.info['classes'], data=lat.info['data']))
+    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'content', draw), origin(vae, lat))
 
 BUILD = dict(dvae=dvae_stage, grain=grain_stage, content=content_stage)
 
-# %% ../nbs/53_train.ipynb #0220119d
+# %% ../nbs/53_train.ipynb #ebe2af14
 class Batches:
     "Step by step, this rank's sample numbers"
     def __init__(self, cfg:Config, ranks:Ranks, first:int): self.cfg,self.ranks,self.first = cfg,ranks,first
@@ -336,40 +351,45 @@ def bf16_pays(device:torch.device)->bool:
         for _ in range(8): t = time.process_time(); a @ b; best[dt] = min(best[dt], time.process_time() - t)
     return best[torch.bfloat16] < .8*best[torch.float32]
 
-FREE = {'out', 'steps', 'workers', 'device', 'log_every', 'save_every', 'keep', 'data', 'dvae', 'latents'}   # may change on resume; data and DVAE are compared by fingerprint
+FREE = frozenset('out steps workers device log_every save_every keep data dvae latents'.split())   # may change on resume (data and DVAE: fingerprints)
 
-def check_same(old:dict, new:dict):
+def check_same(old:dict, new:dict, free=FREE):
     "`ValueError` shows what differs between a run's stored configuration and the present one"
-    diff = {k: (old.get(k), new.get(k)) for k in sorted(set(old) | set(new)) if old.get(k) != new.get(k) and k not in FREE}
-    if diff: raise ValueError('this folder holds a run with another configuration: ' + ', '.join(f'{k} was {a!r}, now {b!r}' for k,(a,b) in diff.items()) + '. Use the same flags, or another --out')
+    diff = {k: (old.get(k), new.get(k)) for k in sorted(set(old) | set(new)) if old.get(k) != new.get(k) and k not in free}
+    if diff:
+        what = ', '.join(f'{k} was {a!r}, now {b!r}' for k,(a,b) in diff.items())
+        raise ValueError(f'this folder holds a run with another configuration: {what}. Use the same flags, or another --out')
 
 def fit(name:str, # stage
         cfg:Config,
-        ranks:Ranks=Ranks(),
+        ranks:Ranks=SOLO,
         stop:Stop=None, # its flag ends the run at a step boundary
        )->bool: # True when done, False when stopped
     "Train a stage to `cfg.steps`, resuming from `cfg.out`"
     out,dev,stop = Path(cfg.out),ranks.device,stop or Stop()
-    if cfg.batch % ranks.world: raise ValueError(f'a batch of {cfg.batch} can\'t be split over {ranks.world} ranks; nearest choices: {cfg.batch//ranks.world*ranks.world or ranks.world} and {(cfg.batch//ranks.world + 1)*ranks.world}')
+    per,rest = divmod(cfg.batch, W := ranks.world)
+    if rest: raise ValueError(f"a batch of {cfg.batch} can't be split over {W} ranks; nearest choices: {max(per, 1)*W} and {(per + 1)*W}")
     amp = cfg.amp == 'on' or cfg.amp == 'auto' and bf16_pays(dev)
     seed_all(keyed_seed(cfg.seed, f'init-{name}') % 2**32)
     stage = BUILD[name](cfg, ranks)
     for p in stage.players.values():
-        p.net.to(dev).train(); p.opt = torch.optim.AdamW(p.net.parameters(), lr=cfg.lr, weight_decay=cfg.wd, betas=(.9, cfg.beta2), fused=True)
+        p.net.to(dev).train()
+        p.opt = torch.optim.AdamW(p.net.parameters(), lr=cfg.lr, weight_decay=cfg.wd, betas=(.9, cfg.beta2), fused=True)
         p.wrapped = DDP(p.net, broadcast_buffers=False) if ranks.world > 1 else p.net
     net = stage.players['net'].net; ema = EMA(net, cfg.ema)
 
     first,found = 0,load_checkpoint(out/'checkpoints')
     if found:
         tensors,meta = found
-        check_same(meta['config'], dataclasses.asdict(cfg)), check_same(meta['stage'], stage.meta)
+        check_same(meta['config'], dataclasses.asdict(cfg)), check_same(meta['stage'], stage.meta, free=())
         first,amp = meta['step'],meta['amp']
         for n,p in stage.players.items(): load_tensors(p.net, tensors[n], f'checkpoint {n}'), load_opt(p.opt, p.net, tensors[f'opt-{n}'])
         load_tensors(ema.net, tensors['ema'], 'checkpoint ema')
         if ranks.main: print(f'resuming at step {first} of {cfg.steps}')
-    if first >= cfg.steps and (out/'model.json').is_file():
+    if first >= cfg.steps and (out/'model.json').is_file() and json.loads((out/'model.json').read_text()).get('step') == first:
         if ranks.main: print(f'{out}: all {first} steps are done')
         return True
+    if ranks.main: set_aside(out/'checkpoints', first)
     amp = bool(ranks.mean(torch.tensor(float(amp), device=dev)) == 1)          # all or none
     log = Log(out/'log.jsonl', first, ranks.main)
     loader = torch.utils.data.DataLoader(stage.samples, batch_sampler=Batches(cfg, ranks, first), collate_fn=stack, num_workers=cfg.workers,
@@ -388,36 +408,41 @@ def fit(name:str, # stage
             losses |= {'loss' if n == 'net' else n: loss, **terms, f'norm_{n}': norm}
         ema.update(net, step)
         done = step + 1
-        if done % cfg.log_every == 0 or done == cfg.steps:
-            line = log.write(done, {k: ranks.mean(v.detach().float()) for k,v in losses.items()}, lr_at(cfg, step))
-            bar.set_postfix(loss=f"{line['loss']:.4f}")
-            if not math.isfinite(line['loss']): raise FloatingPointError(f"the loss is {line['loss']} at step {done}, samples {step*cfg.batch} … {done*cfg.batch - 1}; the last checkpoint is kept. Lower --lr, or try --amp off")
         stopping = ranks.any(stop.asked)
-        if done % cfg.save_every == 0 or done == cfg.steps or stopping:
-            if ranks.main: save_checkpoint(out/'checkpoints', done, all_tensors(stage, ema), dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=stage.meta, amp=amp, torch=torch.__version__), cfg.keep)
+        logging = done % cfg.log_every == 0 or done == cfg.steps; saving = done % cfg.save_every == 0 or done == cfg.steps or stopping
+        if logging or saving:
+            now = {k: ranks.mean(v.detach().float()) for k,v in losses.items()}
+            if bad := [k for k,v in now.items() if v.numel() == 1 and not v.isfinite()]:
+                raise FloatingPointError(f"{bad[0]} is {now[bad[0]].item()} at step {done}, samples {step*cfg.batch} … {done*cfg.batch - 1}; "
+                                         'the last checkpoint is kept. Lower --lr, or try --amp off')
+            if logging: log.write(done, now, lr_at(cfg, step)); bar.set_postfix(loss=f"{now['loss'].item():.4f}")
+        if saving:
+            meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=stage.meta, amp=amp, torch=torch.__version__)
+            if ranks.main: save_checkpoint(out/'checkpoints', done, all_tensors(stage, ema), meta, cfg.keep)
             ranks.wait()
         if stopping:
             if ranks.main: print(f'stopped after step {done}; the same command goes on from here')
             return False
     if ranks.main:
         if stage.finish: stage.finish(ema.net)
-        export(out/'model', ema.net, stage.meta, cfg)
+        export(out/'model', ema.net, dict(stage.meta, step=cfg.steps), cfg)
     ranks.wait()
     return True
 
 def all_tensors(stage:Stage, ema:EMA)->dict:
     "Everything that a run must remember"
-    parts = {n: p.net.state_dict() for n,p in stage.players.items()} | {f'opt-{n}': opt_tensors(p.opt, p.net) for n,p in stage.players.items()}
-    return parts | dict(ema=ema.net.state_dict())
+    nets = {n: p.net.state_dict() for n,p in stage.players.items()}
+    opts = {f'opt-{n}': opt_tensors(p.opt, p.net) for n,p in stage.players.items()}
+    return nets | opts | dict(ema=ema.net.state_dict())
 
 def export(path:Path, net:nn.Module, meta:dict, cfg:Config):
     "The averaged weights with their provenance; `id` names these weights wherever they go"
-    import hashlib
     h = hashlib.sha256()
     for k,v in sorted(net.state_dict().items()): h.update(k.encode()), h.update(v.detach().cpu().contiguous().numpy().tobytes())
-    save_net(path, net, id=h.hexdigest()[:16], **meta, trained=dict(dataclasses.asdict(cfg), out='', data=Path(cfg.data).name, dvae='', latents=''))
+    flags = {k: v for k,v in dataclasses.asdict(cfg).items() if k not in ('out', 'dvae', 'latents', 'device')}
+    save_net(path, net, id=h.hexdigest()[:16], **meta, trained=dict(flags, data=Path(cfg.data).name))
 
-# %% ../nbs/53_train.ipynb #2b6d4e64
+# %% ../nbs/53_train.ipynb #a3a72e9f
 class Log:
     "log.jsonl"
     def __init__(self, path:Path, first:int, active:bool=True):
@@ -443,10 +468,11 @@ def read_log(path)->list: # of dicts
         except json.JSONDecodeError: break
     return out
 
-# %% ../nbs/53_train.ipynb #6ec00661
+# %% ../nbs/53_train.ipynb #65347b01
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
-    if stage not in STAGES: return f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\nHelp for a stage: python -m d2it_nb.train STAGE --help'
+    if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'
+                                    'Help for a stage: python -m d2it_nb.train STAGE --help')
     notes = {k: v for c in reversed(STAGES[stage].__mro__[:-1]) for k,v in docments(c).items()}
     rows = [f'  --{f.name:<13} {notes.get(f.name) or ""} ({f.default!r})' for f in dataclasses.fields(STAGES[stage])]
     return '\n'.join([f'torchrun -m d2it_nb.train {stage} --out FOLDER', f'  --preset        {", ".join(PRESETS[stage])} (demo)', *rows])
@@ -454,14 +480,17 @@ def usage(stage:str='')->str:
 def main(argv:list)->int: # exit status: 0 done, 2 refused, 143 stopped by a signal
     "Train one stage"
     if '--help' in argv or '-h' in argv: print(usage(argv[0])); return 0
-    ranks = Ranks()
+    ranks = SOLO
     try:
         stage,cfg = parse(argv)
-        ranks = start(cfg.device)
-        if ranks.main: lock = run_lock(cfg.out); lock.__enter__()
+        ranks = start(cfg.device); lock,refused = run_lock(cfg.out),None
+        if ranks.main:
+            try: lock.__enter__()
+            except (ValueError, OSError) as e: refused = e
+        if ranks.any(refused): raise refused or ValueError('rank 0 refused to start')
         with Stop() as stop: return 0 if fit(stage, cfg, ranks, stop) else 143
-    except (ValueError, FileNotFoundError, FloatingPointError) as e:
-        if ranks.main: print(f'error: {e}', file=sys.stderr, flush=True)
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as e:
+        print(f'error{"" if ranks.main else f" (rank {ranks.rank})"}: {e}', file=sys.stderr, flush=True)
         return 2
     finally: finish()
 

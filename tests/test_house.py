@@ -14,9 +14,13 @@ def imports(path):
     for n in ast.walk(ast.parse(path.read_text())):
         names = [a.name for a in n.names] if isinstance(n, ast.Import) else [n.module] if isinstance(n, ast.ImportFrom) else []
         for m in names:
-            out |= {m, m.split('.')[0]}
-            if m.startswith('d2it_nb.'): own.add(m.split('.')[1])
+            if m: out |= {m, m.split('.')[0]}
+            if m and m.startswith('d2it_nb.'): own.add(m.split('.')[1])
+        if isinstance(n, ast.ImportFrom) and n.level: own.add(n.module.split('.')[0])      # nbdev writes relative imports
     return out, own
+
+def test_imports_are_seen():
+    assert {'core', 'dvae', 'dist'} <= imports(MODULES['train'])[1]
 
 def test_every_module_has_its_notebook():
     assert set(MODULES) == set(NBS) - {'tour'}
