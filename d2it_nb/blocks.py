@@ -6,14 +6,14 @@
 __all__ = ['patchify', 'unpatchify', 'window', 'unwindow', 'sincos_1d', 'sincos_2d', 'mlp', 'TimeEmbed', 'LabelEmbed', 'attend',
            'Attention', 'modulate', 'DiTBlock', 'FinalLayer', 'init_weights', 'Trunk']
 
-# %% ../nbs/40_blocks.ipynb #ac6e5da1
+# %% ../nbs/40_blocks.ipynb #c28ff1bb
 import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn, Tensor
 
-# %% ../nbs/40_blocks.ipynb #899c47bb
+# %% ../nbs/40_blocks.ipynb #5f607e22
 def patchify(z:Tensor, # (N,c,H,W)
              p:int, # patch side
             )->Tensor: # (N, H/p·W/p, p·p·c)
@@ -38,7 +38,7 @@ def unwindow(x:Tensor, grid:tuple, w:int)->Tensor:
     "The inverse of `window`"
     return rearrange(x, '... (h w) (a b) d -> ... (h a w b) d', h=grid[0]//w, w=grid[1]//w, a=w, b=w)
 
-# %% ../nbs/40_blocks.ipynb #722e8be0
+# %% ../nbs/40_blocks.ipynb #21aa8c93
 def sincos_1d(pos:Tensor, d:int)->Tensor: # (...,d)
     "Sines and cosines at d/2 frequencies from 1 to 1/10000"
     w = 10000**(-torch.arange(d//2, dtype=torch.double)/(d//2))
@@ -73,7 +73,7 @@ class LabelEmbed(nn.Module):
     def forward(self, y):                                                     # (n,)
         return self.table(y) if self.table else 0.                            # (n,d)
 
-# %% ../nbs/40_blocks.ipynb #f6b36da9
+# %% ../nbs/40_blocks.ipynb #3e0f814d
 # Eq. 10
 def attend(q:Tensor, k:Tensor, v:Tensor, # (n,h,s,d)
            bias:Tensor=None, # B_r and masks, broadcast to (n,h,s,s)
@@ -110,7 +110,7 @@ class Attention(nn.Module):
         o = rearrange(o, '(n m) h s d -> n m s (h d)', n=len(x))
         return self.out(unwindow(o, grid, w) if w else o[:, 0])               # (n,s,d)
 
-# %% ../nbs/40_blocks.ipynb #2390ae27
+# %% ../nbs/40_blocks.ipynb #83f73686
 def modulate(x:Tensor, shift:Tensor, scale:Tensor)->Tensor: # (n,s,d) (n,d) (n,d)
     "Scale and shift every token of an image alike"
     return x*(1 + scale[:, None]) + shift[:, None]
@@ -136,7 +136,7 @@ class FinalLayer(nn.Module):
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 2*d))
     def forward(self, x, c): return self.lin(modulate(self.n(x), *self.ada(c).chunk(2, -1)))
 
-# %% ../nbs/40_blocks.ipynb #65f63af9
+# %% ../nbs/40_blocks.ipynb #1795f781
 def init_weights(net:nn.Module)->nn.Module:
     "DiT's initialisation: every gate and every output starts at zero"
     for m in net.modules():
@@ -152,7 +152,7 @@ def init_weights(net:nn.Module)->nn.Module:
             nn.init.zeros_(l.weight), nn.init.zeros_(l.bias)
     return net
 
-# %% ../nbs/40_blocks.ipynb #24d08939
+# %% ../nbs/40_blocks.ipynb #dfa4f7b1
 class Trunk(nn.Module):
     "Grid → tokens → blocks → patches"
     def __init__(self,

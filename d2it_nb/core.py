@@ -6,7 +6,7 @@
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'write_atomic', 'sha256',
            'save_net', 'load_tensors', 'load_net', 'asset']
 
-# %% ../nbs/00_core.ipynb #71ca22e2
+# %% ../nbs/00_core.ipynb #82694f9c
 import hashlib, json, os, random
 from pathlib import Path
 from importlib import resources
@@ -14,7 +14,7 @@ import numpy as np, torch
 from torch import nn, Tensor
 from safetensors.torch import save_file, load_file
 
-# %% ../nbs/00_core.ipynb #a8a2389b
+# %% ../nbs/00_core.ipynb #03fa029d
 def keyed_seed(seed:int, # the run's seed
                purpose:str, # what the draw is for, e.g. 'content'
                n:int=0, # running count of samples drawn
@@ -30,7 +30,7 @@ def keyed_rng(seed:int, # the run's seed
     "A fresh generator for one sample"
     return torch.Generator().manual_seed(keyed_seed(seed, purpose, n))
 
-# %% ../nbs/00_core.ipynb #b70ff7f2
+# %% ../nbs/00_core.ipynb #91412416
 def item_of(n:int, # running count of samples drawn
             N:int, # number of items in the data set
             seed:int=0, # the run's seed
@@ -43,12 +43,12 @@ def item_of(n:int, # running count of samples drawn
 
 _perm = {}   # the permutation of the current epoch; only a cache
 
-# %% ../nbs/00_core.ipynb #3bcd706b
+# %% ../nbs/00_core.ipynb #55593517
 def seed_all(seed:int=0):
     "Seed Python's, NumPy's and PyTorch's global generators (for a notebook's toys; training uses `keyed_rng`)"
     random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #3e63f3b6
+# %% ../nbs/00_core.ipynb #14a69770
 def assert_close(a:Tensor, # what was computed
                  b:Tensor, # what was expected
                  atol:float=1e-6, # absolute tolerance
@@ -61,14 +61,14 @@ def assert_equal(a:Tensor, b:Tensor):
     "Same shape, same dtype, bit-identical values"
     assert_close(a, b, atol=0, rtol=0)
 
-# %% ../nbs/00_core.ipynb #ac459bbc
+# %% ../nbs/00_core.ipynb #370883ce
 def n_params(net:nn.Module, # any module
              frozen:bool=True, # count parameters that are not trained, too
             )->int:
     "Number of parameters"
     return sum(p.numel() for p in net.parameters() if frozen or p.requires_grad)
 
-# %% ../nbs/00_core.ipynb #e5711ea8
+# %% ../nbs/00_core.ipynb #1c2cbe77
 def write_atomic(path, # file to (over)write
                  data:bytes, # its new content
                 ):
@@ -83,7 +83,7 @@ def sha256(path)->str:
     "Hex digest of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-# %% ../nbs/00_core.ipynb #044c64d6
+# %% ../nbs/00_core.ipynb #1596b689
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
              net:nn.Module, # has `config`, the keyword arguments of its class
              half:bool=False, # store floats as float16
@@ -130,7 +130,7 @@ def load_net(path, # without extension
     net.meta = info
     return net
 
-# %% ../nbs/00_core.ipynb #4f7eb8dd
+# %% ../nbs/00_core.ipynb #d56e46e8
 def asset(name:str='', # path below `data/`
          )->Path:
     "A file that ships with the project; `FileNotFoundError` lists what is there"

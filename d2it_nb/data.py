@@ -6,7 +6,7 @@
 __all__ = ['MAX_PIXELS', 'PHOTOS', 'EXTS', 'to_pixels', 'to_image', 'to_rgb', 'read_image', 'resize_crop', 'bundled_photos',
            'PhotoCrops', 'list_images', 'ImageFolder', 'flat_and_busy']
 
-# %% ../nbs/02_data.ipynb #f9d6e412
+# %% ../nbs/02_data.ipynb #275d0c40
 import hashlib, importlib.util, io, math, os, warnings
 from pathlib import Path
 import numpy as np, torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 
-# %% ../nbs/02_data.ipynb #c37a34bc
+# %% ../nbs/02_data.ipynb #393c93c0
 def to_pixels(img:Image.Image, # an RGB image
              )->Tensor: # (3,H,W) in [-1,1]
     "8-bit levels to [-1,1]: level 0 is -1, level 255 is +1"
@@ -28,7 +28,7 @@ def to_image(x:Tensor, # (3,H,W); values outside [-1,1] are clipped
     x = ((x.detach().float().cpu() + 1)*127.5).round().clamp(0, 255).byte()
     return Image.fromarray(rearrange(x, 'c h w -> h w c').numpy())
 
-# %% ../nbs/02_data.ipynb #32c502bb
+# %% ../nbs/02_data.ipynb #39f21e6b
 MAX_PIXELS = 89_478_485   # a quarter of a gigabyte of RGB; larger files are refused from their header
 
 def to_rgb(im:Image.Image)->Image.Image:
@@ -55,7 +55,7 @@ def read_image(src, # a path, or the bytes of a file
                 return to_rgb(im)
     except Exception as e: raise ValueError(f'{name}: cannot be read as an image ({e})') from None
 
-# %% ../nbs/02_data.ipynb #49664616
+# %% ../nbs/02_data.ipynb #bcd2cda9
 def resize_crop(img:Image.Image, # any size, short side at least `size`
                 size:int, # side of the result in pixels
                 box:tuple=None, # (left, top, side) in the image's pixels; default the largest middle square
@@ -66,7 +66,7 @@ def resize_crop(img:Image.Image, # any size, short side at least `size`
     if s < size: raise ValueError(f'a {s} px square is smaller than the wanted {size} px; enlarging would invent detail')
     return img.resize((size, size), Image.LANCZOS, box=(l, t, l + s, t + s))
 
-# %% ../nbs/02_data.ipynb #2f09224e
+# %% ../nbs/02_data.ipynb #b0c58b9c
 PHOTOS = dict(astronaut='astronaut.png', cat='chelsea.png', coffee='coffee.png', galaxies='hubble_deep_field.jpg',
               tissue='ihc.png', motorcycle='motorcycle_left.png', retina='retina.jpg', rocket='rocket.jpg')
 
@@ -77,7 +77,7 @@ def bundled_photos()->dict: # name → RGB image
     root = Path(spec.submodule_search_locations[0])/'data'
     return {k: read_image(root/f) for k,f in PHOTOS.items()}
 
-# %% ../nbs/02_data.ipynb #f0ef4998
+# %% ../nbs/02_data.ipynb #02cde5b7
 class PhotoCrops:
     "Square crops of the bundled photographs; the class is the photograph"
     HELD = .3   # side of the held-out corner, as a share of the photograph's short side
@@ -117,7 +117,7 @@ class PhotoCrops:
         x = to_pixels(resize_crop(self.photos[self.classes[self.label(i)]], self.size, box))
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
 
-# %% ../nbs/02_data.ipynb #c929c2fa
+# %% ../nbs/02_data.ipynb #a50443ce
 EXTS = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm'}
 
 def list_images(folder)->list: # of paths, sorted
@@ -166,7 +166,7 @@ class ImageFolder:
         x = to_pixels(resize_crop(read_image(self.files[i]), self.size))
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
 
-# %% ../nbs/02_data.ipynb #b383a96f
+# %% ../nbs/02_data.ipynb #ada67507
 def flat_and_busy(seed:int=0, # which picture
                   size:int=128, # side in pixels
                   region:int=16, # side of a region; divides `size`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['commands', 'train_all', 'detail', 'measure', 'draw_idea', 'draw_sheet', 'draw_film', 'draw_curves', 'report', 'main']
 
-# %% ../nbs/80_demo.ipynb #fca8668b
+# %% ../nbs/80_demo.ipynb #f0114753
 import json, os, subprocess, sys, time
 from pathlib import Path
 import matplotlib
@@ -20,7 +20,7 @@ from .pipeline import D2iTPipeline
 from .train import STAGES, read_log
 from .viz import axes, film_strip, grain_rgb, overlay_grain, show_images, show_map
 
-# %% ../nbs/80_demo.ipynb #8f66b1e5
+# %% ../nbs/80_demo.ipynb #dea07b6f
 def commands(run:Path, # folder of the whole run
              nproc:int=2, # processes a stage
              preset:str='demo',
@@ -36,7 +36,7 @@ def train_all(run:Path, nproc:int=2, preset:str='demo'):
         print('\n$ torchrun', ' '.join(c[3:]), flush=True)
         if rc := subprocess.run(c, env=env).returncode: sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
 
-# %% ../nbs/80_demo.ipynb #15e4d6c8
+# %% ../nbs/80_demo.ipynb #81b4fd91
 def detail(x:torch.Tensor, # (N,3,H,W)
           )->torch.Tensor: # (N,H,W)
     "Absolute Laplacian of the grey picture"
@@ -57,7 +57,7 @@ def measure(pipe:D2iTPipeline, n:int=64)->dict:
     cells = dict(fine_cells=d[fine].mean().item(), coarse_cells=d[~fine].mean().item())
     return dict(reconstruction=res, detail={k: round(v, 4) for k,v in (cells | whole).items()})
 
-# %% ../nbs/80_demo.ipynb #a23f8352
+# %% ../nbs/80_demo.ipynb #ec49fa60
 @torch.no_grad()
 def draw_idea(pipe:D2iTPipeline, item:int=2)->list:
     "Photograph → entropy → grain map → codes → picture"
@@ -103,7 +103,7 @@ def report(run)->dict:
     write_atomic(run/'figures.json', json.dumps(res, indent=1).encode())
     return res
 
-# %% ../nbs/80_demo.ipynb #d306009a
+# %% ../nbs/80_demo.ipynb #4ec8db8f
 @call_parse
 def main(run:str='runs/demo', # folder of the run
          nproc:int=2, # processes a stage

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['linear_betas', 'Diffusion', 'grain_loss', 'snr_weight', 'reverse_variance', 'variance_loss']
 
-# %% ../nbs/30_diffusion.ipynb #dfd3d47d
+# %% ../nbs/30_diffusion.ipynb #298aa4a2
 import math
 import torch
 from torch import nn, Tensor
 from .grain import block_mean, code_weight
 
-# %% ../nbs/30_diffusion.ipynb #f1233f0b
+# %% ../nbs/30_diffusion.ipynb #e9f485ec
 def linear_betas(T:int=1000)->Tensor: # (T,) float64
     "β from 1e-4 to 2e-2 for T = 1000 (§4.1), scaled for other T so that the end stays as noisy"
     return torch.linspace(1e-4, 2e-2, T, dtype=torch.double)*1000/T
@@ -48,7 +48,7 @@ class Diffusion(nn.Module):
         a,s = self.at(t, x_t)
         return (x_t - a*x0)/s
 
-# %% ../nbs/30_diffusion.ipynb #8b4ef934
+# %% ../nbs/30_diffusion.ipynb #81e5444c
 # Eq. 11
 def grain_loss(e2:Tensor, # squared error (N,c,H,W)
                M:Tensor, # grain maps (N,h,w)
@@ -58,7 +58,7 @@ def grain_loss(e2:Tensor, # squared error (N,c,H,W)
     a = code_weight(M, k)
     return (a*e2.mean(1, keepdim=True)).sum((1, 2, 3))/a.sum((1, 2, 3))
 
-# %% ../nbs/30_diffusion.ipynb #771e3f8b
+# %% ../nbs/30_diffusion.ipynb #d069d961
 def snr_weight(diff:Diffusion, # schedule
                t:Tensor, # times (N,)
                gamma:float=0., # γ; 0 gives ones
@@ -68,7 +68,7 @@ def snr_weight(diff:Diffusion, # schedule
     snr = diff.abar[t]/(1 - diff.abar[t])
     return snr.clamp(max=gamma)/snr
 
-# %% ../nbs/30_diffusion.ipynb #553834d7
+# %% ../nbs/30_diffusion.ipynb #c4f71619
 def reverse_variance(diff:Diffusion, t:Tensor, s:Tensor, x:Tensor)->tuple:
     "log β̃ (posterior, the least) and log β (the most) of the step from t to s; s = -1 is the clean image"
     abar_t,abar_s = diff.abar[t],torch.where(s >= 0, diff.abar[s.clamp(min=0)], 1.)

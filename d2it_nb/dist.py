@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SOLO', 'Ranks', 'start', 'finish', 'Stop', 'ignore_signals']
 
-# %% ../nbs/50_dist.ipynb #fa1f8ce3
+# %% ../nbs/50_dist.ipynb #165dec38
 import os, signal
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch, torch.distributed as dist
 from torch import Tensor
 
-# %% ../nbs/50_dist.ipynb #8dafc2f4
+# %% ../nbs/50_dist.ipynb #85a4961b
 @dataclass(frozen=True)
 class Ranks:
     "Who am I, of how many, on which device?"
@@ -30,10 +30,10 @@ class Ranks:
         "The mean over all ranks, on all of them"
         if self.world == 1: return t
         t = t.detach().clone(); dist.all_reduce(t); return t/self.world
-    def any(self, flag:bool)->bool:
+    def any(self, flag)->bool:
         "True on all ranks if true on one"
         if self.world == 1: return bool(flag)
-        t = torch.tensor(float(flag), device=self.device); dist.all_reduce(t, dist.ReduceOp.MAX); return bool(t)
+        t = torch.tensor(float(bool(flag)), device=self.device); dist.all_reduce(t, dist.ReduceOp.MAX); return bool(t)
     def wait(self):
         "Until every rank is here"
         if self.world > 1: dist.barrier()
@@ -46,7 +46,7 @@ class Ranks:
             if self.main: self.wait()
 SOLO = Ranks()   # the only process
 
-# %% ../nbs/50_dist.ipynb #271487eb
+# %% ../nbs/50_dist.ipynb #e2f1a173
 def start(device:str='auto', # 'auto', 'cpu', 'cuda'
           timeout:int=600, # seconds that a rank waits for the others
          )->Ranks:
@@ -66,7 +66,7 @@ def finish():
     "Leave the group"
     if dist.is_initialized(): dist.destroy_process_group()
 
-# %% ../nbs/50_dist.ipynb #d6fa8333
+# %% ../nbs/50_dist.ipynb #109962d3
 class Stop:
     "A flag that SIGTERM, SIGINT or SIGUSR1 raises"
     SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1

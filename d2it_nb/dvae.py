@@ -6,7 +6,7 @@
 __all__ = ['SIZES', 'norm', 'conv', 'ResBlock', 'AttnBlock', 'Up', 'check_factors', 'Encoder', 'fourier', 'Decoder',
            'split_moments', 'sample_codes', 'DVAE', 'dvae', 'fit_scale']
 
-# %% ../nbs/20_dvae.ipynb #2b6e21d5
+# %% ../nbs/20_dvae.ipynb #9e85a8a3
 import math
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from .core import *
 from .grain import block_avg, block_side, check_map, copy_codes, grain_noise, n_codes, on_finest
 
-# %% ../nbs/20_dvae.ipynb #2a3dba60
+# %% ../nbs/20_dvae.ipynb #f5e04e8f
 def norm(ch:int): return nn.GroupNorm(math.gcd(32, ch), ch, eps=1e-6)
 def conv(i:int, o:int, ks:int=3, stride:int=1): return nn.Conv2d(i, o, ks, stride, padding=ks//2)
 
@@ -44,7 +44,7 @@ class Up(nn.Module):
     def __init__(self, ch:int): super().__init__(); self.c = conv(ch, ch)
     def forward(self, x): return self.c(F.interpolate(x, scale_factor=2, mode='nearest'))
 
-# %% ../nbs/20_dvae.ipynb #1bd75199
+# %% ../nbs/20_dvae.ipynb #b6ac7a7f
 def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
     "Each factor a power of two and twice the one before, or `ValueError`"
     f = tuple(sorted(int(a) for a in factors))
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
             if (f := str(self.patch*2**l)) in self.heads: out.append(self.heads[f](h))
         return out[::-1]                                                      # coarsest first: (n,2z,H/f,W/f)
 
-# %% ../nbs/20_dvae.ipynb #1884a9e8
+# %% ../nbs/20_dvae.ipynb #0af5e30e
 def fourier(h:int, w:int, n_freq:int=6)->Tensor: # (4·n_freq,h,w)
     "Sines and cosines of the position, frequencies 1 … 2^(n_freq-1) over half a period"
     yx = torch.stack(torch.meshgrid((torch.arange(h) + .5)/h, (torch.arange(w) + .5)/w, indexing='ij'))
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
         h = self.levels(self.mid(h))                                          # (n,ch,H/patch,W/patch)
         return F.pixel_shuffle(self.last(F.silu(self.n(h))), self.patch)      # (n,3,H,W)
 
-# %% ../nbs/20_dvae.ipynb #e2860c39
+# %% ../nbs/20_dvae.ipynb #8aaa2d68
 def split_moments(m:Tensor, # a head's output (N,2z,h,w)
                  )->tuple: # mean, log-variance, float32
     "The two halves of a head's output; log-variance kept in [-30, 20]"
@@ -123,7 +123,7 @@ def sample_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
         codes.append(mean if e is None else mean + (.5*logvar).exp()*block_avg(e, j)*j)
     return copy_codes(codes, M)
 
-# %% ../nbs/20_dvae.ipynb #1f6109b1
+# %% ../nbs/20_dvae.ipynb #2355e7d0
 class DVAE(nn.Module):
     "Dynamic VAE (§3.1)"
     def __init__(self,
@@ -177,7 +177,7 @@ class DVAE(nn.Module):
         moments = self.moments(x)
         return self.decoder(sample_codes(moments, M, e), M), moments
 
-# %% ../nbs/20_dvae.ipynb #37e21f83
+# %% ../nbs/20_dvae.ipynb #531ad596
 SIZES = dict( #  channels  levels: strides patch, 2·patch, 4·patch, …
     tiny  = dict(ch=64,  mult=(1, 1, 1, 2),       n_res=1, attn=False, patch=4),
     xs    = dict(ch=48,  mult=(1, 2, 2, 2, 2),    n_res=2, attn=False, patch=2),
@@ -197,7 +197,7 @@ def dvae(size:str='base', # one of SIZES
     if 'mult' not in overrides: a['mult'] = a['mult'][:n]
     return DVAE(factors, z, **a)
 
-# %% ../nbs/20_dvae.ipynb #bd43263b
+# %% ../nbs/20_dvae.ipynb #78a93bb5
 @torch.no_grad()
 def fit_scale(net:DVAE, # its shift and scale are set
               batches, # any iterable of (x, M, e), as `DVAE.forward` takes them

@@ -6,13 +6,13 @@
 __all__ = ['check_pixels', 'grey_level', 'to_grey', 'bin_positions', 'kde_pdf', 'shannon', 'entropy_ref', 'bump_matrix',
            'entropy_map']
 
-# %% ../nbs/10_entropy.ipynb #b5256387
+# %% ../nbs/10_entropy.ipynb #f292e722
 import math
 import torch
 from einops import rearrange
 from torch import Tensor
 
-# %% ../nbs/10_entropy.ipynb #7fb47405
+# %% ../nbs/10_entropy.ipynb #312450f1
 def check_pixels(x:Tensor):
     "A finite float batch (N,3,H,W) in [-1,1], or `ValueError` that says what is wrong"
     if x.ndim != 4 or x.shape[1] != 3: raise ValueError(f'images must be (N,3,H,W), got {tuple(x.shape)}')
@@ -32,7 +32,7 @@ def to_grey(x:Tensor, # pixels (N,3,H,W) in [-1,1]
     "Grey pixels"
     return grey_level(x)/127.5 - 1
 
-# %% ../nbs/10_entropy.ipynb #a6a3995d
+# %% ../nbs/10_entropy.ipynb #a55bb44e
 def bin_positions(bins:int=256)->Tensor: # (bins,)
     "b_j, evenly over [-1,1]; with 256 bins, the 8-bit levels"
     return torch.linspace(-1, 1, bins)
@@ -51,7 +51,7 @@ def shannon(p:Tensor, # (..., bins), a distribution
     "Eq. 3: -Σ p log p, with 0 log 0 = 0"
     return torch.special.entr(p).sum(-1)
 
-# %% ../nbs/10_entropy.ipynb #2c79bbe4
+# %% ../nbs/10_entropy.ipynb #13c6ec7d
 def entropy_ref(x:Tensor, # pixels (N,3,H,W) in [-1,1]
                 region:int=16, # side S of a region in pixels
                 bins:int=256, # M
@@ -62,7 +62,7 @@ def entropy_ref(x:Tensor, # pixels (N,3,H,W) in [-1,1]
     r = rearrange(to_grey(x), 'n (h a) (w b) -> n h w (a b)', a=region, b=region)
     return shannon(kde_pdf(r, bins, sigma))
 
-# %% ../nbs/10_entropy.ipynb #34d0b1db
+# %% ../nbs/10_entropy.ipynb #4a2d6760
 def bump_matrix(bins:int=256, sigma:float=0.01)->Tensor: # (256, bins)
     "K[v,j]: the bump of grey level v, read off at position j"
     v,b = bin_positions(256)[:, None], bin_positions(bins)

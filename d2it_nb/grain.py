@@ -7,12 +7,12 @@ __all__ = ['check_map', 'grain_map', 'exact_ratio', 'block_side', 'enlarge', 'bl
            'code_weight', 'budget', 'block_mean', 'gather_codes', 'is_block_constant', 'share_noise', 'grain_noise',
            'cumulative_ratios', 'draw_ratio', 'disturb', 'training_map']
 
-# %% ../nbs/12_grain.ipynb #fef62848
+# %% ../nbs/12_grain.ipynb #4ca244ec
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-# %% ../nbs/12_grain.ipynb #e64d900a
+# %% ../nbs/12_grain.ipynb #f5abf7a1
 def check_map(M:Tensor, # grain maps (N,h,w)
               k:int=2, # number of grains
               shape:tuple=None, # (N,h,w) that is expected; None entries are free
@@ -36,7 +36,7 @@ def grain_map(E:Tensor, # entropies (N,h,w)
     if (T.diff() < 0).any(): raise ValueError(f'thresholds must ascend, got {T.tolist()}')
     return (E[..., None].double() > T.to(E.device)).sum(-1)
 
-# %% ../nbs/12_grain.ipynb #f7678455
+# %% ../nbs/12_grain.ipynb #ade8b5e9
 def exact_ratio(E:Tensor, # entropies (N,h,w)
                 r:float, # fine share of each image, in [0,1]
                )->Tensor: # (N,h,w) int64 in {0,1}
@@ -46,7 +46,7 @@ def exact_ratio(E:Tensor, # entropies (N,h,w)
     top = flat.argsort(dim=1, descending=True, stable=True)[:, :n]
     return torch.zeros_like(flat, dtype=torch.long).scatter_(1, top, 1).view(E.shape)
 
-# %% ../nbs/12_grain.ipynb #971bbfbc
+# %% ../nbs/12_grain.ipynb #5cf9773d
 def block_side(g:int, k:int=2)->int:
     "j: side of the block that one code of grain g covers on the finest grid"
     return 2**(k - 1 - g)
@@ -77,7 +77,7 @@ def copy_codes(codes:list, # per grain, coarsest first: (N,c,h·2^g,w·2^g)
     for g in range(k - 1): z = torch.where(Mf == g, enlarge(codes[g], block_side(g, k)), z)
     return z
 
-# %% ../nbs/12_grain.ipynb #aa2b5cde
+# %% ../nbs/12_grain.ipynb #bc7d3399
 def n_codes(M:Tensor, # (N,h,w)
            )->Tensor: # (N,) int64
     "Number of latent codes that each image keeps"
@@ -95,7 +95,7 @@ def budget(M:Tensor, # (N,h,w)
     "Codes beyond the least possible, as a share of the most: for k = 2 simply the fine ratio"
     return (n_codes(M)/M[0].numel() - 1)/max(4**(k - 1) - 1, 1)
 
-# %% ../nbs/12_grain.ipynb #bebc0d4c
+# %% ../nbs/12_grain.ipynb #8d315e4d
 def block_mean(z:Tensor, # (N,c,H,W) on the finest grid
                M:Tensor, # (N,h,w), H = h·2^(k-1)
                k:int=2, # number of grains
@@ -114,7 +114,7 @@ def gather_codes(z:Tensor, # (N,c,H,W) on the finest grid
     "The inverse of `copy_codes` on the selected codes"
     return [block_avg(z, block_side(g, k))*enlarge(M == g, 2**g)[:, None] for g in range(k)]
 
-# %% ../nbs/12_grain.ipynb #f0c7400c
+# %% ../nbs/12_grain.ipynb #01990a86
 def is_block_constant(z:Tensor, # (N,c,H,W)
                       M:Tensor, # (N,h,w)
                       k:int=2,
@@ -123,7 +123,7 @@ def is_block_constant(z:Tensor, # (N,c,H,W)
     return all(torch.equal(torch.where(on_finest(M, k) == g, z, 0), torch.where(on_finest(M, k) == g, enlarge(z[..., ::j, ::j], j), 0))
                for g in range(k - 1) for j in [block_side(g, k)])
 
-# %% ../nbs/12_grain.ipynb #9ad3420d
+# %% ../nbs/12_grain.ipynb #54422293
 def share_noise(e:Tensor, # standard normal draw on the finest grid (N,c,H,W)
                 M:Tensor, # grain maps (N,h,w)
                 k:int=2, # number of grains
@@ -146,7 +146,7 @@ def grain_noise(M:Tensor, # grain maps (N,h,w)
         e = torch.randn((len(M), *shape), generator=generator, device=device).to(M.device)
     return share_noise(e, M, k)
 
-# %% ../nbs/12_grain.ipynb #20c609ff
+# %% ../nbs/12_grain.ipynb #a6e5d1b6
 def cumulative_ratios(r:float, # share of regions at grain 1 or finer
                       k:int=2,
                      )->list: # k-1 descending shares

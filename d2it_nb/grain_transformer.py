@@ -6,7 +6,7 @@
 __all__ = ['SIZES', 'to_corners', 'to_grains', 'map_loss', 'GrainTransformer', 'grain_net', 'draw_maps', 'sample_maps',
            'map_statistics']
 
-# %% ../nbs/41_grain_transformer.ipynb #4b7e88fe
+# %% ../nbs/41_grain_transformer.ipynb #8e79f51b
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -17,7 +17,7 @@ from .diffusion import Diffusion
 from .grain import budget, grain_noise
 from .samplers import Step, ddpm
 
-# %% ../nbs/41_grain_transformer.ipynb #acdb4cf0
+# %% ../nbs/41_grain_transformer.ipynb #8d7a1058
 def to_corners(M:Tensor, # grain maps (N,h,w)
                k:int=2, # number of grains
               )->Tensor: # (N,k,h,w) of ±1
@@ -37,7 +37,7 @@ def map_loss(logits:Tensor, # (N,k,h,w)
     "Cross-entropy of the true map, mean within each image"
     return F.cross_entropy(logits, M, reduction='none').mean((1, 2))
 
-# %% ../nbs/41_grain_transformer.ipynb #a351ac2e
+# %% ../nbs/41_grain_transformer.ipynb #7ee72936
 class GrainTransformer(nn.Module):
     "Dynamic Grain Transformer (§3.2.2): logits of the clean grain map"
     def __init__(self,
@@ -67,7 +67,7 @@ class GrainTransformer(nn.Module):
             c = c + torch.where(ratio.isnan()[:, None], self.any_ratio, self.ratio(ratio.nan_to_num()*1000))
         return self.trunk.grids(self.trunk.run(self.trunk.tokens(x_t), c), c)
 
-# %% ../nbs/41_grain_transformer.ipynb #b62c54bb
+# %% ../nbs/41_grain_transformer.ipynb #b46d96b3
 SIZES = dict(
     tiny = dict(d=64,  heads=2, depth=2),    # for tests
     nano = dict(d=96,  heads=3, depth=3),    # for a laptop
@@ -84,7 +84,7 @@ def grain_net(size:str='S', # one of SIZES
     if size not in SIZES: raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
     return GrainTransformer((grid, grid) if isinstance(grid, int) else grid, k, num_classes, **(SIZES[size] | overrides))
 
-# %% ../nbs/41_grain_transformer.ipynb #55e5c10f
+# %% ../nbs/41_grain_transformer.ipynb #16e9708c
 def draw_maps(net, # GrainTransformer
               y:Tensor, # labels (N,)
               ratio:Tensor=None, # wanted budgets (N,), NaN for any
@@ -111,7 +111,7 @@ def sample_maps(net, y:Tensor, **kwargs, # see `draw_maps`
     for s in draw_maps(net, y, **kwargs): pass
     return to_grains(s.x)
 
-# %% ../nbs/41_grain_transformer.ipynb #05185064
+# %% ../nbs/41_grain_transformer.ipynb #23b5876e
 def map_statistics(M:Tensor, # grain maps (N,h,w)
                   )->dict:
     "Mean and spread of the per-map mean grain; how often neighbours, and cells four apart, agree"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['record_type', 'Latents', 'build_latents']
 
-# %% ../nbs/52_latents.ipynb #58a4859a
+# %% ../nbs/52_latents.ipynb #97279cc9
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +17,7 @@ from .core import *
 from .dist import SOLO, Ranks
 from .entropy import entropy_map
 
-# %% ../nbs/52_latents.ipynb #13124996
+# %% ../nbs/52_latents.ipynb #a61b40e1
 def record_type(factors, # the autoencoder's, ascending
                 z:int, # channels of a code
                 size:int, # image side in pixels
@@ -26,7 +26,7 @@ def record_type(factors, # the autoencoder's, ascending
     s = [size//f for f in factors[::-1]]
     return np.dtype([(f'm{g}', '<f2', (2*z, n, n)) for g,n in enumerate(s)] + [('E', '<f4', (s[0], s[0])), ('y', '<i4')])
 
-# %% ../nbs/52_latents.ipynb #a0167ed0
+# %% ../nbs/52_latents.ipynb #dc2d6c23
 class Latents:
     "A finished cache, read-only"
     def __init__(self, folder):
@@ -47,7 +47,7 @@ class Latents:
         return dict(moments=[torch.from_numpy(r[f'm{g}'].astype(np.float32)) for g in range(self.k)],
                     E=torch.from_numpy(r['E'].copy()), y=torch.from_numpy(r['y'].astype(np.int64)))
 
-# %% ../nbs/52_latents.ipynb #278e616f
+# %% ../nbs/52_latents.ipynb #78e67d58
 @torch.no_grad()
 def build_latents(folder, # where the cache lives
                   ds, # a data set: `len`, `image(i)`, `label(i)`, `size`, `fingerprint`

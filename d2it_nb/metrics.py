@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['check_pair', 'psnr', 'ssim']
 
-# %% ../nbs/03_metrics.ipynb #5b10beb0
+# %% ../nbs/03_metrics.ipynb #4d62c2ca
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/03_metrics.ipynb #113d6ab5
+# %% ../nbs/03_metrics.ipynb #5e832a76
 def check_pair(a:Tensor, b:Tensor):
     "Both (N,3,H,W) and of one shape, or `ValueError`"
     if a.ndim != 4 or a.shape != b.shape: raise ValueError(f'two batches (N,3,H,W) of one shape are needed, got {tuple(a.shape)} and {tuple(b.shape)}')
@@ -23,7 +23,7 @@ def psnr(a:Tensor, # (N,3,H,W) in [-1,1]
     mse = (a.double() - b.double()).pow(2).mean((1, 2, 3))
     return 10*torch.log10(4/mse)
 
-# %% ../nbs/03_metrics.ipynb #d7adc524
+# %% ../nbs/03_metrics.ipynb #63034fbd
 def ssim(a:Tensor, # (N,3,H,W) in [-1,1], sides at least 11
          b:Tensor, # the same shape
         )->Tensor: # (N,) in [-1,1], float64

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Step', 'SAMPLERS', 'visited', 'look', 'abar_of', 'ddpm', 'ddim', 'dpmpp', 'last', 'guided']
 
-# %% ../nbs/31_samplers.ipynb #8dd98a9d
+# %% ../nbs/31_samplers.ipynb #59efd09b
 from collections import namedtuple
 import torch
 from torch import Tensor
 from .diffusion import Diffusion, reverse_variance
 from .grain import block_mean, grain_noise
 
-# %% ../nbs/31_samplers.ipynb #2aa5647f
+# %% ../nbs/31_samplers.ipynb #bfeb6b0f
 Step = namedtuple('Step', 't x x0 eps')   # x after the step that left time t, and what the model said there
 
 def visited(T:int, # number of training steps
@@ -25,7 +25,7 @@ def visited(T:int, # number of training steps
     ts = [max(int(t), steps - 1 - i) for i,t in enumerate((u**power*(T - 1)).round())]
     return list(zip(ts, ts[1:] + [-1]))
 
-# %% ../nbs/31_samplers.ipynb #b61e235e
+# %% ../nbs/31_samplers.ipynb #c420ba34
 def look(model, x:Tensor, t:int, M:Tensor, diff:Diffusion, k:int)->tuple: # eps, v or None, x0
     "Ask the model, in code space"
     tt = torch.full((len(x),), t, device=x.device)
@@ -37,7 +37,7 @@ def abar_of(diff:Diffusion, t:int)->Tensor:
     "ᾱ_t, and 1 for the clean image"
     return diff.abar[t] if t >= 0 else torch.ones((), device=diff.abar.device)
 
-# %% ../nbs/31_samplers.ipynb #1b3f7678
+# %% ../nbs/31_samplers.ipynb #0457818e
 def ddpm(model, # (x, t, M) → ε, or (ε, v) along channels
          x_T:Tensor, # start (N,c,H,W), usually `grain_noise`
          M:Tensor, # grain maps (N,h,w)
@@ -59,7 +59,7 @@ def ddpm(model, # (x, t, M) → ε, or (ε, v) along channels
             x = mean + (.5*logvar).exp()*grain_noise(M, x.shape[1], k, generator)
         yield Step(t, x, x0, eps)
 
-# %% ../nbs/31_samplers.ipynb #290ddb96
+# %% ../nbs/31_samplers.ipynb #18160d8b
 def ddim(model, x_T:Tensor, M:Tensor, diff:Diffusion=None, steps:int=50, k:int=2, generator=None,
          eta:float=0., # 0: deterministic, 1: as noisy as DDPM
         ): # yields a Step each
@@ -73,7 +73,7 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Diffusion=None, steps:int=50, k:int=2
         if eta and s >= 0: x = x + sd*grain_noise(M, x.shape[1], k, generator)
         yield Step(t, x, x0, eps)
 
-# %% ../nbs/31_samplers.ipynb #b78862d2
+# %% ../nbs/31_samplers.ipynb #b97452ef
 def dpmpp(model, x_T:Tensor, M:Tensor, diff:Diffusion=None, steps:int=20, k:int=2, generator=None, # not used: it is deterministic
          ): # yields a Step each
     "DPM-Solver++(2M) (Lu et al. 2022): second order, one look a step"
@@ -97,7 +97,7 @@ def last(steps)->Tensor:
     for s in steps: pass
     return s.x
 
-# %% ../nbs/31_samplers.ipynb #f0600a6b
+# %% ../nbs/31_samplers.ipynb #e1c14693
 def guided(net, # (x, t, y, M) → ε
            y:Tensor, # labels (N,)
            scale:float=1., # 1: no guidance

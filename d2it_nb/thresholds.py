@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Calibration', 'calibrate', 'load_calibration', 'main']
 
-# %% ../nbs/11_thresholds.ipynb #39a31ec8
+# %% ../nbs/11_thresholds.ipynb #81ce1327
 import json, math
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .core import *
 from .data import ImageFolder
 from .entropy import entropy_map
 
-# %% ../nbs/11_thresholds.ipynb #b7797a0f
+# %% ../nbs/11_thresholds.ipynb #94fcc535
 class Calibration:
     "The distribution of region entropies of a data set, and thresholds from it"
     N_BINS = 65536
@@ -82,7 +82,7 @@ class Calibration:
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
         return c
 
-# %% ../nbs/11_thresholds.ipynb #ea36cf2b
+# %% ../nbs/11_thresholds.ipynb #6ddccf0e
 def calibrate(ds, # a data set: `len`, `image(i)`, `size`
               region:int=16, # side of a region in pixels
               n:int=None, # use only the first n items
@@ -93,14 +93,14 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `size`
     for i in tqdm(range(min(n or len(ds), len(ds))), desc='calibrating', disable=not progress): cal.update(entropy_map(ds.image(i)[None], region))
     return cal
 
-# %% ../nbs/11_thresholds.ipynb #f73afe7c
+# %% ../nbs/11_thresholds.ipynb #369c16c4
 def load_calibration(path)->Calibration:
     "Read a calibration from its JSON"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
     try: return Calibration.from_json(Path(path).read_text())
     except (KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} does not hold a calibration ({e!r})') from None
 
-# %% ../nbs/11_thresholds.ipynb #217e8800
+# %% ../nbs/11_thresholds.ipynb #55d4f4b7
 @call_parse
 def main(folder:str, # folder of images
          region:int=16, # side of a region in pixels

@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'STAGES', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2
            'dvae_stage', 'find_dvae', 'stage2', 'origin', 'grain_stage', 'content_stage', 'Batches', 'bf16_pays',
            'check_same', 'fit', 'all_tensors', 'export', 'Log', 'read_log', 'usage', 'main']
 
-# %% ../nbs/53_train.ipynb #ac32eb26
+# %% ../nbs/53_train.ipynb #a8fa1e68
 import dataclasses, difflib, hashlib, json, math, sys, time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from .dist import SOLO, Ranks, Stop, finish, ignore_signals, start
 from .checkpoint import EMA, load_checkpoint, load_opt, opt_tensors, run_lock, save_checkpoint, set_aside
 from .latents import Latents, build_latents
 
-# %% ../nbs/53_train.ipynb #46752b0b
+# %% ../nbs/53_train.ipynb #9fed94f6
 @dataclass(frozen=True)
 class Config:
     "What all stages share"
@@ -97,7 +97,7 @@ class ContentConfig(Stage2Config):
     window:int = 8              # window side of the RefineNet
     min_snr:float = 0.          # γ: weight times by min(SNR, γ)/SNR, which turns learning towards structure; 0: the paper's plain loss
 
-# %% ../nbs/53_train.ipynb #20d15bbe
+# %% ../nbs/53_train.ipynb #f3ac6e7d
 _cpu  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema=.999, beta2=.95, save_every=250)
 _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
 PRESETS = dict(
@@ -171,14 +171,14 @@ def ratio_of(cfg:Config):
     if not 0 <= r <= 1: raise ValueError(f"--ratio is 'uniform', 'normal' or a number in [0,1], not {cfg.ratio!r}")
     return r
 
-# %% ../nbs/53_train.ipynb #17d5a088
+# %% ../nbs/53_train.ipynb #68b28ce4
 def lr_at(cfg:Config, step:int)->float:
     "Linear warm-up, then constant or a cosine down to 0"
     up = min(1., (step + 1)/(cfg.warmup + 1))
     if cfg.decay == 'constant' or step < cfg.warmup: return cfg.lr*up
     return cfg.lr*.5*(1 + math.cos(math.pi*(step - cfg.warmup)/max(cfg.steps - cfg.warmup, 1)))
 
-# %% ../nbs/53_train.ipynb #f7fc9432
+# %% ../nbs/53_train.ipynb #e60a78f6
 class DVAESamples:
     "Stage 1: a picture, the map it is seen with, the draw for its codes"
     def __init__(self, ds, cal:Calibration, net:DVAE, cfg:DVAEConfig):
@@ -212,7 +212,7 @@ def stack(items)->dict:
     "A list of dicts as one dict of batches (a dict passes through)"
     return items if isinstance(items, dict) else {k: torch.stack([i[k] for i in items]) for k in items[0]}
 
-# %% ../nbs/53_train.ipynb #1d89f282
+# %% ../nbs/53_train.ipynb #419e95f3
 @dataclass
 class Player:
     "A network with its own optimizer and loss"
@@ -333,7 +333,7 @@ def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
 
 BUILD = dict(dvae=dvae_stage, grain=grain_stage, content=content_stage)
 
-# %% ../nbs/53_train.ipynb #ebe2af14
+# %% ../nbs/53_train.ipynb #ee679fd1
 class Batches:
     "Step by step, this rank's sample numbers"
     def __init__(self, cfg:Config, ranks:Ranks, first:int): self.cfg,self.ranks,self.first = cfg,ranks,first
@@ -442,7 +442,7 @@ def export(path:Path, net:nn.Module, meta:dict, cfg:Config):
     flags = {k: v for k,v in dataclasses.asdict(cfg).items() if k not in ('out', 'dvae', 'latents', 'device')}
     save_net(path, net, id=h.hexdigest()[:16], **meta, trained=dict(flags, data=Path(cfg.data).name))
 
-# %% ../nbs/53_train.ipynb #a3a72e9f
+# %% ../nbs/53_train.ipynb #59478143
 class Log:
     "log.jsonl"
     def __init__(self, path:Path, first:int, active:bool=True):
@@ -468,7 +468,7 @@ def read_log(path)->list: # of dicts
         except json.JSONDecodeError: break
     return out
 
-# %% ../nbs/53_train.ipynb #65347b01
+# %% ../nbs/53_train.ipynb #b622681d
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'

@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['PERCEPTUAL', 'l1', 'kl_codes', 'PatchGAN', 'hinge_judge', 'hinge_painter', 'adaptive_weight', 'edge_loss']
 
-# %% ../nbs/21_vae_losses.ipynb #b52f2768
+# %% ../nbs/21_vae_losses.ipynb #6d21990f
 import torch
 import torch.nn.functional as F
 from torch import nn, Tensor
 from .dvae import split_moments
 from .grain import enlarge
 
-# %% ../nbs/21_vae_losses.ipynb #76d7c5ef
+# %% ../nbs/21_vae_losses.ipynb #1829fa77
 def l1(a:Tensor, b:Tensor)->Tensor: # (N,)
     "Mean absolute error of each image"
     return (a - b).abs().mean((1, 2, 3))
 
-# %% ../nbs/21_vae_losses.ipynb #e9f93504
+# %% ../nbs/21_vae_losses.ipynb #eed6dcb7
 def kl_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
              M:Tensor, # grain maps (N,h,w)
             )->Tensor: # (N,), nats a channel of a code
@@ -30,7 +30,7 @@ def kl_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
         total,count = total + (kl*sel).sum((1, 2)), count + sel.sum((1, 2))
     return total/count
 
-# %% ../nbs/21_vae_losses.ipynb #d2ee79e2
+# %% ../nbs/21_vae_losses.ipynb #321a10b3
 class PatchGAN(nn.Module):
     "A small convolutional judge of patches: (N,3,H,W) → one logit a patch"
     def __init__(self, ch:int=64, n_layers:int=3):
@@ -52,7 +52,7 @@ def hinge_painter(fake:Tensor)->Tensor: # (N,)
     "The autoencoder wants its patches to score high"
     return -fake.mean((1, 2, 3))
 
-# %% ../nbs/21_vae_losses.ipynb #abcad1bb
+# %% ../nbs/21_vae_losses.ipynb #8432c8b9
 def adaptive_weight(rec:Tensor, # reconstruction loss, a scalar
                     gan:Tensor, # the painter's loss, a scalar
                     weight:Tensor, # the decoder's last layer's weight
@@ -63,7 +63,7 @@ def adaptive_weight(rec:Tensor, # reconstruction loss, a scalar
     g_rec,g_gan = (mean(torch.autograd.grad(l, weight, retain_graph=True)[0]) for l in (rec, gan))
     return (g_rec.norm()/(g_gan.norm() + 1e-4)).clamp(max=cap).detach()
 
-# %% ../nbs/21_vae_losses.ipynb #e8e0360a
+# %% ../nbs/21_vae_losses.ipynb #2992323e
 def edge_loss(a:Tensor, # (N,3,H,W)
               b:Tensor, # the same shape
               scales:int=3, # full, half, quarter resolution …

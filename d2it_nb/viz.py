@@ -6,7 +6,7 @@
 __all__ = ['GRAINS', 'to_display', 'axes', 'show_images', 'grain_rgb', 'show_map', 'overlay_grain', 'frames_of', 'film_strip',
            'animate']
 
-# %% ../nbs/01_viz.ipynb #149d94ae
+# %% ../nbs/01_viz.ipynb #a07b875f
 import math
 import numpy as np, torch, matplotlib.pyplot as plt
 from matplotlib.animation import FuncAnimation
@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from einops import rearrange, repeat
 from torch import Tensor
 
-# %% ../nbs/01_viz.ipynb #5088524e
+# %% ../nbs/01_viz.ipynb #7c905ae0
 def to_display(x:Tensor, # (3,H,W) or (H,W) in [-1,1]
               )->np.ndarray: # (H,W,3) or (H,W) in [0,1]
     "What matplotlib wants"
@@ -44,7 +44,7 @@ def show_images(xs, # images (3,H,W) or (H,W) in [-1,1], a list or a batch
         ax.set_title(t, fontsize=8)
     return axs
 
-# %% ../nbs/01_viz.ipynb #3bd6b38c
+# %% ../nbs/01_viz.ipynb #7dc38b74
 GRAINS = LinearSegmentedColormap.from_list('grains', ['#3564d8', '#f2f0e6', '#d83a35'])   # coarse → fine
 
 def grain_rgb(M:Tensor, # (h,w), grains 0 (coarsest) .. k-1 (finest)
@@ -79,7 +79,7 @@ def overlay_grain(x:Tensor, # image (3,H,W) in [-1,1]
     tint = repeat(grain_rgb(M, k), 'c h w -> c (h a) (w b)', a=a, b=b)
     return (1 - alpha)*x.cpu() + alpha*tint
 
-# %% ../nbs/01_viz.ipynb #ac9bbd22
+# %% ../nbs/01_viz.ipynb #b4b7558e
 def frames_of(xs, # any sequence
               n:int=8, # how many to keep
              )->list: # indices, first and last among them

@@ -10,7 +10,7 @@ def command(stage, out, *flags, ranks=1):
 
 def train(*args, ranks=1, says=''):
     r = subprocess.run(command(*args, ranks=ranks), env=env(), capture_output=True, text=True)
-    assert r.returncode == 0, r.stderr[-3000:]
+    assert r.returncode == 0, r.stderr[-9000:]
     assert says in r.stdout, r.stdout[-3000:]
     return losses(args[1])
 

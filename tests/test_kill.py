@@ -1,18 +1,19 @@
 "A run that is killed with -9 and started again is, to the last bit, the run that was never killed."
-import os, signal, subprocess, time
+import subprocess, time
 import pytest
 from common import command, env, losses, train
+from killing import kill_all
 from d2it_nb.core import sha256
 
 def kill_when(out, step, cmd):
-    "Start, wait until the log has reached `step`, kill the whole process group"
-    p = subprocess.Popen(cmd, env=env(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    "Start, wait until the log has reached `step`, kill the process and all that it started"
+    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log,end = out/'log.jsonl',time.time() + 120
     while not (log.is_file() and len(log.read_text().splitlines()) >= step):
         assert p.poll() is None, 'the run ended before it could be killed'
         assert time.time() < end, 'the run did not start'
         time.sleep(.005)
-    os.killpg(p.pid, signal.SIGKILL); p.wait()
+    kill_all(p.pid); p.wait()
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
