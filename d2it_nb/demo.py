@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['commands', 'train_all', 'detail', 'measure', 'draw_idea', 'draw_sheet', 'draw_film', 'draw_curves', 'report', 'main']
 
-# %% ../nbs/80_demo.ipynb #f0114753
+# %% ../nbs/80_demo.ipynb #dd540b2e
 import json, os, subprocess, sys, time
 from pathlib import Path
 import matplotlib
@@ -20,7 +20,7 @@ from .pipeline import D2iTPipeline
 from .train import STAGES, read_log
 from .viz import axes, film_strip, grain_rgb, overlay_grain, show_images, show_map
 
-# %% ../nbs/80_demo.ipynb #dea07b6f
+# %% ../nbs/80_demo.ipynb #d2ff7143
 def commands(run:Path, # folder of the whole run
              nproc:int=2, # processes a stage
              preset:str='demo',
@@ -36,7 +36,7 @@ def train_all(run:Path, nproc:int=2, preset:str='demo'):
         print('\n$ torchrun', ' '.join(c[3:]), flush=True)
         if rc := subprocess.run(c, env=env).returncode: sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
 
-# %% ../nbs/80_demo.ipynb #81b4fd91
+# %% ../nbs/80_demo.ipynb #a45b6a44
 def detail(x:torch.Tensor, # (N,3,H,W)
           )->torch.Tensor: # (N,H,W)
     "Absolute Laplacian of the grey picture"
@@ -57,7 +57,7 @@ def measure(pipe:D2iTPipeline, n:int=64)->dict:
     cells = dict(fine_cells=d[fine].mean().item(), coarse_cells=d[~fine].mean().item())
     return dict(reconstruction=res, detail={k: round(v, 4) for k,v in (cells | whole).items()})
 
-# %% ../nbs/80_demo.ipynb #ec49fa60
+# %% ../nbs/80_demo.ipynb #4a96fe3d
 @torch.no_grad()
 def draw_idea(pipe:D2iTPipeline, item:int=2)->list:
     "Photograph → entropy → grain map → codes → picture"
@@ -74,13 +74,13 @@ def draw_sheet(pipe:D2iTPipeline, seed:int=0, size:float=1.1)->list:
     enc = pipe.encode(x); gen = pipe.generate(list(range(K)), n=K, seed=seed); more = pipe.generate(list(range(K)), n=K, seed=seed + 1)
     same = [pipe.generate(list(range(K)), torch.full(pipe.grid, g), n=K, seed=seed).x for g in (0, pipe.k - 1)]
     over = lambda xs, Ms: [overlay_grain(a, m, pipe.k) for a,m in zip(xs, Ms)]
-    rows = {'held-out crop': x, 'its grain map': over(x, enc.M), 'reconstructed': enc.x,
-            'drawn map': [grain_rgb(m, pipe.k) for m in gen.M], 'generated': gen.x, '… with map': over(gen.x, gen.M),
-            'same, all coarse': same[0], 'same, all fine': same[1], 'another seed': more.x}
+    rows = {'held out': x, 'its map': over(x, enc.M), 'decoded': enc.x,
+            'drawn map': [grain_rgb(m, pipe.k) for m in gen.M], 'generated': gen.x, 'with map': over(gen.x, gen.M),
+            'all coarse': same[0], 'all fine': same[1], 'other seed': more.x}
     return film_strip(rows, n=K, titles=pipe.classes, size=size)
 
 @torch.no_grad()
-def draw_film(pipe:D2iTPipeline, label:str='cat', seed:int=0, steps:int=20)->list:
+def draw_film(pipe:D2iTPipeline, label:str='coffee', seed:int=0, steps:int=20)->list:
     "One multi-grained denoising: codes, and what they would decode to"
     y = pipe.labels(label, 1); M = pipe.draw_map(label, 1, seed); fs = list(pipe.trace(y, M, [(seed, 0)], steps, cfg=1.5))
     rows = {'x_t, channel 0': [f.x[0,0]/2.5 for f in fs], 'x̂₀, channel 0': [f.x0[0,0]/2.5 for f in fs],
@@ -103,7 +103,7 @@ def report(run)->dict:
     write_atomic(run/'figures.json', json.dumps(res, indent=1).encode())
     return res
 
-# %% ../nbs/80_demo.ipynb #4ec8db8f
+# %% ../nbs/80_demo.ipynb #5f1bb5a2
 @call_parse
 def main(run:str='runs/demo', # folder of the run
          nproc:int=2, # processes a stage

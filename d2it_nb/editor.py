@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GrainMap', 'GrainCanvas', 'data_url', 'Editor']
 
-# %% ../nbs/62_editor.ipynb #e6d38eaa
+# %% ../nbs/62_editor.ipynb #36ca618a
 import json, traceback
 from io import BytesIO
 import anywidget, ipywidgets as W, traitlets as T
@@ -14,7 +14,7 @@ from PIL import Image
 from .data import to_image
 from .grain import budget, check_map, n_codes
 
-# %% ../nbs/62_editor.ipynb #8dece6ba
+# %% ../nbs/62_editor.ipynb #1f4b170d
 class GrainMap:
     "A grain map that can be painted, undone and redone"
     def __init__(self,
@@ -73,7 +73,7 @@ class GrainMap:
         try: shape = (len(d['cells']), len(d['cells'][0])); return cls(shape, d['k'], d['cells'])
         except (TypeError, IndexError) as e: raise ValueError(f'no grain map: {e}') from None
 
-# %% ../nbs/62_editor.ipynb #8c137177
+# %% ../nbs/62_editor.ipynb #51a3cbe3
 _JS = """
 function render({model, el}) {
   const cv = document.createElement('canvas'), N = 384; cv.className = 'grain-canvas'; cv.tabIndex = 0; cv.style.cssText = 'touch-action:none;cursor:crosshair;outline-offset:2px';
@@ -121,7 +121,7 @@ def data_url(img:Image.Image)->str:
     import base64
     b = BytesIO(); img.save(b, 'PNG'); return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
 
-# %% ../nbs/62_editor.ipynb #62c774e3
+# %% ../nbs/62_editor.ipynb #df33b64e
 class Editor:
     "A grain-map editor on a pipeline; `display(editor.view)`"
     def __init__(self, pipe, # D2iTPipeline, or anything with its `generate`, `edit`, `grid`, `k`, `classes`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['keep_known', 'Samples', 'D2iTPipeline']
 
-# %% ../nbs/60_pipeline.ipynb #1fa67568
+# %% ../nbs/60_pipeline.ipynb #4a57e2c1
 import dataclasses
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,7 +24,7 @@ from .samplers import SAMPLERS, Step, guided
 from .grain_transformer import GrainTransformer, sample_maps
 from .content_transformer import D2iT
 
-# %% ../nbs/60_pipeline.ipynb #1c9179b6
+# %% ../nbs/60_pipeline.ipynb #d8454fc6
 def keep_known(model, # (x, t, M) → ε
                z:Tensor, # known codes (N,c,H,W)
                eps:Tensor, # their noise (N,c,H,W)
@@ -38,7 +38,7 @@ def keep_known(model, # (x, t, M) → ε
         return torch.cat([torch.where(region, out[:, :x.shape[1]], said), out[:, x.shape[1]:]], 1)
     return wrapped
 
-# %% ../nbs/60_pipeline.ipynb #40173bf9
+# %% ../nbs/60_pipeline.ipynb #f68e627e
 @dataclass(frozen=True)
 class Samples:
     "Pictures with their codes and grain maps"
@@ -57,7 +57,7 @@ class Samples:
         row.resize((3*row.width, 3*row.height), 0).save(b, 'PNG')
         return b.getvalue()
 
-# %% ../nbs/60_pipeline.ipynb #b00c211e
+# %% ../nbs/60_pipeline.ipynb #c6adc621
 class D2iTPipeline:
     "Dynamic VAE, thresholds, grain and content transformer, ready for use"
     def __init__(self, dvae:DVAE, content:D2iT, cal:Calibration, grain:GrainTransformer=None, device='cpu'):
