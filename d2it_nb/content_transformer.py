@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZES', 'route', 'merge', 'RefineNet', 'D2iT', 'd2it', 'DiT', 'dit']
 
-# %% ../nbs/42_content_transformer.ipynb #c5ca83c0
+# %% ../nbs/42_content_transformer.ipynb #a3421020
 import torch
 from einops import rearrange
 from torch import nn, Tensor
@@ -13,7 +13,7 @@ from .blocks import (DiTBlock, FinalLayer, LabelEmbed, TimeEmbed, Trunk, init_we
 from .core import *
 from .grain import block_avg, block_side, check_map, enlarge, on_finest
 
-# %% ../nbs/42_content_transformer.ipynb #dcc8baba
+# %% ../nbs/42_content_transformer.ipynb #b295be89
 # Eq. 7
 def route(eps:Tensor, # rough noise (N,c,H,W) on the finest grid
           M:Tensor, # grain maps (N,h,w)
@@ -33,7 +33,7 @@ def merge(parts:list, # one grid a grain, coarsest first
     for g,p in enumerate(parts[:-1]): out = torch.where(on_finest(M, len(parts)) == g, p, out)
     return out
 
-# %% ../nbs/42_content_transformer.ipynb #54d65a0f
+# %% ../nbs/42_content_transformer.ipynb #49cc2425
 # Eq. 8
 class RefineNet(nn.Module):
     "Corrects the noise of cells finer than grain s-1, on smaller patches, in windows"
@@ -53,7 +53,7 @@ class RefineNet(nn.Module):
         for b in self.blocks: x = b(x, c, self.grid, fine)
         return unpatchify(self.final(x, c), self.patch, self.grid), x         # Δ (n,o,H,W), features (n,s,d)
 
-# %% ../nbs/42_content_transformer.ipynb #eade1b65
+# %% ../nbs/42_content_transformer.ipynb #e8f5ed4b
 class D2iT(nn.Module):
     "Dynamic Content Transformer (§3.2.3): ε_θ(z_t, t, y, M)"
     def __init__(self,
@@ -100,7 +100,7 @@ class D2iT(nn.Module):
                 eps = eps + delta if self.refine == 'residual' else delta     # (n,o,H,W)
         return merge([*parts, eps], M)                                        # (n,o,H,W)                      Eq. 9
 
-# %% ../nbs/42_content_transformer.ipynb #0107f96a
+# %% ../nbs/42_content_transformer.ipynb #9be97f3f
 SIZES = dict( #  width                 Multi-grained Net, RefineNet
     tiny = dict(d=64,   heads=2,  depth=2,  refine_depth=1),    # for tests
     nano = dict(d=96,   heads=3,  depth=4,  refine_depth=1),    # for a laptop
@@ -118,7 +118,7 @@ def d2it(size:str='B', # one of SIZES
     if size not in SIZES: raise ValueError(f'no D2iT size {size!r}; there are {", ".join(SIZES)}')
     return D2iT(**(dict(num_classes=num_classes, learn_sigma=size in ('S', 'B', 'L', 'XL')) | SIZES[size] | overrides))
 
-# %% ../nbs/42_content_transformer.ipynb #8d984571
+# %% ../nbs/42_content_transformer.ipynb #1563876a
 class DiT(nn.Module):
     "Diffusion transformer of fixed compression (Peebles & Xie 2023)"
     def __init__(self, grid=(16, 16), patch:int=2, c:int=4, num_classes:int=1000, d:int=768, heads:int=12, depth:int=12,

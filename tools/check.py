@@ -21,7 +21,7 @@ def in_step():
         _,differ,missing = filecmp.cmpfiles(old, ROOT/'d2it_nb', names, shallow=False)
         if differ or missing: raise SystemExit(f'modules and notebooks are apart: {differ + missing}. Run nbdev_export')
     for p in (ROOT/'d2it_nb').glob('*.py'):
-        m = re.search(r'File to edit: (\S+)\.', p.read_text().split('\n\n')[0])
+        m = re.search(r'File to edit: (\S+)\.', p.read_text())
         if p.name not in ('__init__.py', '_modidx.py') and not (m and (ROOT/'d2it_nb'/m[1]).resolve().is_file()): raise SystemExit(f'{p.name} has no notebook')
 
 def lint(): must('ruff', 'check', '-q', '--select', 'E9,F63,F7,F82,F811,B006,B008,PLE', '--ignore', 'F403,F405', 'nbs', 'd2it_nb', 'tests', 'tools', 'setup.py')
