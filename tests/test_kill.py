@@ -18,22 +18,22 @@ def kill_when(out, step, cmd):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     d = tmp_path_factory.mktemp('whole')
-    for stage in ('dvae', 'content'): train(stage, d/stage, '--steps', 30, '--save_every', 5)
+    for stage in ('dvae', 'content'): train(stage, d/stage, '--steps', 80, '--save_every', 5)
     return d
 
 @pytest.mark.parametrize('stage,ranks', [('dvae', 1), ('content', 1)])
 def test_killed_and_resumed(whole, tmp_path, stage, ranks):
-    out = tmp_path/stage; flags = ['--steps', 30, '--save_every', 5] + (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else [])
+    out = tmp_path/stage; flags = ['--steps', 80, '--save_every', 5] + (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else [])
     for step in (7, 18): kill_when(out, step, command(stage, out, *flags, ranks=ranks))
     assert not (out/'model.json').exists()
-    assert train(stage, out, *flags, ranks=ranks, says='resuming at step 1') == losses(whole/stage)
+    assert train(stage, out, *flags, ranks=ranks, says='resuming at step ') == losses(whole/stage)
     assert sha256(out/'model.safetensors') == sha256(whole/stage/'model.safetensors')
 
 def test_killed_with_two_ranks(whole, tmp_path):
-    flags = ['--steps', 30, '--save_every', 5, '--dvae', whole/'dvae', '--latents', whole/'latents']
+    flags = ['--steps', 80, '--save_every', 5, '--dvae', whole/'dvae', '--latents', whole/'latents']
     ref = train('content', tmp_path/'ref', *flags, ranks=2)
     kill_when(tmp_path/'cut', 12, command('content', tmp_path/'cut', *flags, ranks=2))
-    assert train('content', tmp_path/'cut', *flags, ranks=2, says='resuming at step 1') == ref
+    assert train('content', tmp_path/'cut', *flags, ranks=2, says='resuming at step ') == ref
     assert sha256(tmp_path/'cut'/'model.safetensors') == sha256(tmp_path/'ref'/'model.safetensors')
 
 def test_sigterm_saves_and_exits_143(whole, tmp_path):
