@@ -4,7 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-ENV = dict(os.environ, PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', MPLBACKEND='Agg', PYTHONWARNINGS='ignore')
+ENV = dict(os.environ, PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', MPLBACKEND='Agg')
 
 def run(*cmd, **kw): return subprocess.run([str(c) for c in cmd], cwd=kw.pop('cwd', ROOT), env=ENV | kw.pop('env', {}), **kw)
 def must(*cmd, **kw):
