@@ -1,4 +1,4 @@
-# make demo | make test | make lab.   TORCH='torch --index-url …' chooses another build of PyTorch.
+# make demo | make test | make lab | make bench.   TORCH='torch --index-url …' chooses another build of PyTorch.
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
@@ -6,13 +6,16 @@ BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lab env notebooks readme clean
+.PHONY: demo test lab bench env notebooks readme clean
 
 demo: env
 	$(BIN)/python -m d2it_nb.demo --run $(RUN)
 
 test: env
 	$(BIN)/python tools/check.py
+
+bench: env
+	$(BIN)/python -m d2it_nb.benchmark
 
 lab: env
 	$(BIN)/jupyter lab nbs/index.ipynb

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['SIZES', 'route', 'merge', 'RefineNet', 'D2iT', 'd2it', 'DiT', 'dit']
 
-# %% ../nbs/42_content_transformer.ipynb #a3421020
+# %% ../nbs/42_content_transformer.ipynb #c2
 import torch
 from einops import rearrange
 from torch import nn, Tensor
 from .blocks import (DiTBlock, FinalLayer, LabelEmbed, TimeEmbed, Trunk, init_weights, mlp, patchify, unpatchify)
 from .core import *
-from .grain import block_avg, block_side, check_map, enlarge, on_finest
+from .grain import block_avg, block_side, check_map, enlarge, grain_mask, on_finest
 
-# %% ../nbs/42_content_transformer.ipynb #b295be89
+# %% ../nbs/42_content_transformer.ipynb #c7
 # Eq. 7
 def route(eps:Tensor, # rough noise (N,c,H,W) on the finest grid
           M:Tensor, # grain maps (N,h,w)
@@ -30,10 +30,10 @@ def merge(parts:list, # one grid a grain, coarsest first
          )->Tensor: # (N,c,H,W)
     "ε_1 ⊕ ε_2*: each cell takes its own grain's prediction"
     out = parts[-1]
-    for g,p in enumerate(parts[:-1]): out = torch.where(on_finest(M, len(parts)) == g, p, out)
+    for g,p in enumerate(parts[:-1]): out = torch.where(grain_mask(M, g, len(parts)), p, out)
     return out
 
-# %% ../nbs/42_content_transformer.ipynb #49cc2425
+# %% ../nbs/42_content_transformer.ipynb #c13
 # Eq. 8
 class RefineNet(nn.Module):
     "Corrects the noise of cells finer than grain s-1, on smaller patches, in windows"
@@ -53,7 +53,7 @@ class RefineNet(nn.Module):
         for b in self.blocks: x = b(x, c, self.grid, fine)
         return unpatchify(self.final(x, c), self.patch, self.grid), x         # Δ (n,o,H,W), features (n,s,d)
 
-# %% ../nbs/42_content_transformer.ipynb #e8f5ed4b
+# %% ../nbs/42_content_transformer.ipynb #c15
 class D2iT(nn.Module):
     "Dynamic Content Transformer (§3.2.3): ε_θ(z_t, t, y, M)"
     def __init__(self,
@@ -100,7 +100,7 @@ class D2iT(nn.Module):
                 eps = eps + delta if self.refine == 'residual' else delta     # (n,o,H,W)
         return merge([*parts, eps], M)                                        # (n,o,H,W)                      Eq. 9
 
-# %% ../nbs/42_content_transformer.ipynb #9be97f3f
+# %% ../nbs/42_content_transformer.ipynb #c17
 SIZES = dict( #  width                 Multi-grained Net, RefineNet
     tiny = dict(d=64,   heads=2,  depth=2,  refine_depth=1),    # for tests
     nano = dict(d=96,   heads=3,  depth=4,  refine_depth=1),    # for a laptop
@@ -118,7 +118,7 @@ def d2it(size:str='B', # one of SIZES
     if size not in SIZES: raise ValueError(f'no D2iT size {size!r}; there are {", ".join(SIZES)}')
     return D2iT(**(dict(num_classes=num_classes, learn_sigma=size in ('S', 'B', 'L', 'XL')) | SIZES[size] | overrides))
 
-# %% ../nbs/42_content_transformer.ipynb #1563876a
+# %% ../nbs/42_content_transformer.ipynb #c20
 class DiT(nn.Module):
     "Diffusion transformer of fixed compression (Peebles & Xie 2023)"
     def __init__(self, grid=(16, 16), patch:int=2, c:int=4, num_classes:int=1000, d:int=768, heads:int=12, depth:int=12,

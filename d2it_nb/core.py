@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'write_atomic', 'sha256',
-           'save_net', 'load_tensors', 'load_net', 'asset']
+           'save_net', 'load_tensors', 'load_net', 'asset', 'machine', 'save_result', 'load_result', 'as_table']
 
-# %% ../nbs/00_core.ipynb #82694f9c
-import hashlib, json, os, random
+# %% ../nbs/00_core.ipynb #c2
+import hashlib, json, os, platform, random
 from pathlib import Path
 from importlib import resources
 import numpy as np, torch
 from torch import nn, Tensor
 from safetensors.torch import save_file, load_file
 
-# %% ../nbs/00_core.ipynb #03fa029d
+# %% ../nbs/00_core.ipynb #c5
 def keyed_seed(seed:int, # the run's seed
                purpose:str, # what the draw is for, e.g. 'content'
                n:int=0, # running count of samples drawn
@@ -30,7 +30,7 @@ def keyed_rng(seed:int, # the run's seed
     "A fresh generator for one sample"
     return torch.Generator().manual_seed(keyed_seed(seed, purpose, n))
 
-# %% ../nbs/00_core.ipynb #91412416
+# %% ../nbs/00_core.ipynb #c9
 def item_of(n:int, # running count of samples drawn
             N:int, # number of items in the data set
             seed:int=0, # the run's seed
@@ -43,12 +43,12 @@ def item_of(n:int, # running count of samples drawn
 
 _perm = {}   # the permutation of the current epoch; only a cache
 
-# %% ../nbs/00_core.ipynb #55593517
+# %% ../nbs/00_core.ipynb #c12
 def seed_all(seed:int=0):
     "Seed Python's, NumPy's and PyTorch's global generators (for a notebook's toys; training uses `keyed_rng`)"
     random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #14a69770
+# %% ../nbs/00_core.ipynb #c15
 def assert_close(a:Tensor, # what was computed
                  b:Tensor, # what was expected
                  atol:float=1e-6, # absolute tolerance
@@ -61,14 +61,14 @@ def assert_equal(a:Tensor, b:Tensor):
     "Same shape, same dtype, bit-identical values"
     assert_close(a, b, atol=0, rtol=0)
 
-# %% ../nbs/00_core.ipynb #370883ce
+# %% ../nbs/00_core.ipynb #c17
 def n_params(net:nn.Module, # any module
              frozen:bool=True, # count parameters that are not trained, too
             )->int:
     "Number of parameters"
     return sum(p.numel() for p in net.parameters() if frozen or p.requires_grad)
 
-# %% ../nbs/00_core.ipynb #1c2cbe77
+# %% ../nbs/00_core.ipynb #c20
 def write_atomic(path, # file to (over)write
                  data:bytes, # its new content
                 ):
@@ -83,7 +83,7 @@ def sha256(path)->str:
     "Hex digest of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-# %% ../nbs/00_core.ipynb #1596b689
+# %% ../nbs/00_core.ipynb #c21
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
              net:nn.Module, # has `config`, the keyword arguments of its class
              half:bool=False, # store floats as float16
@@ -130,7 +130,7 @@ def load_net(path, # without extension
     net.meta = info
     return net
 
-# %% ../nbs/00_core.ipynb #d56e46e8
+# %% ../nbs/00_core.ipynb #c27
 def asset(name:str='', # path below `data/`
          )->Path:
     "A file that ships with the project; `FileNotFoundError` lists what is there"
@@ -139,3 +139,30 @@ def asset(name:str='', # path below `data/`
     if not (root/name).exists():
         raise FileNotFoundError(f'{name} is not among the shipped files: {sorted(p.name for p in root.iterdir() if p.name[0] not in "._")}')
     return root/name
+
+# %% ../nbs/00_core.ipynb #c30
+def machine()->dict:
+    "What figures depend on: processor, cores, GPU, versions"
+    cpuinfo = Path('/proc/cpuinfo'); names = [l.split(':', 1)[1].strip() for l in cpuinfo.read_text().splitlines() if l.startswith('model name')] if cpuinfo.is_file() else []
+    return dict(cpu=names[0] if names else platform.machine(), cores=os.cpu_count(), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+                python=platform.python_version(), torch=torch.__version__)
+
+def save_result(path, # file to write
+                command:str, # what makes it again
+                **figures, # anything that JSON can hold
+               ):
+    "Write figures with their origin"
+    write_atomic(path, json.dumps(dict(command=command, machine=machine(), **figures), indent=1, ensure_ascii=False).encode())
+
+def load_result(name:str)->dict:
+    "Figures that ship with the project, by name"
+    return json.loads(asset(f'results/{name}.json').read_text())
+
+def as_table(rows:list, # dicts with the same keys
+             digits:int=4, # significant digits of floats
+            )->str:
+    "Rows as a Markdown table"
+    f = lambda v: '' if v is None else f'{v:.{digits}g}' if isinstance(v, float) else str(v)
+    rows = [{k: f(v) for k,v in r.items()} for r in rows]; w = {k: max(len(k), *(len(r[k]) for r in rows)) for k in rows[0]}
+    line = lambda r: '| ' + ' | '.join(r[k].ljust(w[k]) for k in w) + ' |'
+    return '\n'.join([line({k: k for k in w}), '|' + '|'.join('-'*(n + 2) for n in w.values()) + '|', *map(line, rows)])

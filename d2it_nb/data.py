@@ -6,7 +6,7 @@
 __all__ = ['MAX_PIXELS', 'PHOTOS', 'EXTS', 'to_pixels', 'to_image', 'to_rgb', 'read_image', 'resize_crop', 'bundled_photos',
            'PhotoCrops', 'list_images', 'ImageFolder', 'flat_and_busy']
 
-# %% ../nbs/02_data.ipynb #275d0c40
+# %% ../nbs/02_data.ipynb #c2
 import hashlib, importlib.util, io, math, os, warnings
 from pathlib import Path
 import numpy as np, torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 
-# %% ../nbs/02_data.ipynb #393c93c0
+# %% ../nbs/02_data.ipynb #c5
 def to_pixels(img:Image.Image, # an RGB image
              )->Tensor: # (3,H,W) in [-1,1]
     "8-bit levels to [-1,1]: level 0 is -1, level 255 is +1"
@@ -28,7 +28,7 @@ def to_image(x:Tensor, # (3,H,W); values outside [-1,1] are clipped
     x = ((x.detach().float().cpu() + 1)*127.5).round().clamp(0, 255).byte()
     return Image.fromarray(rearrange(x, 'c h w -> h w c').numpy())
 
-# %% ../nbs/02_data.ipynb #39f21e6b
+# %% ../nbs/02_data.ipynb #c10
 MAX_PIXELS = 89_478_485   # a quarter of a gigabyte of RGB; larger files are refused from their header
 
 def to_rgb(im:Image.Image)->Image.Image:
@@ -55,18 +55,19 @@ def read_image(src, # a path, or the bytes of a file
                 return to_rgb(im)
     except Exception as e: raise ValueError(f'{name}: cannot be read as an image ({e})') from None
 
-# %% ../nbs/02_data.ipynb #bcd2cda9
+# %% ../nbs/02_data.ipynb #c16
 def resize_crop(img:Image.Image, # any size, short side at least `size`
                 size:int, # side of the result in pixels
                 box:tuple=None, # (left, top, side) in the image's pixels; default the largest middle square
+                enlarge:bool=False, # allow a square smaller than `size`
                )->Image.Image:
     "Cut a square and resize it with an anti-aliasing filter"
     w,h = img.size
     l,t,s = box or ((w - min(w, h))//2, (h - min(w, h))//2, min(w, h))
-    if s < size: raise ValueError(f'a {s} px square is smaller than the wanted {size} px; enlarging would invent detail')
+    if s < size and not enlarge: raise ValueError(f'a {s} px square is smaller than the wanted {size} px; enlarging would invent detail')
     return img.resize((size, size), Image.LANCZOS, box=(l, t, l + s, t + s))
 
-# %% ../nbs/02_data.ipynb #b0c58b9c
+# %% ../nbs/02_data.ipynb #c19
 PHOTOS = dict(astronaut='astronaut.png', cat='chelsea.png', coffee='coffee.png', galaxies='hubble_deep_field.jpg',
               tissue='ihc.png', motorcycle='motorcycle_left.png', retina='retina.jpg', rocket='rocket.jpg')
 
@@ -77,7 +78,7 @@ def bundled_photos()->dict: # name → RGB image
     root = Path(spec.submodule_search_locations[0])/'data'
     return {k: read_image(root/f) for k,f in PHOTOS.items()}
 
-# %% ../nbs/02_data.ipynb #02cde5b7
+# %% ../nbs/02_data.ipynb #c22
 class PhotoCrops:
     "Square crops of the bundled photographs; the class is the photograph"
     HELD = .3   # side of the held-out corner, as a share of the photograph's short side
@@ -94,7 +95,7 @@ class PhotoCrops:
         for k,p in self.photos.items():                            # no larger than needed: small photographs are cut much faster
             f = 1.25*size/self.HELD/min(p.size)
             if f < 1: self.photos[k] = p.resize([math.ceil(f*s) for s in p.size], Image.LANCZOS)
-        self.fingerprint = f'PhotoCrops({size}, {n}, {split})'
+        self.fingerprint,self.preprocessing = f'PhotoCrops({size}, {n}, {split})',f'crops, Lanczos to {size} px'
     def __len__(self): return self.n
     def label(self, i:int)->int: return i % len(self.photos)
     def name(self, i:int)->str: return f'crop {i} of {self.classes[self.label(i)]}'
@@ -117,7 +118,7 @@ class PhotoCrops:
         x = to_pixels(resize_crop(self.photos[self.classes[self.label(i)]], self.size, box))
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
 
-# %% ../nbs/02_data.ipynb #a50443ce
+# %% ../nbs/02_data.ipynb #c26
 EXTS = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm'}
 
 def list_images(folder)->list: # of paths, sorted
@@ -134,19 +135,22 @@ class ImageFolder:
                  folder, # see above
                  size:int=256, # side of the square, in pixels
                  max_bad:float=.05, # refuse the folder if a larger share of its files can't be read
+                 small:str='refuse', # pictures with a side below `size`: 'refuse' the folder, 'skip' them, or 'enlarge' them (as is usual on ImageNet)
                  progress:bool=False, # a bar while the headers are read
                 ):
-        self.folder,self.size = Path(folder),size
-        files = list_images(folder); self.files,self.bad,small = [],[],[]
+        if small not in ('refuse', 'skip', 'enlarge'): raise ValueError(f"small is 'refuse', 'skip' or 'enlarge', not {small!r}")
+        self.folder,self.size,self.max_bad,self.enlarge = Path(folder),size,max_bad,small == 'enlarge'
+        files = list_images(folder); self.files,self.bad,self.small = [],[],[]
         for f in tqdm(files, desc='reading headers', disable=not progress):
             try:
                 if not f.is_file(): raise ValueError('not a regular file')
                 with Image.open(f) as im: side = min(im.size)
-                if side < size: small.append(f'{f} ({im.size[0]}×{im.size[1]})')
-                self.files.append(f)
+                if side < size: self.small.append(f'{f} ({im.size[0]}×{im.size[1]})')
+                if side >= size or small != 'skip': self.files.append(f)
             except Exception as e: self.bad.append((str(f), str(e)))
-        if small: raise ValueError(f'{len(small)} of {len(files)} images have a side shorter than the {size} px crop: '
-                                   f'{", ".join(small[:5])}. Remove them or choose a smaller size')
+        if self.small and small == 'refuse' or not (self.files or self.bad):
+            raise ValueError(f'{len(self.small)} of {len(files)} images have a side shorter than the {size} px crop: '
+                             f'{", ".join(self.small[:5])}. Remove them, choose a smaller size, or say what to do with small ones')
         if len(self.bad) > max_bad*len(files):
             raise ValueError(f'{len(self.bad)} of {len(files)} files cannot be read (at most {max_bad:.0%} may be): {self.bad[:5]}')
         if self.bad: warnings.warn(f'{len(self.bad)} unreadable files are left out: {self.bad[:5]}')
@@ -155,6 +159,7 @@ class ImageFolder:
         self.labels = [self.classes.index(p[0] if len(p) > 1 else '.') for p in parts]
         stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}' for f in self.files)
         self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(stat.encode()).hexdigest()[:16]})'
+        self.preprocessing = f'middle square, Lanczos to {size} px' + (', small ones enlarged' if self.enlarge else '')
     def __len__(self): return len(self.files)
     def label(self, i:int)->int: return self.labels[i]
     def name(self, i:int)->str: return str(self.files[i])
@@ -163,10 +168,10 @@ class ImageFolder:
               rng:torch.Generator=None, # with it, mirrored half of the time
              )->Tensor: # (3,size,size) in [-1,1]
         "The middle square, resized"
-        x = to_pixels(resize_crop(read_image(self.files[i]), self.size))
+        x = to_pixels(resize_crop(read_image(self.files[i]), self.size, enlarge=self.enlarge))
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
 
-# %% ../nbs/02_data.ipynb #ada67507
+# %% ../nbs/02_data.ipynb #c33
 def flat_and_busy(seed:int=0, # which picture
                   size:int=128, # side in pixels
                   region:int=16, # side of a region; divides `size`

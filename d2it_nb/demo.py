@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['commands', 'train_all', 'detail', 'measure', 'draw_idea', 'draw_sheet', 'draw_film', 'draw_curves', 'report', 'main']
 
-# %% ../nbs/80_demo.ipynb #dd540b2e
+# %% ../nbs/80_demo.ipynb #c2
 import json, os, subprocess, sys, time
 from pathlib import Path
 import matplotlib
@@ -13,14 +13,13 @@ import torch
 from fastcore.script import call_parse
 from .core import *
 from .data import PhotoCrops
-from .entropy import entropy_map
 from .grain import grain_map, n_codes
 from .metrics import psnr, ssim
 from .pipeline import D2iTPipeline
 from .train import STAGES, read_log
 from .viz import axes, film_strip, grain_rgb, overlay_grain, show_images, show_map
 
-# %% ../nbs/80_demo.ipynb #d2ff7143
+# %% ../nbs/80_demo.ipynb #c5
 def commands(run:Path, # folder of the whole run
              nproc:int=2, # processes a stage
              preset:str='demo',
@@ -36,7 +35,7 @@ def train_all(run:Path, nproc:int=2, preset:str='demo'):
         print('\n$ torchrun', ' '.join(c[3:]), flush=True)
         if rc := subprocess.run(c, env=env).returncode: sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
 
-# %% ../nbs/80_demo.ipynb #a45b6a44
+# %% ../nbs/80_demo.ipynb #c8
 def detail(x:torch.Tensor, # (N,3,H,W)
           )->torch.Tensor: # (N,H,W)
     "Absolute Laplacian of the grey picture"
@@ -46,7 +45,7 @@ def detail(x:torch.Tensor, # (N,3,H,W)
 @torch.no_grad()
 def measure(pipe:D2iTPipeline, n:int=64)->dict:
     "PSNR and SSIM of held-out crops at three ratios; detail of generated pictures by grain and by map"
-    ds = PhotoCrops(pipe.size, n, 'valid'); x = torch.stack([ds.image(i) for i in range(n)]); E = entropy_map(x, pipe.dvae.region)
+    ds = PhotoCrops(pipe.size, n, 'valid'); x = torch.stack([ds.image(i) for i in range(n)]); E = pipe.cal.entropy_map(x)
     res = {}
     for r in (0., .5, 1.):
         M = grain_map(E, pipe.cal.thresholds([r]*(pipe.k - 1))); rec = pipe.decode(pipe.dvae.encode(x, M), M)
@@ -57,11 +56,11 @@ def measure(pipe:D2iTPipeline, n:int=64)->dict:
     cells = dict(fine_cells=d[fine].mean().item(), coarse_cells=d[~fine].mean().item())
     return dict(reconstruction=res, detail={k: round(v, 4) for k,v in (cells | whole).items()})
 
-# %% ../nbs/80_demo.ipynb #4a96fe3d
+# %% ../nbs/80_demo.ipynb #c12
 @torch.no_grad()
 def draw_idea(pipe:D2iTPipeline, item:int=2)->list:
     "Photograph → entropy → grain map → codes → picture"
-    x = PhotoCrops(pipe.size).image(item); E = entropy_map(x[None], pipe.dvae.region)[0]; s = pipe.encode(x)
+    x = PhotoCrops(pipe.size).image(item); E = pipe.cal.entropy_map(x[None])[0]; s = pipe.encode(x)
     axs = axes(5, size=1.7)
     show_images([x], ['a photograph'], axs=axs[:1]); show_map(E, 'entropy: where the information is', ax=axs[1], colorbar=False)
     show_images([overlay_grain(x, s.M[0], pipe.k), s.z[0,0]/2.5, s.x[0]], ['grain map: red is fine', f'{n_codes(s.M).item()} codes (of {s.z[0,0].numel()})', 'decoded'], axs=axs[2:])
@@ -103,7 +102,7 @@ def report(run)->dict:
     write_atomic(run/'figures.json', json.dumps(res, indent=1).encode())
     return res
 
-# %% ../nbs/80_demo.ipynb #5f1bb5a2
+# %% ../nbs/80_demo.ipynb #c19
 @call_parse
 def main(run:str='runs/demo', # folder of the run
          nproc:int=2, # processes a stage

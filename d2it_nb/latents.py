@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['record_type', 'Latents', 'build_latents']
 
-# %% ../nbs/52_latents.ipynb #97279cc9
+# %% ../nbs/52_latents.ipynb #c2
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,9 +15,8 @@ from tqdm.auto import tqdm
 from .checkpoint import run_lock
 from .core import *
 from .dist import SOLO, Ranks
-from .entropy import entropy_map
 
-# %% ../nbs/52_latents.ipynb #a61b40e1
+# %% ../nbs/52_latents.ipynb #c4
 def record_type(factors, # the autoencoder's, ascending
                 z:int, # channels of a code
                 size:int, # image side in pixels
@@ -26,7 +25,7 @@ def record_type(factors, # the autoencoder's, ascending
     s = [size//f for f in factors[::-1]]
     return np.dtype([(f'm{g}', '<f2', (2*z, n, n)) for g,n in enumerate(s)] + [('E', '<f4', (s[0], s[0])), ('y', '<i4')])
 
-# %% ../nbs/52_latents.ipynb #dc2d6c23
+# %% ../nbs/52_latents.ipynb #c7
 class Latents:
     "A finished cache, read-only"
     def __init__(self, folder):
@@ -47,19 +46,21 @@ class Latents:
         return dict(moments=[torch.from_numpy(r[f'm{g}'].astype(np.float32)) for g in range(self.k)],
                     E=torch.from_numpy(r['E'].copy()), y=torch.from_numpy(r['y'].astype(np.int64)))
 
-# %% ../nbs/52_latents.ipynb #78e67d58
+# %% ../nbs/52_latents.ipynb #c9
 @torch.no_grad()
 def build_latents(folder, # where the cache lives
                   ds, # a data set: `len`, `image(i)`, `label(i)`, `size`, `fingerprint`
                   net, # DVAE; its `meta['id']` names it
+                  cal, # Calibration, whose settings measure the entropy
                   ranks:Ranks=SOLO,
                   chunk:int=64, # records encoded at once
                   progress:bool=True,
                  )->Latents:
     "Encode a data set once; resumes, and returns at once if all is there"
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    cal.check(region=net.region, size=ds.size)
     info = dict(factors=list(net.factors), z=net.z, size=ds.size, n=2*len(ds), classes=list(ds.classes),
-                data=ds.fingerprint, dvae=net.meta['id'])
+                data=ds.fingerprint, dvae=net.meta['id'], entropy=cal.settings)
     plan,made = folder/'plan.json',folder/'latents.json'
     for f in (made, plan):
         if f.is_file() and (old := json.loads(f.read_text())) != info:
@@ -67,9 +68,9 @@ def build_latents(folder, # where the cache lives
             what = '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items())
             raise ValueError(f'{folder} holds latents of something else: {what}. Delete it or choose another --latents')
     if made.is_file(): return Latents(folder)
-    with run_lock(folder) if ranks.main else nullcontext(): return _encode(folder, ds, net, ranks, chunk, progress, info, plan, made)
+    with run_lock(folder) if ranks.main else nullcontext(): return _encode(folder, ds, net, cal, ranks, chunk, progress, info, plan, made)
 
-def _encode(folder, ds, net, ranks, chunk, progress, info, plan, made):
+def _encode(folder, ds, net, cal, ranks, chunk, progress, info, plan, made):
     dt = record_type(net.factors, net.z, ds.size); n_chunks = -(-info['n']//chunk)
     with ranks.main_first():
         if ranks.main and not plan.is_file():
@@ -86,7 +87,7 @@ def _encode(folder, ds, net, ranks, chunk, progress, info, plan, made):
         for g,m in enumerate(net.moments(x.to(dev))):
             if not m.isfinite().all() or m.abs().max() > 65000: raise ValueError(f'the autoencoder gives codes beyond float16 for records {idx[0]}…{idx[-1]}')
             r[f'm{g}'] = m.cpu().half().numpy()
-        r['E'],r['y'] = entropy_map(x, net.region).numpy(),[ds.label(i//2) for i in idx]
+        r['E'],r['y'] = cal.entropy_map(x).numpy(),[ds.label(i//2) for i in idx]
         records[idx[0]:idx[-1] + 1] = r; records.flush()
         done[c] = 1; done.flush()
     ranks.wait()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['keep_known', 'Samples', 'D2iTPipeline']
 
-# %% ../nbs/60_pipeline.ipynb #4a57e2c1
+# %% ../nbs/60_pipeline.ipynb #c2
 import dataclasses
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .data import read_image, resize_crop, to_image, to_pixels, to_rgb
-from .entropy import entropy_map
 from .thresholds import Calibration, load_calibration
 from .grain import check_map, cumulative_ratios, grain_map as map_from_entropy, grain_noise, on_finest, share_noise
 from .dvae import DVAE
@@ -24,7 +23,7 @@ from .samplers import SAMPLERS, Step, guided
 from .grain_transformer import GrainTransformer, sample_maps
 from .content_transformer import D2iT
 
-# %% ../nbs/60_pipeline.ipynb #d8454fc6
+# %% ../nbs/60_pipeline.ipynb #c5
 def keep_known(model, # (x, t, M) → ε
                z:Tensor, # known codes (N,c,H,W)
                eps:Tensor, # their noise (N,c,H,W)
@@ -38,7 +37,7 @@ def keep_known(model, # (x, t, M) → ε
         return torch.cat([torch.where(region, out[:, :x.shape[1]], said), out[:, x.shape[1]:]], 1)
     return wrapped
 
-# %% ../nbs/60_pipeline.ipynb #f68e627e
+# %% ../nbs/60_pipeline.ipynb #c9
 @dataclass(frozen=True)
 class Samples:
     "Pictures with their codes and grain maps"
@@ -57,7 +56,7 @@ class Samples:
         row.resize((3*row.width, 3*row.height), 0).save(b, 'PNG')
         return b.getvalue()
 
-# %% ../nbs/60_pipeline.ipynb #c6adc621
+# %% ../nbs/60_pipeline.ipynb #c10
 class D2iTPipeline:
     "Dynamic VAE, thresholds, grain and content transformer, ready for use"
     def __init__(self, dvae:DVAE, content:D2iT, cal:Calibration, grain:GrainTransformer=None, device='cpu'):
@@ -126,7 +125,7 @@ class D2iTPipeline:
     # the four verbs
     def map_of(self, img, ratio:float=.5)->Tensor: # (N,h,w)
         "The grain map that a picture's entropy asks for, at a data-set ratio"
-        return map_from_entropy(entropy_map(self.pixels(img), self.dvae.region), self.cal.thresholds(cumulative_ratios(ratio, self.k)))
+        return map_from_entropy(self.cal.entropy_map(self.pixels(img)), self.cal.thresholds(cumulative_ratios(ratio, self.k)))
     def draw_map(self, label=None, n:int=1, seed:int=0, ratio:float=None, steps:int=32, cfg:float=1.)->Tensor: # (n,h,w)
         "Grain maps from the grain transformer; `ratio` asks for a budget"
         if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')

@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'STAGES', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2
            'dvae_stage', 'find_dvae', 'stage2', 'origin', 'grain_stage', 'content_stage', 'Batches', 'bf16_pays',
            'check_same', 'fit', 'all_tensors', 'export', 'Log', 'read_log', 'usage', 'main']
 
-# %% ../nbs/53_train.ipynb #a8fa1e68
+# %% ../nbs/53_train.ipynb #c2
 import dataclasses, difflib, hashlib, json, math, sys, time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,8 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm.auto import tqdm
 from .core import *
 from .data import ImageFolder, PhotoCrops
-from .entropy import entropy_map
-from .thresholds import Calibration, calibrate, load_calibration
-from .grain import budget, on_finest, share_noise, training_map
+from .thresholds import Calibration, calibrate, load_calibration, to_count
+from .grain import budget, grain_mask, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
 from .vae_losses import PERCEPTUAL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, l1
 from .diffusion import Diffusion, grain_loss, snr_weight, variance_loss
@@ -31,7 +30,7 @@ from .dist import SOLO, Ranks, Stop, finish, ignore_signals, start
 from .checkpoint import EMA, load_checkpoint, load_opt, opt_tensors, run_lock, save_checkpoint, set_aside
 from .latents import Latents, build_latents
 
-# %% ../nbs/53_train.ipynb #9fed94f6
+# %% ../nbs/53_train.ipynb #c5
 @dataclass(frozen=True)
 class Config:
     "What all stages share"
@@ -97,7 +96,7 @@ class ContentConfig(Stage2Config):
     window:int = 8              # window side of the RefineNet
     min_snr:float = 0.          # γ: weight times by min(SNR, γ)/SNR, which turns learning towards structure; 0: the paper's plain loss
 
-# %% ../nbs/53_train.ipynb #f3ac6e7d
+# %% ../nbs/53_train.ipynb #c7
 _cpu  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema=.999, beta2=.95, save_every=250)
 _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
 PRESETS = dict(
@@ -171,14 +170,14 @@ def ratio_of(cfg:Config):
     if not 0 <= r <= 1: raise ValueError(f"--ratio is 'uniform', 'normal' or a number in [0,1], not {cfg.ratio!r}")
     return r
 
-# %% ../nbs/53_train.ipynb #68b28ce4
+# %% ../nbs/53_train.ipynb #c10
 def lr_at(cfg:Config, step:int)->float:
     "Linear warm-up, then constant or a cosine down to 0"
     up = min(1., (step + 1)/(cfg.warmup + 1))
     if cfg.decay == 'constant' or step < cfg.warmup: return cfg.lr*up
     return cfg.lr*.5*(1 + math.cos(math.pi*(step - cfg.warmup)/max(cfg.steps - cfg.warmup, 1)))
 
-# %% ../nbs/53_train.ipynb #e60a78f6
+# %% ../nbs/53_train.ipynb #c13
 class DVAESamples:
     "Stage 1: a picture, the map it is seen with, the draw for its codes"
     def __init__(self, ds, cal:Calibration, net:DVAE, cfg:DVAEConfig):
@@ -186,7 +185,7 @@ class DVAESamples:
         self.k,self.z,self.factors,self.region = net.k,net.z,net.factors,net.region
     def __getitem__(self, n:int)->dict:
         ds,cfg,rng = self.ds,self.cfg,keyed_rng(self.cfg.seed, 'dvae', n)
-        E = lambda x: entropy_map(x[None], self.region)[0]
+        E = lambda x: self.cal.entropy_map(x[None])[0]
         x = ds.image(item_of(n, len(ds), cfg.seed), rng)
         other = lambda: E(ds.image(int(torch.randint(len(ds), (1,), generator=rng)), rng))
         M = training_map(E(x), self.cal, self.k, rng, ratio_of(cfg), cfg.p_disturb, other)
@@ -212,7 +211,7 @@ def stack(items)->dict:
     "A list of dicts as one dict of batches (a dict passes through)"
     return items if isinstance(items, dict) else {k: torch.stack([i[k] for i in items]) for k in items[0]}
 
-# %% ../nbs/53_train.ipynb #419e95f3
+# %% ../nbs/53_train.ipynb #c16
 @dataclass
 class Player:
     "A network with its own optimizer and loss"
@@ -242,10 +241,12 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks)->Stage:
     if cfg.size % net.region: raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
     path = Path(cfg.out)/'thresholds.json'
     with ranks.main_first():
-        if ranks.main and not path.is_file(): write_atomic(path, calibrate(ds, net.region, cfg.calib).to_json().encode())
+        if ranks.main and not path.is_file():
+            part = Path(f'{path}.part')
+            write_atomic(path, calibrate(ds, net.region, cfg.calib, workers=cfg.workers, partial=part).to_json().encode()); part.unlink(missing_ok=True)
         cal = load_calibration(path)
     cal.check(region=net.region, size=cfg.size)
-    if cal.source != ds.fingerprint: raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {ds.fingerprint}; delete it or choose another --out')
+    if cal.source != (source := to_count(ds, cfg.calib)[0]): raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {source}; delete it or choose another --out')
     judge = PatchGAN(cfg.gan_ch) if cfg.w_gan else None; seen = {}
     def painter(f, b, step):
         x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float()
@@ -289,7 +290,7 @@ def stage2(cfg:Stage2Config, ranks:Ranks)->tuple: # DVAE, Calibration, Latents
     if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
-    lat = build_latents(folder, open_data(cfg, vae.meta['size']), vae, ranks)
+    lat = build_latents(folder, open_data(cfg, vae.meta['size']), vae, cal, ranks)
     return vae, cal, lat
 
 def origin(vae:DVAE, lat:Latents)->dict:
@@ -324,7 +325,7 @@ def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
         out = f(z_t, t, b['y'], M).float(); e2 = (out[:, :vae.z] - eps)**2
         mse = (grain_loss(e2, M, k)*snr_weight(diff, t, cfg.min_snr)).mean(); terms = {}
         for g in range(k):                                                                   # per grain, over the images that have it
-            w = (on_finest(M, k) == g).float(); n = w.sum((1, 2, 3))
+            w = grain_mask(M, g, k).float(); n = w.sum((1, 2, 3))
             terms[f'mse{g}'] = torch.stack([((e2.detach().mean(1, keepdim=True)*w).sum((1, 2, 3))/n.clamp(min=1)).sum(), (n > 0).sum()])
         if not cfg.learn_sigma: return mse, terms
         vb = grain_loss(variance_loss(diff, z0, z_t, t, out[:, :vae.z], out[:, vae.z:]), M, k).mean()
@@ -333,7 +334,7 @@ def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
 
 BUILD = dict(dvae=dvae_stage, grain=grain_stage, content=content_stage)
 
-# %% ../nbs/53_train.ipynb #ee679fd1
+# %% ../nbs/53_train.ipynb #c18
 class Batches:
     "Step by step, this rank's sample numbers"
     def __init__(self, cfg:Config, ranks:Ranks, first:int): self.cfg,self.ranks,self.first = cfg,ranks,first
@@ -442,7 +443,7 @@ def export(path:Path, net:nn.Module, meta:dict, cfg:Config):
     flags = {k: v for k,v in dataclasses.asdict(cfg).items() if k not in ('out', 'dvae', 'latents', 'device')}
     save_net(path, net, id=h.hexdigest()[:16], **meta, trained=dict(flags, data=Path(cfg.data).name))
 
-# %% ../nbs/53_train.ipynb #59478143
+# %% ../nbs/53_train.ipynb #c20
 class Log:
     "log.jsonl"
     def __init__(self, path:Path, first:int, active:bool=True):
@@ -468,7 +469,7 @@ def read_log(path)->list: # of dicts
         except json.JSONDecodeError: break
     return out
 
-# %% ../nbs/53_train.ipynb #b622681d
+# %% ../nbs/53_train.ipynb #c29
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'
