@@ -151,6 +151,7 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
               workers:int=0, # processes that read pictures; 0: this one
               partial=None, # file that keeps what is done; read at the start, so the same call goes on
               max_bad:float=.05, # largest share of unreadable files
+              save_every:float=5., # seconds between savings of `partial`
               progress:bool=True,
               **settings, # bins, sigma, lo, rounded: see `entropy.PRESETS`
              )->Calibration:
@@ -174,7 +175,7 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
                 cal.count(torch.from_numpy(levels)); cal.unreadable |= bad; cal.images += ok; done += len(idx); bar.update(len(idx))
                 share = len(header)/(len(ds) + len(header)) + (len(cal.unreadable) - len(header))/(stop - start)
                 if share > max_bad: raise ValueError(f'{len(cal.unreadable)} files cannot be read, more than {max_bad:.0%}: {dict(list(cal.unreadable.items())[:5])}')
-                if time.monotonic() - saved > 5: save(); saved = time.monotonic()
+                if time.monotonic() - saved > save_every: save(); saved = time.monotonic()
     except BaseException: save(); raise
     cal.parts = {source: [[start, stop]]}
     if cal.unreadable: warnings.warn(f'{len(cal.unreadable)} unreadable files are left out: {dict(list(cal.unreadable.items())[:5])}')
@@ -189,7 +190,7 @@ def load_calibration(path=None, # a JSON; None: the one that ships with the proj
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, json.JSONDecodeError, UnicodeDecodeError) as e:
         raise ValueError(f'{path} does not hold a calibration ({e!r})') from None
 
-# %% ../nbs/11_thresholds.ipynb #c39
+# %% ../nbs/11_thresholds.ipynb #c41
 @call_parse
 def main(paths:Param('folder of images, or calibration files to merge', str, nargs='+'),
          region:int=16, # side of a region in pixels
