@@ -92,7 +92,7 @@ def bench_entropy(n:int=64, # images of 256²
     if compiled and (shutil.which('g++') or shutil.which('clang++')): fs['formula, compiled'] = torch.compile(entropy_ref)
     out = {k: f(x) for k,f in fs.items()}; want = out['pixels × bins (formula)']
     err = {k: (o - want).abs().max().item() for k,o in out.items()}
-    assert max(err.values()) <= 1e-5, err
+    if not max(err.values()) <= 1e-5: raise AssertionError(f'results differ: {err}')
     t = interleaved({k: lambda f=f: f(x) for k,f in fs.items()}, rounds, progress=True)
     mem = {k: None if 'compiled' in k else peak_bytes(lambda f=f: f(x)) for k,f in fs.items()}
     t0,m0 = next(iter(t.values())),next(iter(mem.values()))
@@ -107,5 +107,6 @@ def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
         ):
     "Measure all rows and write them down"
     figures = {k: v for k,v in json.loads(Path(out).read_text()).items() if k in BENCHES} if only and Path(out).is_file() else {}
+    if figures and json.loads(Path(out).read_text())['machine'] != machine(): raise SystemExit(f'd2it_nb.benchmark: {out} is from another machine; run all rows, or choose another --out')
     for k in only or BENCHES: figures[k] = BENCHES[k](); print(f'{k}\n{as_table(figures[k])}\n', flush=True)
     save_result(out, 'python -m d2it_nb.benchmark', **figures)

@@ -125,7 +125,8 @@ def list_images(folder)->list: # of paths, sorted
     "All files below `folder` whose name ends like an image's; links to folders are not followed"
     folder = Path(folder)
     if not folder.is_dir(): raise ValueError(f'{folder} is not a folder; give a folder of images, or leave --data out for the bundled photographs')
-    fs = sorted(Path(r)/f for r,_,names in os.walk(folder) for f in names if Path(f).suffix.lower() in EXTS)
+    def refuse(e): raise ValueError(f'{e.filename} cannot be read ({e.strerror}); pictures in it would be left out')
+    fs = sorted(Path(r)/f for r,_,names in os.walk(folder, onerror=refuse) for f in names if Path(f).suffix.lower() in EXTS)
     if not fs: raise ValueError(f'{folder} holds no images; known endings are {" ".join(sorted(EXTS))}')
     return fs
 
@@ -138,6 +139,7 @@ class ImageFolder:
                  small:str='refuse', # pictures with a side below `size`: 'refuse' the folder, 'skip' them, or 'enlarge' them (as is usual on ImageNet)
                  progress:bool=False, # a bar while the headers are read
                 ):
+        if size < 1: raise ValueError(f'an image side is at least one pixel, got {size}')
         if small not in ('refuse', 'skip', 'enlarge'): raise ValueError(f"small is 'refuse', 'skip' or 'enlarge', not {small!r}")
         self.folder,self.size,self.max_bad,self.enlarge = Path(folder),size,max_bad,small == 'enlarge'
         files = list_images(folder); self.files,self.bad,self.small = [],[],[]
@@ -158,7 +160,7 @@ class ImageFolder:
         self.classes = sorted({p[0] if len(p) > 1 else '.' for p in parts})
         self.labels = [self.classes.index(p[0] if len(p) > 1 else '.') for p in parts]
         stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}' for f in self.files)
-        self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(stat.encode()).hexdigest()[:16]})'
+        self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(os.fsencode(stat)).hexdigest()[:16]})'
         self.preprocessing = f'middle square, Lanczos to {size} px' + (', small ones enlarged' if self.enlarge else '')
     def __len__(self): return len(self.files)
     def label(self, i:int)->int: return self.labels[i]

@@ -59,7 +59,7 @@ def shannon(p:Tensor, # (..., bins), a distribution
 
 # %% ../nbs/10_entropy.ipynb #c23
 PRESETS = dict(paper = dict(bins=256, sigma=.01, lo=-1., rounded=True),    # how we read Eqs. 2–3
-               dqvae = dict(bins=32,  sigma=.01, lo=-1., rounded=False),   # the predecessor's model
+               dqvae = dict(bins=32,  sigma=.01, lo=-1., rounded=False),   # as few as the predecessor's
                unit  = dict(bins=256, sigma=.01, lo=0.,  rounded=True))    # pixels in [0,1]
 
 # %% ../nbs/10_entropy.ipynb #c31
@@ -72,6 +72,7 @@ def entropy_ref(x:Tensor, # pixels (N,3,H,W) in [lo,1]
                )->Tensor: # (N,H/region,W/region), in the pixels' precision
     "Eqs. 2–3 as they stand: a tensor of pixels × bins for every region"
     check_pixels(x, lo)
+    if region < 1 or x.shape[2] % region or x.shape[3] % region: raise ValueError(f'regions of {region} px do not divide an image of {x.shape[2]}×{x.shape[3]} px')
     grey = (to_grey(x, lo) if rounded else luma(x)).to(x.dtype)
     r = rearrange(grey, 'n (h a) (w b) -> n h w (a b)', a=region, b=region)
     return shannon(kde_pdf(r, bins, sigma, lo))
@@ -115,8 +116,9 @@ def entropy_map(x:Tensor, # pixels (N,3,H,W) in [lo,1]
     check_pixels(x, lo)
     N,_,H,W = x.shape
     if region < 1 or H % region or W % region: raise ValueError(f'regions of {region} px do not divide an image of {H}×{W} px')
-    levels = 256 if rounded else 4*255 + 1; step = (1 - lo)/(levels - 1)
-    K = bump_matrix(bins, sigma if rounded else math.sqrt(max(sigma**2 - step**2/6, 0)), lo, levels)
+    if not sigma > 0: raise ValueError(f'a positive sigma is needed, got {sigma}')
+    levels = 256 if rounded else 255*max(4, math.ceil(5*(1 - lo)/255/sigma)) + 1; step = (1 - lo)/(levels - 1)
+    K = bump_matrix(bins, sigma if rounded else math.sqrt(sigma**2 - step**2/6), lo, levels)
     K = K.to(x.device, torch.promote_types(x.dtype, torch.float))
     def some(x):
         q = grey_histogram(luma(x), region, lo, levels, rounded).to(K) @ K

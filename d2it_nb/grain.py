@@ -8,6 +8,7 @@ __all__ = ['check_map', 'grain_map', 'shares', 'exact_ratio', 'block_side', 'enl
            'share_noise', 'grain_noise', 'cumulative_ratios', 'draw_ratio', 'disturb', 'training_map']
 
 # %% ../nbs/12_grain.ipynb #c2
+from numbers import Real
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
@@ -22,6 +23,7 @@ def check_map(M:Tensor, # grain maps (N,h,w)
     if M.dtype != torch.long: raise ValueError(f'a grain map holds whole numbers (int64), got {M.dtype}')
     if shape and any(b is not None and a != b for a,b in zip(M.shape, shape)):
         raise ValueError(f'the grain map has shape {tuple(M.shape)}, expected ({", ".join("any" if s is None else str(s) for s in shape)})')
+    if M.device.type not in ('cpu', 'meta'): return            # on a GPU a look at the values would make the host wait
     bad = (M < 0) | (M >= k)
     if bad.any():
         i = tuple(bad.nonzero()[0].tolist())
@@ -48,7 +50,8 @@ def exact_ratio(E:Tensor, # entropies (N,h,w)
                 ratios, # fine share of each image (k=2), or k-1 descending shares of the regions at grain ≥ 1, ≥ 2, …
                )->Tensor: # (N,h,w) int64 in 0..k-1
     "The same number of cells of each grain in every image: its round(r·h·w) most entropic ones"
-    rs = [ratios] if isinstance(ratios, (int, float)) else list(ratios)
+    rs = [ratios] if isinstance(ratios, Real) else list(ratios)
+    if not rs: raise ValueError('at least one ratio is needed')
     if not all(0 <= r <= 1 for r in rs): raise ValueError(f'a ratio lies in [0,1], got {ratios}')
     if rs != sorted(rs, reverse=True): raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
     if torch.isnan(E).any(): raise ValueError('entropies must be numbers, got NaN')
@@ -107,12 +110,14 @@ def code_weight(M:Tensor, # (N,h,w)
                 k:int=2, # number of grains
                )->Tensor: # (N,1,h·2^(k-1),w·2^(k-1))
     "α of Eq. 11: 1/j² on a block of j × j copies, so that each code has one vote"
+    check_map(M, k)
     return torch.pow(4., on_finest(M, k) - (k - 1))
 
 def budget(M:Tensor, # (N,h,w)
            k:int=2, # number of grains
           )->Tensor: # (N,) in [0,1]
     "Codes beyond the least possible, as a share of the most: for k = 2 simply the fine ratio"
+    check_map(M, k)
     return (n_codes(M)/M[0].numel() - 1)/max(4**(k - 1) - 1, 1)
 
 # %% ../nbs/12_grain.ipynb #c28
@@ -157,6 +162,7 @@ def grain_noise(M:Tensor, # grain maps (N,h,w)
                 generator=None, # one torch.Generator, or a list with one an image (then the result does not depend on the batch)
                )->Tensor: # (N,c,h·2^(k-1),w·2^(k-1)) float32 on M's device, N(0,1) a code, constant over every block
     "Noise at each region's own grain, copied over its blocks; one draw at the finest grid an image"
+    check_map(M, k)
     shape = (channels, M.shape[1]*2**(k - 1), M.shape[2]*2**(k - 1))
     if isinstance(generator, (list, tuple)):
         if len(generator) != len(M): raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
@@ -176,9 +182,11 @@ def cumulative_ratios(r:float, # share of regions at grain 1 or finer
 def draw_ratio(rng:torch.Generator, # the sample's generator
                how='uniform', # 'uniform' in [0,1], 'normal' (.5, .2) clipped, or a fixed number
               )->float:
-    "The ratio of one training sample; of the drawn ones 5 % are exactly 0 and 5 % exactly 1"
+    "The ratio of one training sample; of the drawn ones 5 % are exactly 0 and 5 % exactly 1 (a little more where a normal is clipped)"
     u,v = torch.rand(1, generator=rng).item(), torch.randn(1, generator=rng).item()
-    if isinstance(how, (int, float)): return float(how)
+    if isinstance(how, Real):
+        if not 0 <= how <= 1: raise ValueError(f'a ratio lies in [0,1], got {how}')
+        return float(how)
     if how not in ('uniform', 'normal'): raise ValueError(f"a ratio is a number, 'uniform' or 'normal', not {how!r}")
     if u < .05 or u > .95: return float(u > .5)
     return (u - .05)/.9 if how == 'uniform' else min(max(.5 + .2*v, 0.), 1.)

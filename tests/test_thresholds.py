@@ -33,7 +33,7 @@ def test_stopped_and_resumed(folder, whole, tmp_path, sig):
     p = start(folder, *FLAGS, '--workers', 1, '--out', out); heard = ''
     while ' 2' not in heard[-40:] or 'calibrating' not in heard: heard += p.stderr.read(1); assert p.poll() is None, heard
     time.sleep(.3); p.send_signal(sig); _,err = p.communicate(timeout=60)
-    assert p.returncode == 1 and 'the same command goes on where it was' in err and not out.exists(), err
+    assert p.returncode == 128 + sig and 'the same command goes on where it was' in err and not out.exists(), err
     done = json.loads(part.read_text()); n = next(iter(done['parts'].values()))[0][1]
     assert 0 < n < 2400 and done['images'] == n
     run(folder, *FLAGS, '--workers', 2, '--out', out)
