@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BENCHES', 'interleaved', 'PeakBytes', 'peak_bytes', 'photographs', 'taps', 'entropy_scatter', 'entropy_conv',
-           'bench_entropy', 'main']
+           'bench_entropy', 'bench_samplers', 'main']
 
 # %% ../nbs/71_benchmark.ipynb #c2
 import json, shutil, time, weakref
@@ -19,6 +19,9 @@ from tqdm.auto import tqdm
 from .core import *
 from .data import bundled_photos, resize_crop, to_pixels
 from .entropy import check_pixels, entropy_map, entropy_ref, grey_histogram, shannon, to_grey
+from .diffusion import Diffusion, Flow
+from .samplers import SAMPLERS, guided, last
+from .content_transformer import dit
 
 # %% ../nbs/71_benchmark.ipynb #c5
 def interleaved(fs:dict, # name → function without arguments
@@ -98,8 +101,21 @@ def bench_entropy(n:int=64, # images of 256²
     t0,m0 = next(iter(t.values())),next(iter(mem.values()))
     return [dict(way=k, seconds=t[k], times_faster=t0/t[k], MB=mem[k] and mem[k]/1e6, times_leaner=mem[k] and m0/mem[k], max_error=err[k]) for k in fs]
 
-# %% ../nbs/71_benchmark.ipynb #c18
-BENCHES = dict(entropy=bench_entropy)
+# %% ../nbs/71_benchmark.ipynb #c19
+def bench_samplers(steps:int=50, # sampling steps
+                   rounds:int=5,
+                  )->list: # a row a sampler
+    "CPU time of a sampler with a null network, as a share of its number of DiT-S/2 evaluations at batch 1, 32×32 latents"
+    net = dit('S', patch=2).eval(); M = torch.ones(1, 16, 16).long(); x = torch.randn(1, 4, 32, 32); y = torch.zeros(1).long()
+    null = lambda x, t, M: x*0; flow = Flow(); diff = Diffusion()
+    def once():
+        with torch.no_grad(): net(x, torch.tensor([500]), y, M)
+    fs = {k: lambda f=f, k=k: last(f(null, x, M, flow if k == 'heun' else diff, steps=steps, generator=keyed_rng(0, 'bench'))) for k,f in SAMPLERS.items()}
+    t = interleaved(dict(fs, network=once), rounds, progress=True); looks = dict.fromkeys(SAMPLERS, steps) | dict(heun=2*steps - 1)
+    return [dict(sampler=k, looks=looks[k], overhead_ms=1e3*t[k], share_of_DiT_S=t[k]/looks[k]/t['network']) for k in SAMPLERS]
+
+# %% ../nbs/71_benchmark.ipynb #c24
+BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers)
 
 @call_parse
 def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,

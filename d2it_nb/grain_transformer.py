@@ -6,7 +6,7 @@
 __all__ = ['SIZES', 'to_corners', 'to_grains', 'map_loss', 'GrainTransformer', 'grain_net', 'draw_maps', 'sample_maps',
            'map_statistics']
 
-# %% ../nbs/41_grain_transformer.ipynb #8e79f51b
+# %% ../nbs/41_grain_transformer.ipynb #c2
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,9 +15,9 @@ from .blocks import LabelEmbed, TimeEmbed, Trunk, init_weights
 from .core import *
 from .diffusion import Diffusion
 from .grain import budget, grain_noise
-from .samplers import Step, ddpm
+from .samplers import Step, ddpm, guided
 
-# %% ../nbs/41_grain_transformer.ipynb #8d7a1058
+# %% ../nbs/41_grain_transformer.ipynb #c7
 def to_corners(M:Tensor, # grain maps (N,h,w)
                k:int=2, # number of grains
               )->Tensor: # (N,k,h,w) of ±1
@@ -37,7 +37,7 @@ def map_loss(logits:Tensor, # (N,k,h,w)
     "Cross-entropy of the true map, mean within each image"
     return F.cross_entropy(logits, M, reduction='none').mean((1, 2))
 
-# %% ../nbs/41_grain_transformer.ipynb #7ee72936
+# %% ../nbs/41_grain_transformer.ipynb #c10
 class GrainTransformer(nn.Module):
     "Dynamic Grain Transformer (§3.2.2): logits of the clean grain map"
     def __init__(self,
@@ -67,7 +67,7 @@ class GrainTransformer(nn.Module):
             c = c + torch.where(ratio.isnan()[:, None], self.any_ratio, self.ratio(ratio.nan_to_num()*1000))
         return self.trunk.grids(self.trunk.run(self.trunk.tokens(x_t), c), c)
 
-# %% ../nbs/41_grain_transformer.ipynb #b46d96b3
+# %% ../nbs/41_grain_transformer.ipynb #c11
 SIZES = dict(
     tiny = dict(d=64,  heads=2, depth=2),    # for tests
     nano = dict(d=96,  heads=3, depth=3),    # for a laptop
@@ -84,25 +84,20 @@ def grain_net(size:str='S', # one of SIZES
     if size not in SIZES: raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
     return GrainTransformer((grid, grid) if isinstance(grid, int) else grid, k, num_classes, **(SIZES[size] | overrides))
 
-# %% ../nbs/41_grain_transformer.ipynb #16e9708c
+# %% ../nbs/41_grain_transformer.ipynb #c15
 def draw_maps(net, # GrainTransformer
               y:Tensor, # labels (N,)
               ratio:Tensor=None, # wanted budgets (N,), NaN for any
               steps:int=32,
               scale:float=1., # classifier-free guidance on the logits
               generator=None, # one, or one an image
-              diff:Diffusion=None, # the forward process it was trained on
              ): # yields a Step each; its x is (N,k,h,w), and `to_grains` of the last is the map
     "Ancestral sampling of grain maps"
-    dev = next(net.parameters()).device; diff = diff or Diffusion().to(dev)
-    y = y.to(dev); ratio = torch.full(y.shape, torch.nan) if ratio is None else ratio; ratio = ratio.float().to(dev)
-    def model(x, t, M):
-        logits = net(x, t, y, ratio)
-        if scale != 1: free = net(x, t, torch.full_like(y, net.num_classes), ratio); logits = free + scale*(logits - free)
-        x0 = 2*logits.softmax(1) - 1                                          # Σ softmax · corner
-        return diff.eps_from_x0(x, t, x0)
+    dev = next(net.parameters()).device; y = y.to(dev); ratio = torch.full(y.shape, torch.nan) if ratio is None else ratio; ratio = ratio.float().to(dev)
+    logits = guided(lambda x, t, y, M, ratio: net(x, t, y, ratio), y, scale, net.num_classes, ratio=ratio)
+    model = lambda x, t, M: 2*logits(x, t, M).softmax(1) - 1                  # Σ softmax · corner
     cells = torch.zeros(len(y), *net.grid, dtype=torch.long, device=dev)
-    yield from ddpm(model, grain_noise(cells, net.k, 1, generator), cells, diff, steps, 1, generator)
+    yield from ddpm(model, grain_noise(cells, net.k, 1, generator), cells, Diffusion(predict='x0'), steps, 1, generator)
 
 @torch.no_grad()
 def sample_maps(net, y:Tensor, **kwargs, # see `draw_maps`
@@ -111,7 +106,7 @@ def sample_maps(net, y:Tensor, **kwargs, # see `draw_maps`
     for s in draw_maps(net, y, **kwargs): pass
     return to_grains(s.x)
 
-# %% ../nbs/41_grain_transformer.ipynb #23b5876e
+# %% ../nbs/41_grain_transformer.ipynb #c17
 def map_statistics(M:Tensor, # grain maps (N,h,w)
                   )->dict:
     "Mean and spread of the per-map mean grain; how often neighbours, and cells four apart, agree"

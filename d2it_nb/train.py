@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 from .core import *
 from .data import ImageFolder, PhotoCrops
 from .thresholds import Calibration, calibrate, load_calibration, to_count
-from .grain import budget, grain_mask, share_noise, training_map
+from .grain import budget, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
 from .vae_losses import PERCEPTUAL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, l1
-from .diffusion import Diffusion, grain_loss, snr_weight, variance_loss
+from .diffusion import Diffusion, Process, grain_loss, per_grain_loss, process, snr_weight, variance_loss
 from .grain_transformer import grain_net, map_loss, to_corners
 from .content_transformer import d2it, dit
 from .dist import SOLO, Ranks, Stop, finish, ignore_signals, start
@@ -93,6 +93,8 @@ class ContentConfig(Stage2Config):
     net:str = 'd2it'            # or 'dit', the baseline of fixed compression (its maps are all fine)
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
     learn_sigma:bool = False    # predict the variance, too
+    schedule:str = 'linear'     # 'linear' (the paper's), 'cosine', or 'flow' for flow matching
+    predict:str = ''            # 'eps', 'x0', 'v' or 'u'; empty: eps, or u for a flow
     window:int = 8              # window side of the RefineNet
     min_snr:float = 0.          # γ: weight times by min(SNR, γ)/SNR, which turns learning towards structure; 0: the paper's plain loss
 
@@ -194,13 +196,13 @@ class DVAESamples:
 
 class LatentSamples:
     "Stage 2: maps, labels and draws for a batch of cached records"
-    def __init__(self, lat:Latents, cal:Calibration, cfg:Stage2Config, purpose:str, draw):
-        self.lat,self.cal,self.cfg,self.purpose,self.draw = lat,cal,cfg,purpose,draw
+    def __init__(self, lat:Latents, cal:Calibration, cfg:Stage2Config, purpose:str, diff:Process, draw):
+        self.lat,self.cal,self.cfg,self.purpose,self.diff,self.draw = lat,cal,cfg,purpose,diff,draw
     def one(self, n:int, E:Tensor, y:int)->dict:
         cfg,rng,lat = self.cfg,keyed_rng(self.cfg.seed, self.purpose, n),self.lat
         other = lambda: lat.entropies(int(torch.randint(len(lat), (1,), generator=rng)))
         M = training_map(E, self.cal, lat.k, rng, ratio_of(cfg), cfg.p_disturb, other)
-        t,drop = torch.randint(1000, (), generator=rng),torch.rand((), generator=rng) < cfg.drop
+        t,drop = self.diff.draw_t(rng),torch.rand((), generator=rng) < cfg.drop
         return dict(M=M, t=t, y=torch.where(drop, len(lat.info['classes']), y), **self.draw(M, rng))
     def __getitems__(self, ns:list)->dict:
         r = self.lat.read([item_of(n, len(self.lat), self.cfg.seed) for n in ns])
@@ -308,7 +310,7 @@ def grain_stage(cfg:GrainConfig, ranks:Ranks)->Stage:
         x_t = diff.q_sample(to_corners(b['M'], k), b['t'], b['e'])
         ce = map_loss(f(x_t, b['t'], b['y'], b['ratio']).float(), b['M']).mean()
         return ce, {}
-    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'grain', draw), origin(vae, lat))
+    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'grain', diff, draw), origin(vae, lat))
 
 def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
@@ -316,21 +318,20 @@ def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
     build = dict(grid=(grid, grid), c=vae.z, learn_sigma=cfg.learn_sigma); K = len(lat.info['classes'])
     if cfg.net == 'dit': net,cfg = dit(cfg.model, K, patch=2**(k - 1), **build),dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     else: net = d2it(cfg.model, K, k=k, window=cfg.window, **build)
-    diff,side = Diffusion().to(ranks.device),grid*2**(k - 1)
+    diff,side = process(cfg.schedule, cfg.predict or None).to(ranks.device),grid*2**(k - 1)
+    if cfg.learn_sigma and not isinstance(diff, Diffusion): raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
     draw = lambda M, rng: dict(e_code=torch.randn(vae.z, side, side, generator=rng), e=torch.randn(vae.z, side, side, generator=rng))
     def loss(f, b, step):
         M,t = b['M'],b['t']
         z0 = vae.normalize(sample_codes([b[f'm{g}'] for g in range(k)], M, b['e_code']), M)   # sampled once a code, then copied
         eps = share_noise(b['e'], M, k); z_t = diff.q_sample(z0, t, eps)                     # one noise a code
-        out = f(z_t, t, b['y'], M).float(); e2 = (out[:, :vae.z] - eps)**2
-        mse = (grain_loss(e2, M, k)*snr_weight(diff, t, cfg.min_snr)).mean(); terms = {}
-        for g in range(k):                                                                   # per grain, over the images that have it
-            w = grain_mask(M, g, k).float(); n = w.sum((1, 2, 3))
-            terms[f'mse{g}'] = torch.stack([((e2.detach().mean(1, keepdim=True)*w).sum((1, 2, 3))/n.clamp(min=1)).sum(), (n > 0).sum()])
+        out = f(z_t, t, b['y'], M).float(); e2 = (out[:, :vae.z] - diff.target(z0, t, eps))**2
+        mse = (grain_loss(e2, M, k)*snr_weight(diff, t, cfg.min_snr)).mean()
+        terms = {f'mse{g}': torch.stack([l.nansum(), (~l.isnan()).sum()]) for g,l in enumerate(per_grain_loss(e2.detach(), M, k).unbind(1))}   # over the images that have it
         if not cfg.learn_sigma: return mse, terms
-        vb = grain_loss(variance_loss(diff, z0, z_t, t, out[:, :vae.z], out[:, vae.z:]), M, k).mean()
+        vb = variance_loss(diff, z0, z_t, t, *out.split(vae.z, 1), M, k).mean()
         return mse + vb, dict(terms, mse=mse, vb=vb)
-    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'content', draw), origin(vae, lat))
+    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'content', diff, draw), origin(vae, lat) | dict(process=dict(schedule=cfg.schedule, predict=diff.predict)))
 
 BUILD = dict(dvae=dvae_stage, grain=grain_stage, content=content_stage)
 
