@@ -90,8 +90,7 @@ class Diffusion(Process):
              )->list: # steps + 1 times
         "Times from T-1 down to 0, all different, and -1"
         if not 1 <= steps <= self.T: raise ValueError(f'between 1 and {self.T} sampling steps are possible, got {steps}')
-        u = torch.linspace(1, 0, steps, dtype=torch.double)
-        return [max(int(t), steps - 1 - i) for i,t in enumerate((u**power*(self.T - 1)).round())] + [-1]
+        return [max(round((1 - i/max(steps - 1, 1))**power*(self.T - 1)), steps - 1 - i) for i in range(steps)] + [-1]
 
 # %% ../nbs/30_diffusion.ipynb #c20
 # Eq. 11
