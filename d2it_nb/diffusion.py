@@ -65,15 +65,16 @@ class Diffusion(Process):
         super().__init__(); self._set(predict, ('eps', 'x0', 'v'))
         if isinstance(schedule, str) and schedule not in SCHEDULES: raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}')
         betas = SCHEDULES[schedule](T) if isinstance(schedule, str) else torch.as_tensor(schedule).double()
-        if betas.min() <= 0 or betas.max() >= 1: raise ValueError(f'every β must lie strictly between 0 and 1; T = {T} is too small for this schedule')
+        if len(betas) < 2 or not (betas.min() > 0 and betas.max() < 1): raise ValueError(f'every β must lie strictly between 0 and 1; T = {T} is too small for this schedule')
         abar = (1 - betas).cumprod(0); self.T = len(betas)
         self.table = list(zip(abar.sqrt().tolist(), (1 - abar).sqrt().tolist())) + [(1., 0.)]   # double precision, on the host; [-1] is the clean image
         prev = torch.cat([abar.new_ones(1), abar[:-1]]); low = betas*(1 - prev)/(1 - abar); low[0] = low[1]
-        self.register_buffer('scale', torch.stack([abar.sqrt(), (1 - abar).sqrt()]).float(), persistent=False)
+        self.register_buffer('scale', torch.tensor(self.table).T.float(), persistent=False)                                             # the same for the device; [:, -1] is clean
         self.register_buffer('one_step', torch.stack([low.log(), betas.log(), prev.sqrt()*betas/(1 - abar)]).float(), persistent=False)   # see `variance_loss`
     def coef(self, t:int)->tuple: # a, s
         "√ᾱ_t and √(1-ᾱ_t) as numbers; t = -1 is the clean image"
-        return self.table[t]
+        if not -1 <= t < self.T: raise ValueError(f'times run from -1 (clean) to {self.T - 1}, got {t}')
+        return self.table[int(t)]
     def at(self, t:Tensor, x:Tensor)->tuple:
         "√ᾱ_t and √(1-ᾱ_t), shaped to multiply `x`"
         return self.scale[:, t].view(2, -1, *[1]*(x.ndim - 1)).unbind()
@@ -89,6 +90,7 @@ class Diffusion(Process):
               power:float=1., # 1: evenly spaced; larger: more of them at small t
              )->list: # steps + 1 times
         "Times from T-1 down to 0, all different, and -1"
+        if power < 1: raise ValueError(f'a power of at least 1 keeps the times apart, got {power}')
         if not 1 <= steps <= self.T: raise ValueError(f'between 1 and {self.T} sampling steps are possible, got {steps}')
         return [max(round((1 - i/max(steps - 1, 1))**power*(self.T - 1)), steps - 1 - i) for i in range(steps)] + [-1]
 
@@ -105,7 +107,8 @@ def grain_loss(e2:Tensor, # squared error (N,c,H,W)
 def per_grain_loss(e2:Tensor, M:Tensor, k:int=2)->Tensor: # (N,k), NaN where an image lacks the grain
     "The mean error of each grain's codes, coarsest first"
     e2 = e2.mean(1, keepdim=True); ms = [grain_mask(M, g, k) for g in range(k)]
-    return torch.stack([(e2*m).sum((1, 2, 3))/m.sum((1, 2, 3)) for m in ms], 1)
+    n = torch.stack([m.sum((1, 2, 3)) for m in ms], 1); s = torch.stack([(e2*m).sum((1, 2, 3)) for m in ms], 1)
+    return torch.where(n > 0, s/n.clamp(min=1), torch.nan)
 
 def grain_loss_literal(e2:Tensor, M:Tensor, k:int=2)->Tensor: # (N,)
     "E_i as the mean over the grains that an image has: every grain has one vote"
@@ -118,17 +121,16 @@ def snr_weight(diff:Diffusion, # schedule, and what is predicted
                gamma:float=0., # γ; 0 gives ones
               )->Tensor: # (N,)
     "The min-SNR weight of a loss on what the process predicts"
+    if gamma < 0: raise ValueError(f'γ is at least 0, got {gamma}')
     snr = diff.snr(t)
     if not gamma: return torch.ones_like(snr)
     return snr.clamp(max=gamma)/dict(eps=snr, x0=1, v=snr + 1, u=(snr.sqrt() + 1)**2)[diff.predict]
 
 # %% ../nbs/30_diffusion.ipynb #c32
 def reverse_variance(diff:Process, t, s)->tuple: # two numbers
-    "log β̃ (posterior, the least) and log β (the most) of the step from time t to s"
-    def least(t, s): (a,n),(b,m) = diff.coef(t),diff.coef(s); return (n**2 - (a/b)**2*m**2)*m**2/n**2
-    (a,n),(b,m) = diff.coef(t),diff.coef(s)
-    low = least(t, s) if m else least(t + 1, t)                # the last step's posterior variance is 0: borrow its neighbour's
-    return math.log(low), math.log(n**2 - (a/b)**2*m**2)
+    "log β̃ (posterior, the least) and log β (the most) of the step from time t to s, which is not yet clean"
+    (a,n),(b,m) = diff.coef(t),diff.coef(s); beta = n**2 - (a/b)**2*m**2
+    return math.log(beta*m**2/n**2), math.log(beta)
 
 def variance_loss(diff:Diffusion, # the process
                   x0:Tensor, # codes (N,c,H,W)
@@ -151,9 +153,9 @@ class Flow(Process):
     "Rectified flow; times run smoothly from 0 (clean) to T (noise)"
     def __init__(self,
                  T:int=1000, # the noise end's time
-                 predict:str='u', # 'u', 'x0' or 'eps'
+                 predict:str='u', # 'u' or 'x0' (ε alone says nothing of x0 where there is no signal)
                 ):
-        super().__init__(); self._set(predict, ('u', 'x0', 'eps')); self.T = T
+        super().__init__(); self._set(predict, ('u', 'x0')); self.T = T
     def coef(self, t:float)->tuple: # a, s
         "Signal and noise as numbers"
         return 1 - t/self.T, t/self.T
@@ -173,9 +175,9 @@ class Flow(Process):
         return [(1 - i/steps)**power*self.T for i in range(steps + 1)]
 
 def process(schedule:str='linear', # 'linear', 'cosine' or 'flow'
-            predict:str=None, # default: 'eps', or 'u' for a flow
+            predict:str=None, # default: 'eps' for linear, 'v' for cosine (which ends with hardly any signal), 'u' for a flow
            )->Process:
     "A forward process by name"
     if schedule == 'flow': return Flow(predict=predict or 'u')
     if schedule not in SCHEDULES: raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}, flow')
-    return Diffusion(schedule=schedule, predict=predict or 'eps')
+    return Diffusion(schedule=schedule, predict=predict or dict(linear='eps', cosine='v')[schedule])

@@ -25,6 +25,7 @@ def look(model, x:Tensor, t, M:Tensor, diff:Process, k:int)->tuple: # x0, eps, v
 
 def draws(M:Tensor, channels:int, k:int, generator, n:int): # yields n times (N,channels,H,W)
     "Fresh noise for n steps, each as `grain_noise` would draw it"
+    if isinstance(generator, (list, tuple)) and len(generator) != len(M): raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
     g = generator[0] if isinstance(generator, (list, tuple)) else generator
     if g is None or g.device == M.device:
         for _ in range(n): yield grain_noise(M, channels, k, generator)
@@ -43,7 +44,7 @@ def ddpm(model, # (x, t, M) → what the process predicts, or that and variance 
          times:list=None, # descending, the end included; default `diff.nodes(steps)`
         ): # yields a Step each
     "Ancestral sampling (Ho et al. 2020), respaced; the variance is the model's, or the posterior's"
-    x,diff = x_T,diff or Diffusion(); ts = times or diff.nodes(steps)
+    x,diff = x_T,diff or Diffusion(); ts = diff.nodes(steps) if times is None else times
     fresh = draws(M, x.shape[1], k, generator, sum(diff.coef(s)[1] > 0 for s in ts[1:]))
     for t,s in zip(ts, ts[1:]):
         x0,eps,v = look(model, x, t, M, diff, k); (a,n),(b,m) = diff.coef(t),diff.coef(s)
@@ -58,7 +59,8 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=50, k:int=2, 
          eta:float=0., # 0: deterministic, 1: as noisy as DDPM
         ): # yields a Step each
     "Implicit sampling (Song et al. 2021)"
-    x,diff = x_T,diff or Diffusion(); ts = times or diff.nodes(steps)
+    if not 0 <= eta <= 1: raise ValueError(f'eta lies in [0,1], got {eta}')
+    x,diff = x_T,diff or Diffusion(); ts = diff.nodes(steps) if times is None else times
     fresh = draws(M, x.shape[1], k, generator, sum(diff.coef(s)[1] > 0 for s in ts[1:]) if eta else 0)
     for t,s in zip(ts, ts[1:]):
         x0,eps,_ = look(model, x, t, M, diff, k); b,m = diff.coef(s)
@@ -71,7 +73,7 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=50, k:int=2, 
 def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=20, k:int=2, generator=None, # not used: it is deterministic
           times:list=None): # yields a Step each
     "DPM-Solver++(2M) (Lu et al. 2022): second order, one look a step"
-    x,diff = x_T,diff or Diffusion(); ts = times or diff.nodes(steps, power=2)
+    x,diff = x_T,diff or Diffusion(); ts = diff.nodes(steps, power=2) if times is None else times
     lam = lambda a, n: math.log(a/n) if a else -math.inf
     old = h_old = None
     for t,s in zip(ts, ts[1:]):
@@ -88,7 +90,7 @@ def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=20, k:int=2,
 def heun(model, x_T:Tensor, M:Tensor, diff:Flow=None, steps:int=25, k:int=2, generator=None, # not used: it is deterministic
          times:list=None): # yields a Step each
     "Heun's second-order method for flow matching"
-    x,diff = x_T,diff or Flow(); ts = times or diff.nodes(steps)
+    x,diff = x_T,diff or Flow(); ts = diff.nodes(steps) if times is None else times
     if not isinstance(diff, Flow): raise ValueError(f'heun follows the velocity of a Flow; for a {type(diff).__name__} take ddpm, ddim or dpmpp')
     for t,s in zip(ts, ts[1:]):
         x0,eps,_ = look(model, x, t, M, diff, k); u,h = eps - x0, (s - t)/diff.T
@@ -99,12 +101,14 @@ def heun(model, x_T:Tensor, M:Tensor, diff:Flow=None, steps:int=25, k:int=2, gen
 
 SAMPLERS = dict(ddpm=ddpm, ddim=ddim, dpmpp=dpmpp, heun=heun)
 
-def last(steps)->Tensor:
+def last(steps, # a sampler
+         x:Tensor=None, # what is returned if there is nothing to walk
+        )->Tensor:
     "Run a sampler to its end and return the final x"
-    for s in steps: pass
-    return s.x
+    for s in steps: x = s.x
+    return x
 
-# %% ../nbs/31_samplers.ipynb #c44
+# %% ../nbs/31_samplers.ipynb #c46
 def bind(net, # (x, t, y, M, **more) → output
          y:Tensor, # labels (N,)
          **more, # more conditions, tensors (N,…)
@@ -116,8 +120,8 @@ def guided(net, # (x, t, y, M, **more) → output
            y:Tensor, # labels (N,)
            scale:float=1., # 1: no guidance, and no second half
            null:int=None, # the label that means "none"; default net.num_classes
-           interval:tuple=(0, 1000), # guide at lo ≤ t ≤ hi only
-           channels:int=None, # guide the first few channels only
+           interval:tuple=(0, math.inf), # guide at lo ≤ t ≤ hi only
+           channels:int=None, # guide the first few channels only; None: all
            **more, # more conditions, tensors (N,…); both halves get them
           ): # (x, t, M) → output
     "Bind labels to a network, with classifier-free guidance (Ho & Salimans 2021)"
@@ -128,14 +132,14 @@ def guided(net, # (x, t, y, M, **more) → output
     def model(x, t, M):
         if not interval[0] <= t <= interval[1]: return plain(x, t, M)
         cond,free = both(twice(x), t, twice(M)).chunk(2)
-        n = channels or x.shape[1]                             # variance channels are never guided
+        n = x.shape[1] if channels is None else min(channels, x.shape[1])    # variance channels are never guided
         return torch.cat([free[:, :n] + scale*(cond[:, :n] - free[:, :n]), cond[:, n:]], 1)
     return model
 
 def autoguided(model, # (x, t, M) → output
                weak, # a weaker one
                scale:float=2., # 1: the model alone
-               interval:tuple=(0, 1000), # guide at lo ≤ t ≤ hi only
+               interval:tuple=(0, math.inf), # guide at lo ≤ t ≤ hi only
               ): # (x, t, M) → output
     "Away from what a weaker model says (Karras et al. 2024)"
     def guided_by_weak(x, t, M):
@@ -145,7 +149,7 @@ def autoguided(model, # (x, t, M) → output
         return torch.cat([said[:, :n] + scale*(out[:, :n] - said[:, :n]), out[:, n:]], 1)
     return guided_by_weak
 
-# %% ../nbs/31_samplers.ipynb #c50
+# %% ../nbs/31_samplers.ipynb #c52
 def keep_known(model, # (x, t, M) → output
                z:Tensor, # known codes (N,c,H,W)
                eps:Tensor, # their noise (N,c,H,W)
@@ -169,5 +173,6 @@ def restart(z:Tensor, # codes (N,c,H,W)
            )->tuple: # x_t, times: a start and `times=` for any sampler
     "Codes noised up to a time, and the times from there on (Meng et al. 2022)"
     if not 0 <= strength <= 1: raise ValueError(f'a strength lies in [0,1], got {strength}')
-    times = diff.nodes(steps, power)[steps - round(strength*steps):]; a,s = diff.coef(times[0])
+    walk = max(1, round(strength*steps)) if strength else 0    # with none, times has one entry, and a sampler nothing to do
+    times = diff.nodes(steps, power)[steps - walk:]; a,s = diff.coef(times[0])
     return a*block_mean(z, M, k) + s*eps, times

@@ -94,7 +94,7 @@ class ContentConfig(Stage2Config):
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
     learn_sigma:bool = False    # predict the variance, too
     schedule:str = 'linear'     # 'linear' (the paper's), 'cosine', or 'flow' for flow matching
-    predict:str = ''            # 'eps', 'x0', 'v' or 'u'; empty: eps, or u for a flow
+    predict:str = ''            # 'eps', 'x0', 'v' or 'u'; empty: eps for linear, v for cosine, u for flow
     window:int = 8              # window side of the RefineNet
     min_snr:float = 0.          # γ: weight times by min(SNR, γ)/SNR, which turns learning towards structure; 0: the paper's plain loss
 
@@ -162,6 +162,11 @@ def check(cfg:Config):
         if getattr(cfg, k, allowed[0]) not in allowed: raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
     for k,ok in dict(warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, p_disturb=0 <= cfg.p_disturb <= 1).items():
         if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
+    if isinstance(cfg, ContentConfig):
+        try: diff = process(cfg.schedule, cfg.predict or None)
+        except ValueError as e: raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
+        if cfg.learn_sigma and not isinstance(diff, Diffusion): raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
+        if cfg.min_snr < 0: raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
     ratio_of(cfg)
 
 def ratio_of(cfg:Config):
@@ -319,7 +324,6 @@ def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
     if cfg.net == 'dit': net,cfg = dit(cfg.model, K, patch=2**(k - 1), **build),dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     else: net = d2it(cfg.model, K, k=k, window=cfg.window, **build)
     diff,side = process(cfg.schedule, cfg.predict or None).to(ranks.device),grid*2**(k - 1)
-    if cfg.learn_sigma and not isinstance(diff, Diffusion): raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
     draw = lambda M, rng: dict(e_code=torch.randn(vae.z, side, side, generator=rng), e=torch.randn(vae.z, side, side, generator=rng))
     def loss(f, b, step):
         M,t = b['M'],b['t']
