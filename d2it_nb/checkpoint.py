@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['EMA', 'opt_tensors', 'load_opt', 'steps_in', 'save_checkpoint', 'verify', 'load_checkpoint', 'set_aside', 'run_lock']
 
-# %% ../nbs/51_checkpoint.ipynb #847078e0
-import fcntl, json, os, shutil, uuid, warnings
-from contextlib import contextmanager
+# %% ../nbs/51_checkpoint.ipynb #c2
+import json, os, shutil, uuid, warnings
 from copy import deepcopy
 from pathlib import Path
 import torch
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from .core import *
 
-# %% ../nbs/51_checkpoint.ipynb #accbb354
+# %% ../nbs/51_checkpoint.ipynb #c5
 class EMA:
     "Exponential moving average of a network's parameters; buffers are copied"
     def __init__(self, net:nn.Module, decay:float=.9999):
@@ -28,7 +27,7 @@ class EMA:
         torch._foreach_lerp_(list(self.net.parameters()), list(net.parameters()), 1 - self.decay_at(n))
         for a,b in zip(self.net.buffers(), net.buffers()): a.copy_(b)
 
-# %% ../nbs/51_checkpoint.ipynb #c372c303
+# %% ../nbs/51_checkpoint.ipynb #c8
 def opt_tensors(opt:torch.optim.Optimizer, net:nn.Module)->dict: # 'name:state' → tensor
     "The optimizer's state, by parameter name"
     return {f'{n}:{k}': v for n,p in net.named_parameters() for k,v in opt.state.get(p, {}).items()}
@@ -43,7 +42,7 @@ def load_opt(opt:torch.optim.Optimizer, net:nn.Module, tensors:dict):
     order = {p: i for i,p in enumerate(p for g in opt.param_groups for p in g['params'])}
     opt.load_state_dict(dict(state={order[ps[n]]: s for n,s in index.items()}, param_groups=opt.state_dict()['param_groups']))
 
-# %% ../nbs/51_checkpoint.ipynb #ec601f54
+# %% ../nbs/51_checkpoint.ipynb #c11
 def _sync(path):
     fd = os.open(path, os.O_RDONLY)
     try: os.fsync(fd)
@@ -79,7 +78,7 @@ def save_checkpoint(folder, # where checkpoints live
     for _,old in [(n, p) for n,p in steps_in(folder) if n <= step][keep:]: shutil.rmtree(old, ignore_errors=True)
     return final
 
-# %% ../nbs/51_checkpoint.ipynb #2076517f
+# %% ../nbs/51_checkpoint.ipynb #c13
 def verify(path)->None:
     "`ValueError` names the first file that is missing or changed"
     path = Path(path)
@@ -100,20 +99,14 @@ def load_checkpoint(folder)->tuple: # (tensors, meta), or None if there is none
         except ValueError as e: warnings.warn(f'skipping a checkpoint: {e}')
     return None
 
-# %% ../nbs/51_checkpoint.ipynb #74985eeb
+# %% ../nbs/51_checkpoint.ipynb #c14
 def set_aside(folder, step:int):
     "Rename checkpoints beyond `step`, which a resumed run could not use, so that they don't stand in the way of new ones"
     for n,p in steps_in(folder):
         if n > step: p.rename(p.with_name(f'{p.name}.bad-{uuid.uuid4().hex[:8]}'))
 
-# %% ../nbs/51_checkpoint.ipynb #245ea3b3
-@contextmanager
+# %% ../nbs/51_checkpoint.ipynb #c21
 def run_lock(folder):
     "Hold the folder's lock, or `ValueError` if another run does"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
-    with open(folder/'.lock', 'a+') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            f.seek(0); raise ValueError(f'{folder} is in use by another run (process {f.read().strip() or "unknown"}); choose another --out or wait') from None
-        f.truncate(0); f.write(str(os.getpid())); f.flush()
-        yield
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return sole_user(folder)

@@ -82,16 +82,17 @@ def write_atomic(path, # file to (over)write
     finally: tmp.unlink(missing_ok=True)
 
 @contextmanager
-def sole_user(path, # file that only one process may work on
+def sole_user(path, # file or folder that only one process may work on
              ):
-    "Hold `path`.lock while the block runs, or `ValueError` if another process does; a lock whose owner died is free"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True); lock = path.with_name(path.name + '.lock')
+    "Hold a lock beside the file, or in the folder, while the block runs; `ValueError` if another process does. A lock whose owner died is free"
+    path = Path(path); lock = path/'.lock' if path.is_dir() else path.with_name(f'.{path.name}.lock')
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, 'a+') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: f.seek(0); raise ValueError(f'{path} is being written by another process ({f.read().strip() or "unknown"}); choose another name or wait') from None
+        except OSError:
+            f.seek(0); raise ValueError(f'{path} is in use by another run (process {f.read().strip() or "unknown"}); choose another --out or wait') from None
         f.truncate(0); f.write(str(os.getpid())); f.flush()
-        try: yield
-        finally: lock.unlink(missing_ok=True)
+        yield
 
 def sha256(path)->str:
     "Hex digest of a file"

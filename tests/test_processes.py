@@ -1,8 +1,7 @@
 "Other processes through training and sampling: cosine, v, learned variance, flow."
-import json
+import json, shutil, subprocess
 import pytest, torch
-from common import command, env, losses, train
-import subprocess
+from common import command, env, train
 from d2it_nb.grain import is_block_constant
 from d2it_nb.pipeline import D2iTPipeline
 
@@ -18,7 +17,7 @@ def stage1(tmp_path_factory):
     (['--schedule', 'cosine', '--predict', 'x0', '--min_snr', 5], dict(schedule='cosine', predict='x0'), 'ddim'),
     (['--schedule', 'flow', '--min_snr', 5], dict(schedule='flow', predict='u'), 'heun')])
 def test_process_is_trained_remembered_and_sampled(stage1, flags, process, sampler):
-    out = stage1/'content'; import shutil; shutil.rmtree(out, ignore_errors=True)
+    out = stage1/'content'; shutil.rmtree(out, ignore_errors=True)
     ls = train('content', out, '--steps', 4, '--save_every', 4, *flags)
     assert len(ls) == 4 and all(l == l for l in ls)
     assert json.loads((out/'model.json').read_text())['process'] == process
