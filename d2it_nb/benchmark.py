@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['BENCHES', 'interleaved', 'PeakBytes', 'peak_bytes', 'photographs', 'taps', 'entropy_scatter', 'entropy_conv',
-           'bench_entropy', 'bench_samplers', 'main']
+           'bench_entropy', 'bench_samplers', 'bench_latents', 'main']
 
 # %% ../nbs/71_benchmark.ipynb #c2
-import json, shutil, time, weakref
+import json, shutil, tempfile, time, weakref
 from pathlib import Path
-import torch
+import numpy as np, torch
 import torch.nn.functional as F
 from fastcore.script import Param, call_parse
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -22,6 +23,7 @@ from .entropy import check_pixels, entropy_map, entropy_ref, grey_histogram, sha
 from .diffusion import Diffusion, Flow
 from .samplers import SAMPLERS, guided, last
 from .content_transformer import dit
+from .latents import Latents, record_type
 
 # %% ../nbs/71_benchmark.ipynb #c5
 def interleaved(fs:dict, # name → function without arguments
@@ -115,7 +117,34 @@ def bench_samplers(steps:int=50, # sampling steps
     return [dict(sampler=k, looks=looks[k], overhead_ms=1e3*t[k], share_of_DiT_S=t[k]/looks[k]/t['network']) for k in SAMPLERS]
 
 # %% ../nbs/71_benchmark.ipynb #c24
-BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers)
+def bench_latents(n:int=4096, # records
+                  batch:int=256,
+                  rounds:int=5,
+                 )->list: # a row a way of keeping them
+    "CPU time of reading random batches of latent records"
+    dt = record_type((8, 16), 4, 256); rng = np.random.default_rng(0)
+    rec = np.zeros(n, dt); fields = dt.names[:-1]
+    for k in fields: rec[k] = rng.standard_normal(rec[k].shape, dtype=np.float32)
+    rec['y'] = rng.integers(1000, size=n); idx = rng.permutation(n)[:4*batch].reshape(-1, batch)
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d); rec.tofile(d/'latents.bin'); (d/'one').mkdir()
+        (d/'latents.json').write_text(json.dumps(dict(factors=[8, 16], z=4, size=256, n=n)))
+        for i,r in enumerate(rec):
+            save_file({k: torch.from_numpy(np.array(r[k])) for k in dt.names}, d/'one'/f'{i}.safetensors'); np.save(d/'one'/f'{i}.npy', r)
+        lat = Latents(d)
+        def files(read, ids):
+            rs = [read(i) for i in ids]; get = lambda k: torch.stack([r[k] if isinstance(r, dict) else torch.from_numpy(np.array(r[k])) for r in rs])
+            return dict(moments=[get(k).float() for k in fields[:-1]], E=get('E'), y=get('y').long())
+        ways = {'one mapped file': lat.read, 'one safetensors a record': lambda ids: files(lambda i: load_file(d/'one'/f'{i}.safetensors'), ids),
+                'one .npy a record': lambda ids: files(lambda i: np.load(d/'one'/f'{i}.npy'), ids)}
+        first = [f(idx[0]) for f in ways.values()]
+        for o in first[1:]:
+            for a,b in zip([*o['moments'], o['E'], o['y']], [*first[0]['moments'], first[0]['E'], first[0]['y']]): assert_equal(a, b)
+        t = interleaved({k: lambda f=f: [f(i) for i in idx] for k,f in ways.items()}, rounds, progress=True)
+    return [dict(way=k, records_a_second=idx.size/t[k], times_faster=t['one safetensors a record']/t[k]) for k in ways]
+
+# %% ../nbs/71_benchmark.ipynb #c30
+BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers, latents=bench_latents)
 
 @call_parse
 def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,

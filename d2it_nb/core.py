@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'write_atomic',
-           'sole_user', 'sha256', 'save_net', 'load_tensors', 'load_net', 'asset', 'machine', 'save_result',
-           'load_result', 'as_table']
+           'sole_user', 'sha256', 'save_net', 'load_tensors', 'digest', 'load_net', 'asset', 'package_file', 'machine',
+           'save_result', 'load_result', 'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
-import fcntl, hashlib, json, os, platform, random
+import fcntl, hashlib, importlib.util, json, os, platform, random
 from contextlib import contextmanager
 from pathlib import Path
 from importlib import resources
@@ -128,6 +128,13 @@ def load_tensors(net:nn.Module, # its own tensors are overwritten
     net.load_state_dict(tensors)
     return net
 
+def digest(net:nn.Module # any module
+          )->str: # 16 hexadecimal digits
+    "Names a network's tensors, wherever and in whatever file they are"
+    h = hashlib.sha256()
+    for k,v in sorted(net.state_dict().items()): h.update(k.encode()), h.update(v.detach().cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()[:16]
+
 def load_net(path, # without extension
              cls, # the class that is expected
             )->nn.Module: # in eval mode, with its JSON as `net.meta`
@@ -156,6 +163,18 @@ def asset(name:str='', # path below `data/`
     return root/name
 
 # %% ../nbs/00_core.ipynb #c30
+def package_file(package:str, # the name that would be imported
+                 path:str, # of the file, inside the package
+                 pip:str=None, # what to install, if it has another name
+                )->Path:
+    "A file of an installed package, which is not imported; `ModuleNotFoundError` says what to install"
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations: raise ModuleNotFoundError(f'{path} comes with the package {pip or package}: pip install {pip or package}')
+    f = Path(spec.submodule_search_locations[0])/path
+    if not f.exists(): raise FileNotFoundError(f'{f} is missing; install {pip or package} anew')
+    return f
+
+# %% ../nbs/00_core.ipynb #c33
 def machine()->dict:
     "What figures depend on: processor, cores, GPU, versions"
     cpuinfo = Path('/proc/cpuinfo'); names = [l.split(':', 1)[1].strip() for l in cpuinfo.read_text().splitlines() if l.startswith('model name')] if cpuinfo.is_file() else []

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'PHOTOS', 'EXTS', 'to_pixels', 'to_image', 'to_rgb', 'read_image', 'resize_crop', 'bundled_photos',
-           'PhotoCrops', 'list_images', 'ImageFolder', 'flat_and_busy']
+           'PhotoCrops', 'list_images', 'ImageFolder', 'Part', 'hold_out', 'flat_and_busy']
 
 # %% ../nbs/02_data.ipynb #c2
-import hashlib, importlib.util, io, math, os, warnings
+import hashlib, io, math, os, warnings
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image, ImageOps
@@ -73,10 +73,7 @@ PHOTOS = dict(astronaut='astronaut.png', cat='chelsea.png', coffee='coffee.png',
 
 def bundled_photos()->dict: # name → RGB image
     "The photographs that scikit-image ships"
-    spec = importlib.util.find_spec('skimage')
-    if spec is None: raise ModuleNotFoundError('the bundled photographs come with scikit-image: pip install scikit-image')
-    root = Path(spec.submodule_search_locations[0])/'data'
-    return {k: read_image(root/f) for k,f in PHOTOS.items()}
+    return {k: read_image(package_file('skimage', f'data/{f}', 'scikit-image')) for k,f in PHOTOS.items()}
 
 # %% ../nbs/02_data.ipynb #c22
 class PhotoCrops:
@@ -158,6 +155,8 @@ class ImageFolder:
         if self.bad: warnings.warn(f'{len(self.bad)} unreadable files are left out: {self.bad[:5]}')
         parts = [f.relative_to(folder).parts for f in self.files]
         self.classes = sorted({p[0] if len(p) > 1 else '.' for p in parts})
+        if empty := [p.name for p in sorted(Path(folder).iterdir()) if p.is_dir() and p.name[0] not in '._' and p.name not in self.classes]:
+            raise ValueError(f'{len(empty)} class folders of {folder} hold no usable images: {empty[:5]}; fill them or remove them')
         self.labels = [self.classes.index(p[0] if len(p) > 1 else '.') for p in parts]
         stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}' for f in self.files)
         self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(os.fsencode(stat)).hexdigest()[:16]})'
@@ -174,6 +173,28 @@ class ImageFolder:
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
 
 # %% ../nbs/02_data.ipynb #c33
+class Part:
+    "Some items of a data set, as a data set of its own"
+    def __init__(self, ds, idx:list, name:str):
+        self.ds,self.idx,self.fingerprint = ds,list(idx),f'{ds.fingerprint} {name}'
+        for k in ('size', 'classes', 'preprocessing', 'folder', 'bad'):
+            if hasattr(ds, k): setattr(self, k, getattr(ds, k))
+    def __len__(self): return len(self.idx)
+    def label(self, i:int)->int: return self.ds.label(self.idx[i])
+    def name(self, i:int)->str: return self.ds.name(self.idx[i])
+    def image(self, i:int, rng:torch.Generator=None)->Tensor: return self.ds.image(self.idx[i], rng)
+
+def hold_out(ds, # a data set
+             share:float=.1, # of its items
+            )->tuple: # training part, held-out part (None if it would be empty)
+    "Set items aside, drawn once and for all"
+    if not 0 <= share < 1: raise ValueError(f'the held-out share lies in [0,1), got {share}')
+    if isinstance(ds, PhotoCrops): return ds, PhotoCrops(ds.size, 64, 'valid')
+    if (n := round(share*len(ds))) == 0: return ds, None
+    perm = torch.randperm(len(ds), generator=keyed_rng(0, 'held-out')).tolist()
+    return Part(ds, sorted(perm[n:]), f'without {n} held out'), Part(ds, sorted(perm[:n]), f'{n} held out')
+
+# %% ../nbs/02_data.ipynb #c36
 def flat_and_busy(seed:int=0, # which picture
                   size:int=128, # side in pixels
                   region:int=16, # side of a region; divides `size`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SOLO', 'Ranks', 'start', 'finish', 'Stop', 'ignore_signals']
 
-# %% ../nbs/50_dist.ipynb #165dec38
+# %% ../nbs/50_dist.ipynb #c2
 import os, signal
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch, torch.distributed as dist
 from torch import Tensor
 
-# %% ../nbs/50_dist.ipynb #85a4961b
+# %% ../nbs/50_dist.ipynb #c4
 @dataclass(frozen=True)
 class Ranks:
     "Who am I, of how many, on which device?"
@@ -28,8 +28,11 @@ class Ranks:
         return list(ns[self.rank*b:(self.rank + 1)*b])
     def mean(self, t:Tensor)->Tensor:
         "The mean over all ranks, on all of them"
+        return self.sum(t)/self.world
+    def sum(self, t:Tensor)->Tensor:
+        "The sum over all ranks, on all of them"
         if self.world == 1: return t
-        t = t.detach().clone(); dist.all_reduce(t); return t/self.world
+        t = t.detach().clone(); dist.all_reduce(t); return t
     def any(self, flag)->bool:
         "True on all ranks if true on one"
         if self.world == 1: return bool(flag)
@@ -46,7 +49,7 @@ class Ranks:
             if self.main: self.wait()
 SOLO = Ranks()   # the only process
 
-# %% ../nbs/50_dist.ipynb #e2f1a173
+# %% ../nbs/50_dist.ipynb #c7
 def start(device:str='auto', # 'auto', 'cpu', 'cuda'
           timeout:int=600, # seconds that a rank waits for the others
          )->Ranks:
@@ -66,7 +69,7 @@ def finish():
     "Leave the group"
     if dist.is_initialized(): dist.destroy_process_group()
 
-# %% ../nbs/50_dist.ipynb #109962d3
+# %% ../nbs/50_dist.ipynb #c10
 class Stop:
     "A flag that SIGTERM, SIGINT or SIGUSR1 raises"
     SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['PRESETS', 'STAGES', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2Config', 'GrainConfig', 'ContentConfig', 'parse',
            'check', 'ratio_of', 'lr_at', 'DVAESamples', 'LatentSamples', 'stack', 'Player', 'Stage', 'open_data',
-           'dvae_stage', 'find_dvae', 'stage2', 'origin', 'grain_stage', 'content_stage', 'Batches', 'bf16_pays',
-           'check_same', 'fit', 'all_tensors', 'export', 'Log', 'read_log', 'usage', 'main']
+           'find_thresholds', 'dvae_stage', 'all_ranks', 'find_dvae', 'stage2', 'origin', 'grain_stage',
+           'content_stage', 'Batches', 'bf16_pays', 'check_same', 'fit', 'blame', 'all_tensors', 'export', 'Log',
+           'read_log', 'usage', 'main']
 
 # %% ../nbs/53_train.ipynb #c2
-import dataclasses, difflib, hashlib, json, math, sys, time
+import dataclasses, difflib, json, math, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -18,11 +19,13 @@ from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm.auto import tqdm
 from .core import *
-from .data import ImageFolder, PhotoCrops
+from .data import ImageFolder, PhotoCrops, hold_out, to_image
+from .metrics import efficientnet_lite0, lpips
 from .thresholds import Calibration, calibrate, load_calibration, to_count
-from .grain import budget, share_noise, training_map
+from .grain import budget, grain_map, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
-from .vae_losses import PERCEPTUAL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, l1
+from .vae_losses import PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, ramp
+from .reconstruction import assess, by_entropy, scores, side_by_side
 from .diffusion import Diffusion, Process, grain_loss, per_grain_loss, process, snr_weight, variance_loss
 from .grain_transformer import grain_net, map_loss, to_corners
 from .content_transformer import d2it, dit
@@ -37,6 +40,7 @@ class Config:
     out:str = ''                # folder of this run; started again with the same one, it resumes
     data:str = ''               # folder of images, sub-folders are classes; empty: the bundled photographs
     crops:int = 2048            # how many crops of the bundled photographs make the data set
+    held:float = .05            # share of the folder's pictures that no stage trains on; quality is measured on them
     seed:int = 0                # everything random is a function of it
     steps:int = 1000            # optimizer steps
     batch:int = 256             # samples a step, over all ranks
@@ -63,13 +67,22 @@ class DVAEConfig(Config):
     factors:str = '8,16'        # downsampling factors
     z:int = 4                   # channels of a code
     ratio:str = 'uniform'       # fine ratio of each sample: 'uniform', 'normal' or a number
+    maps:str = 'entropy'        # 'entropy', or 'shuffled': as many fine cells elsewhere, to see what entropy is good for
     calib:int = 2048            # images used to calibrate the entropy thresholds
-    perceptual:str = 'edges'    # perceptual term: 'edges' or 'none'
+    pixel:str = 'l1'            # pixel term: 'l1' or 'l2'
+    perceptual:str = 'stlpips'  # perceptual term: 'none', 'edges', 'stlpips', 'stlpips_vgg' or 'vgg'
+    vgg:str = ''                # files for --perceptual vgg, separated by commas; PATH#sha256=… makes sure that it is the right one
     w_perceptual:float = 1.     # its weight
     w_kl:float = 1e-6           # weight of the KL term
     w_gan:float = 0.            # weight of the discriminator; 0: none
     gan_start:int = 0           # step at which it begins
+    gan_warmup:int = 0          # steps until the painter feels its full weight
+    gan_cap:float = 1e4         # largest ratio of gradients
     gan_ch:int = 64             # its channels
+    pos:bool = True             # position embeddings in the decoder
+    recompute:bool = False      # gradient checkpointing: a third of the memory for a third more time
+    eval_every:int = 5000       # steps between measurements on held-out pictures (eval.jsonl, pictures/); 0: none
+    eval_n:int = 1000           # how many of them at most
 
 @dataclass(frozen=True)
 class Stage2Config(Config):
@@ -103,10 +116,12 @@ _cpu  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema=.999, beta2=.95,
 _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
 PRESETS = dict(
     dvae = dict(
-        tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, w_gan=.1, gan_start=5, gan_ch=16),
-        demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, w_kl=1e-3),
-        xs    = dict(model='xs',   size=128, steps=50_000,  batch=64,  lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000),
-        paper = dict(model='base', size=256, steps=400_000, batch=64,  lr=1e-4, ratio='0.5', p_disturb=0., w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),
+        tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_ch=16, eval_every=0),
+        demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),
+        cpu   = _cpu  | dict(model='tiny', size=64, lr=2e-3, steps=1000, perceptual='edges', w_kl=1e-3, held=.1, eval_every=1000),
+        xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),
+        small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),
+        paper = dict(model='base',  size=256, steps=400_000, batch=64, lr=1e-4, ratio='0.5', p_disturb=0., perceptual='stlpips_vgg', w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),
     grain = dict(
         tiny  = _tiny | dict(model='tiny', lr=1e-3),
         demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600),
@@ -155,13 +170,15 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
 def check(cfg:Config):
     "`ValueError` for values that can't work"
     if not cfg.out: raise ValueError('--out is missing: the folder of this run')
-    for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops'):
-        if getattr(cfg, k) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
-    choices = dict(decay=('constant', 'cosine'), amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), perceptual=tuple(PERCEPTUAL))
+    for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'gan_ch', 'calib'):
+        if getattr(cfg, k, 1) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
+    choices = dict(decay=('constant', 'cosine'), amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), maps=('entropy', 'shuffled'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
     for k,allowed in choices.items():
         if getattr(cfg, k, allowed[0]) not in allowed: raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
-    for k,ok in dict(warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, p_disturb=0 <= cfg.p_disturb <= 1).items():
+    positive = ('eval_every', 'gan_start', 'gan_warmup', 'gan_cap', 'w_gan', 'w_kl', 'w_perceptual')
+    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= cfg.held < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, p_disturb=0 <= cfg.p_disturb <= 1).items():
         if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
+    if getattr(cfg, 'perceptual', '') == 'vgg' and not cfg.vgg: raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
     if isinstance(cfg, ContentConfig):
         try: diff = process(cfg.schedule, cfg.predict or None)
         except ValueError as e: raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
@@ -196,6 +213,7 @@ class DVAESamples:
         x = ds.image(item_of(n, len(ds), cfg.seed), rng)
         other = lambda: E(ds.image(int(torch.randint(len(ds), (1,), generator=rng)), rng))
         M = training_map(E(x), self.cal, self.k, rng, ratio_of(cfg), cfg.p_disturb, other)
+        if cfg.maps == 'shuffled': M = M.flatten()[torch.randperm(M.numel(), generator=rng)].view_as(M)
         s = ds.size//self.factors[0]
         return dict(x=x, M=M, e=torch.randn(self.z, s, s, generator=rng))
 
@@ -234,36 +252,47 @@ class Stage:
     players:dict             # 'net' first
     samples:object           # indexed by n
     meta:dict                # goes into model.json and the checkpoints
+    name:object              # n → the item's name, for messages
     finish:object = None     # (averaged net) → None, before it is written
+    assess:object = None     # (averaged net) → (rows of scores, a picture), by all ranks together
 
-def open_data(cfg:Config, size:int):
+def open_data(cfg:Config, size:int)->tuple: # training part, held-out part
     "The data set that the flags name"
-    return ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops)
+    return hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), cfg.held)
 
-def dvae_stage(cfg:DVAEConfig, ranks:Ranks)->Stage:
+def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Calibration:
+    "The calibration of this run's data, made when missing"
+    path = Path(cfg.out)/'thresholds.json'; part = Path(f'{path}.part')
+    with ranks.main_first():
+        if ranks.main and not path.is_file():
+            cal = calibrate(ds, region, cfg.calib, workers=cfg.workers, partial=part, stop=lambda: stop.asked)
+            write_atomic(path, cal.to_json().encode()); part.unlink(missing_ok=True)
+        if stop.asked and not path.is_file(): raise KeyboardInterrupt
+        cal = load_calibration(path)
+    cal.check(region=region, size=cfg.size)
+    if cal.source != (source := to_count(ds, cfg.calib)[0]): raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {source}; delete it or choose another --out')
+    return cal
+
+def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     "Reconstruct through codes at every grain (§3.1)"
     try: factors = [int(f) for f in cfg.factors.split(',')]
     except ValueError: raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
-    ds,net = open_data(cfg, cfg.size),dvae(cfg.model, factors, cfg.z)
+    (ds,held),net = open_data(cfg, cfg.size),dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
     if cfg.size % net.region: raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
-    path = Path(cfg.out)/'thresholds.json'
-    with ranks.main_first():
-        if ranks.main and not path.is_file():
-            part = Path(f'{path}.part')
-            write_atomic(path, calibrate(ds, net.region, cfg.calib, workers=cfg.workers, partial=part).to_json().encode()); part.unlink(missing_ok=True)
-        cal = load_calibration(path)
-    cal.check(region=net.region, size=cfg.size)
-    if cal.source != (source := to_count(ds, cfg.calib)[0]): raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {source}; delete it or choose another --out')
-    judge = PatchGAN(cfg.gan_ch) if cfg.w_gan else None; seen = {}
+    to_dev = lambda f: f.to(ranks.device) if isinstance(f, nn.Module) else f
+    pixel,eye = PIXEL[cfg.pixel],to_dev(PERCEPTUAL[cfg.perceptual]([f for f in cfg.vgg.split(',') if f]))
+    measure = [to_dev(lpips()), to_dev(efficientnet_lite0())] if cfg.eval_every and held else None
+    if measure and min(len(held), cfg.eval_n) < max(2, ranks.world): raise ValueError(f'{min(len(held), cfg.eval_n)} held-out pictures are too few to measure on {ranks.world} ranks; raise --held or --eval_n, or use --eval_every 0')
+    cal,judge,seen = find_thresholds(cfg, ds, net.region, ranks, stop),PatchGAN(cfg.gan_ch) if cfg.w_gan else None,{}
     def painter(f, b, step):
         x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float()
-        near = l1(rec, x).mean(); like = PERCEPTUAL[cfg.perceptual](rec, x).mean(); kl = kl_codes(moments, M).mean()
-        loss = near + cfg.w_perceptual*like; terms = dict(l1=near, perceptual=like, kl=kl)
+        near = pixel(rec, x).mean(); like = eye(rec, x).mean(); kl = kl_codes(moments, M).mean()
+        loss = near + cfg.w_perceptual*like; terms = {cfg.pixel: near, 'perceptual': like, 'kl': kl}
         if judge and step >= cfg.gan_start:
             seen['rec'] = rec.detach(); judge.requires_grad_(False)
             gan = hinge_painter(judge(rec).float()).mean(); judge.requires_grad_(True)
-            w = adaptive_weight(loss, gan, net.decoder.last.weight, ranks.mean)
-            loss = loss + cfg.w_gan*w*gan; terms |= dict(gan=gan, gan_weight=w)
+            w = adaptive_weight(loss, gan, net.decoder.last.weight, ranks.mean, cfg.gan_cap)
+            loss = loss + cfg.w_gan*ramp(step, cfg.gan_start, cfg.gan_warmup)*w*gan; terms |= dict(gan=gan, gan_weight=w)
         return loss + cfg.w_kl*kl, terms
     def critic(f, b, step):
         real,fake = f(torch.cat([b['x'], seen['rec']])).float().chunk(2)
@@ -276,7 +305,20 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks)->Stage:
         probe = DVAESamples(ds, cal, net, dataclasses.replace(cfg, ratio=ratio, p_disturb=0., seed=cfg.seed + 1))
         bs = (stack([probe[j] for j in range(i, i + per)]) for i in range(0, n, per))
         fit_scale(net, ([b[k].to(ranks.device) for k in ('x', 'M', 'e')] for b in bs))
-    return Stage(players, samples, dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint), scale)
+    def quality(net):
+        maps = {r: by_entropy(cal, r, net.k) for r in ((0., .25, .5, .75, 1.) if net.k > 1 else (1.,))}
+        sums = assess(net, held, cal, maps, *measure, items=range(ranks.rank, min(len(held), cfg.eval_n), ranks.world))
+        rows = [dict(ratio=r['maps'], **{k: v for k,v in r.items() if k not in ('maps', 'bits')}) for r in scores(all_ranks(sums, ranks))]   # bits need the final scale
+        x = torch.stack([held.image(i) for i in range(min(8, len(held)))]); M = maps[.5 if net.k > 1 else 1.](cal.entropy_map(x), range(8))
+        return rows, side_by_side(net, x.to(ranks.device), M.to(ranks.device))
+    meta = dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint) | ({'perceptual': eye.source} if hasattr(eye, 'source') else {})
+    return Stage(players, samples, meta, lambda n: ds.name(item_of(n, len(ds), cfg.seed)), scale, quality if measure else None)
+
+def all_ranks(sums:dict, ranks:Ranks)->dict:
+    "The sums of `assess` over all ranks"
+    if ranks.world == 1: return sums
+    together = lambda v: v.map(ranks.sum) if hasattr(v, 'map') else {k: together(w) for k,w in v.items()} if isinstance(v, dict) else ranks.sum(v)
+    return together(sums)
 
 def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
     "Stage 1's result: --dvae, or the neighbour of --out, or the bundled one"
@@ -291,22 +333,23 @@ def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
         net,cal,beside = load_net(run/'dvae', DVAE),load_calibration(run/'thresholds.json'),Path(cfg.out)/'latents'
     return net, cal, Path(cfg.latents) if cfg.latents else beside
 
-def stage2(cfg:Stage2Config, ranks:Ranks)->tuple: # DVAE, Calibration, Latents
+def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop)->tuple: # DVAE, Calibration, Latents, record → name
     "What both transformers start from; the latent cache is made when missing"
     vae,cal,folder = find_dvae(cfg)
     if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
-    lat = build_latents(folder, open_data(cfg, vae.meta['size']), vae, cal, ranks)
-    return vae, cal, lat
+    ds,_ = open_data(cfg, vae.meta['size'])
+    lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
+    return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2)
 
 def origin(vae:DVAE, lat:Latents)->dict:
     "Whose codes, of which data: goes into the trained model's description"
     return dict(dvae=vae.meta['id'], **{k: lat.info[k] for k in ('size', 'classes', 'data')})
 
-def grain_stage(cfg:GrainConfig, ranks:Ranks)->Stage:
+def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
     "Draw grain maps (§3.2.2)"
-    vae,cal,lat = stage2(cfg, ranks); k,grid = lat.k,lat.info['size']//vae.region
+    vae,cal,lat,name = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
     net,diff = grain_net(cfg.model, len(lat.info['classes']), grid, k),Diffusion().to(ranks.device)
     def draw(M, rng):
         told = torch.rand((), generator=rng) >= cfg.drop_ratio
@@ -315,11 +358,11 @@ def grain_stage(cfg:GrainConfig, ranks:Ranks)->Stage:
         x_t = diff.q_sample(to_corners(b['M'], k), b['t'], b['e'])
         ce = map_loss(f(x_t, b['t'], b['y'], b['ratio']).float(), b['M']).mean()
         return ce, {}
-    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'grain', diff, draw), origin(vae, lat))
+    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'grain', diff, draw), origin(vae, lat), name)
 
-def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
+def content_stage(cfg:ContentConfig, ranks:Ranks, stop:Stop)->Stage:
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
-    vae,cal,lat = stage2(cfg, ranks); k,grid = lat.k,lat.info['size']//vae.region
+    vae,cal,lat,name = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
     build = dict(grid=(grid, grid), c=vae.z, learn_sigma=cfg.learn_sigma); K = len(lat.info['classes'])
     if cfg.net == 'dit': net,cfg = dit(cfg.model, K, patch=2**(k - 1), **build),dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     else: net = d2it(cfg.model, K, k=k, window=cfg.window, **build)
@@ -335,7 +378,7 @@ def content_stage(cfg:ContentConfig, ranks:Ranks)->Stage:
         if not cfg.learn_sigma: return mse, terms
         vb = variance_loss(diff, z0, z_t, t, *out.split(vae.z, 1), M, k).mean()
         return mse + vb, dict(terms, mse=mse, vb=vb)
-    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'content', diff, draw), origin(vae, lat) | dict(process=dict(schedule=cfg.schedule, predict=diff.predict)))
+    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'content', diff, draw), origin(vae, lat) | dict(process=dict(schedule=cfg.schedule, predict=diff.predict)), name)
 
 BUILD = dict(dvae=dvae_stage, grain=grain_stage, content=content_stage)
 
@@ -357,7 +400,7 @@ def bf16_pays(device:torch.device)->bool:
         for _ in range(8): t = time.process_time(); a @ b; best[dt] = min(best[dt], time.process_time() - t)
     return best[torch.bfloat16] < .8*best[torch.float32]
 
-FREE = frozenset('out steps workers device log_every save_every keep data dvae latents'.split())   # may change on resume (data and DVAE: fingerprints)
+FREE = frozenset('out steps workers device log_every save_every keep data dvae latents vgg recompute eval_every eval_n'.split())   # may change on resume (data, DVAE, VGG: fingerprints)
 
 def check_same(old:dict, new:dict, free=FREE):
     "`ValueError` shows what differs between a run's stored configuration and the present one"
@@ -377,7 +420,7 @@ def fit(name:str, # stage
     if rest: raise ValueError(f"a batch of {cfg.batch} can't be split over {W} ranks; nearest choices: {max(per, 1)*W} and {(per + 1)*W}")
     amp = cfg.amp == 'on' or cfg.amp == 'auto' and bf16_pays(dev)
     seed_all(keyed_seed(cfg.seed, f'init-{name}') % 2**32)
-    stage = BUILD[name](cfg, ranks)
+    stage = BUILD[name](cfg, ranks, stop)
     for p in stage.players.values():
         p.net.to(dev).train()
         p.opt = torch.optim.AdamW(p.net.parameters(), lr=cfg.lr, weight_decay=cfg.wd, betas=(.9, cfg.beta2), fused=True)
@@ -397,7 +440,8 @@ def fit(name:str, # stage
         return True
     if ranks.main: set_aside(out/'checkpoints', first)
     amp = bool(ranks.mean(torch.tensor(float(amp), device=dev)) == 1)          # all or none
-    log = Log(out/'log.jsonl', first, ranks.main)
+    log,record = Log(out/'log.jsonl', first, ranks.main),Log(out/'eval.jsonl', first, ranks.main)
+    bad = torch.full((), -1, device=dev)                                        # first step whose loss is not finite; kept on the device, so that nothing waits for it
     loader = torch.utils.data.DataLoader(stage.samples, batch_sampler=Batches(cfg, ranks, first), collate_fn=stack, num_workers=cfg.workers,
                                          worker_init_fn=ignore_signals, pin_memory=dev.type == 'cuda', persistent_workers=cfg.workers > 0)
     bar = tqdm(loader, desc=name, initial=first, total=cfg.steps, disable=not ranks.main, mininterval=1)
@@ -413,19 +457,25 @@ def fit(name:str, # stage
             p.opt.step()
             losses |= {'loss' if n == 'net' else n: loss, **terms, f'norm_{n}': norm}
         ema.update(net, step)
+        sick = ~torch.stack([losses[k].detach().isfinite() for k in ('loss', *list(stage.players)[1:]) if k in losses]).all()
+        bad = torch.where((bad < 0) & sick, step, bad)
         done = step + 1
         stopping = ranks.any(stop.asked)
         logging = done % cfg.log_every == 0 or done == cfg.steps; saving = done % cfg.save_every == 0 or done == cfg.steps or stopping
         if logging or saving:
+            if ranks.any(bad >= 0): raise FloatingPointError(blame(cfg, stage, ranks, bad))
             now = {k: ranks.mean(v.detach().float()) for k,v in losses.items()}
-            if bad := [k for k,v in now.items() if v.numel() == 1 and not v.isfinite()]:
-                raise FloatingPointError(f"{bad[0]} is {now[bad[0]].item()} at step {done}, samples {step*cfg.batch} … {done*cfg.batch - 1}; "
-                                         'the last checkpoint is kept. Lower --lr, or try --amp off')
-            if logging: log.write(done, now, lr_at(cfg, step)); bar.set_postfix(loss=f"{now['loss'].item():.4f}")
+            if logging: log.write(done, now, lr=lr_at(cfg, step)); bar.set_postfix(loss=f"{now['loss'].item():.4f}")
         if saving:
             meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=stage.meta, amp=amp, torch=torch.__version__)
             if ranks.main: save_checkpoint(out/'checkpoints', done, all_tensors(stage, ema), meta, cfg.keep)
             ranks.wait()
+        if stage.assess and not stopping and (done % cfg.eval_every == 0 or done == cfg.steps):
+            rows,picture = stage.assess(ema.net)
+            if ranks.main:
+                for r in rows: record.write(done, r)
+                (out/'pictures').mkdir(exist_ok=True); to_image(picture).save(out/'pictures'/f'step-{done:06d}.png')
+                bar.write(f'step {done}, {record.path.name}:\n{as_table(rows)}')
         if stopping:
             if ranks.main: print(f'stopped after step {done}; the same command goes on from here')
             return False
@@ -435,6 +485,15 @@ def fit(name:str, # stage
     ranks.wait()
     return True
 
+def blame(cfg:Config, stage:Stage, ranks:Ranks, bad:Tensor)->str:
+    "Which step's loss was not finite, and which items it was made of; all of them go to `nan.json`"
+    step = int(bad)
+    if step < 0: return 'another rank met a loss that is not finite'
+    ns = ranks.share(range(step*cfg.batch, (step + 1)*cfg.batch)); names = [stage.name(n) for n in ns]
+    path = Path(cfg.out)/('nan.json' if ranks.main else f'nan-{ranks.rank}.json'); write_atomic(path, json.dumps(dict(step=step + 1, samples=list(ns), items=names), indent=1).encode())
+    return (f'the loss is not finite at step {step + 1}; the batch: {", ".join(names[:4])}{" …" if len(names) > 4 else ""} (all in {path}). '
+            'The last checkpoint is kept. Lower --lr, or try --amp off')
+
 def all_tensors(stage:Stage, ema:EMA)->dict:
     "Everything that a run must remember"
     nets = {n: p.net.state_dict() for n,p in stage.players.items()}
@@ -443,23 +502,22 @@ def all_tensors(stage:Stage, ema:EMA)->dict:
 
 def export(path:Path, net:nn.Module, meta:dict, cfg:Config):
     "The averaged weights with their provenance; `id` names these weights wherever they go"
-    h = hashlib.sha256()
-    for k,v in sorted(net.state_dict().items()): h.update(k.encode()), h.update(v.detach().cpu().contiguous().numpy().tobytes())
-    flags = {k: v for k,v in dataclasses.asdict(cfg).items() if k not in ('out', 'dvae', 'latents', 'device')}
-    save_net(path, net, id=h.hexdigest()[:16], **meta, trained=dict(flags, data=Path(cfg.data).name))
+    flags = {k: v for k,v in dataclasses.asdict(cfg).items() if k not in ('out', 'dvae', 'latents', 'device', 'vgg')}
+    save_net(path, net, id=digest(net), **meta, trained=dict(flags, data=Path(cfg.data).name))
 
 # %% ../nbs/53_train.ipynb #c20
 class Log:
-    "log.jsonl"
+    "A file of JSON lines, each with a step; lines beyond step `first` are dropped"
     def __init__(self, path:Path, first:int, active:bool=True):
         self.path,self.active,self.t0 = Path(path),active,time.time()
         if active:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = [l for l in read_log(path) if l['step'] <= first]
             self.before = kept[-1]['seconds'] if kept else 0.
-            write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in kept).encode())
-    def write(self, step:int, terms:dict, lr:float)->dict:
-        line = dict(step=step) | {k: (v[0]/v[1] if v.numel() == 2 else v).item() for k,v in terms.items()} | dict(lr=lr)
+            if kept or self.path.is_file(): write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in kept).encode())
+    def write(self, step:int, terms:dict, **more)->dict:
+        value = lambda v: v if not isinstance(v, Tensor) else (v[0]/v[1] if v.numel() == 2 else v).item()
+        line = dict(step=step) | {k: value(v) for k,v in terms.items()} | more
         if self.active:
             line['seconds'] = round(self.before + time.time() - self.t0, 2)
             with open(self.path, 'a') as f: f.write(json.dumps({k: v for k,v in line.items() if v == v}) + '\n')
@@ -474,7 +532,7 @@ def read_log(path)->list: # of dicts
         except json.JSONDecodeError: break
     return out
 
-# %% ../nbs/53_train.ipynb #c29
+# %% ../nbs/53_train.ipynb #c34
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'
@@ -494,7 +552,9 @@ def main(argv:list)->int: # exit status: 0 done, 2 refused, 143 stopped by a sig
             try: lock.__enter__()
             except (ValueError, OSError) as e: refused = e
         if ranks.any(refused): raise refused or ValueError('rank 0 refused to start')
-        with Stop() as stop: return 0 if fit(stage, cfg, ranks, stop) else 143
+        with Stop() as stop:
+            try: return 0 if fit(stage, cfg, ranks, stop) else 143
+            except KeyboardInterrupt: print(f'rank {ranks.rank} stopped before the first step; the same command goes on from here', flush=True); return 143
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as e:
         print(f'error{"" if ranks.main else f" (rank {ranks.rank})"}: {e}', file=sys.stderr, flush=True)
         return 2

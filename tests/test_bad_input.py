@@ -1,5 +1,5 @@
 "What a user may get wrong on the command line: a clear sentence, status 2, and nothing trained."
-import subprocess
+import json, subprocess
 import pytest
 from PIL import Image
 from common import command, env
@@ -26,4 +26,17 @@ def test_refusals(tmp_path, small):
     assert 'did you mean --steps?' in refused('dvae', out, '--step', 3)
     assert 'is not a multiple of the coarsest factor' in refused('dvae', out, '--size', 36)
     assert 'does not exist' in refused('content', out, '--dvae', tmp_path/'none')
+    (tmp_path/'classes'/'a').mkdir(parents=True); (tmp_path/'classes'/'b').mkdir(); Image.new('RGB', (40, 40)).save(tmp_path/'classes'/'a'/'0.png')
+    assert "hold no usable images: ['b']" in refused('dvae', out, '--data', tmp_path/'classes')
+    assert '--perceptual vgg needs --vgg FILES' in refused('dvae', out, '--perceptual', 'vgg')
+    assert 'is not a file' in refused('dvae', out, '--perceptual', 'vgg', '--vgg', tmp_path/'none.pth')
+    assert '--pixel is one of l1, l2' in refused('dvae', out, '--pixel', 'l3')
+    assert 'too few to measure' in refused('dvae', out, '--eval_every', 5, '--eval_n', 1)
     assert not list(out.glob('checkpoints'))
+
+def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path):
+    "Steps of 1e20 blow up at once; the message names the first bad step, though lines are logged every fifth"
+    err = refused('dvae', tmp_path/'run', '--lr', 1e20, '--w_gan', 0, '--log_every', 5, '--save_every', 5)
+    note = json.loads((tmp_path/'run'/'nan.json').read_text())
+    assert note['step'] in (2, 3) and len(note['items']) == 8 and note['items'][0] in err and f"not finite at step {note['step']}" in err
+    assert not (tmp_path/'run'/'model.json').exists() and not list((tmp_path/'run').glob('checkpoints/step-*'))

@@ -2,7 +2,7 @@
 
 At the paper's learning rate. Much larger ones amplify the last bit of a sum (in another order on two ranks) chaotically:
 with 1e-3 the autoencoder's losses differ by 3e-7 after six steps and by 3e-4 after fourteen."""
-import pytest, torch
+import json, pytest, torch
 from common import losses, train
 
 @pytest.fixture(scope='module')
@@ -18,6 +18,16 @@ def test_two_ranks_equal_one(runs, tmp_path, stage):
     one,two = losses(runs/stage),train(stage, tmp_path/stage, *flags, ranks=2)
     assert len(one) == len(two) == 20
     torch.testing.assert_close(torch.tensor(two), torch.tensor(one), rtol=1e-5, atol=0)
+
+def test_two_ranks_measure_as_one(tmp_path):
+    "Held-out quality, whose sums are shared: an odd number of pictures, so that one rank has more"
+    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 7]; rows = []
+    for ranks in (1, 2):
+        train('dvae', tmp_path/str(ranks), *flags, ranks=ranks); assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
+        rows.append([json.loads(l) for l in (tmp_path/str(ranks)/'eval.jsonl').read_text().splitlines()])
+    assert [r['ratio'] for r in rows[0]] == [0, .25, .5, .75, 1]
+    for a,b in zip(*rows):
+        for k in ('psnr', 'ssim', 'stlpips', 'codes', 'pFD'): assert b[k] == pytest.approx(a[k], rel=1e-3), k
 
 @pytest.mark.parametrize('stage', ['dvae', 'content'])
 def test_one_of_the_two_was_all_coarse_at_times(runs, stage):
