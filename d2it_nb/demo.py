@@ -13,8 +13,8 @@ import torch
 from fastcore.script import call_parse
 from .core import *
 from .data import PhotoCrops
-from .grain import grain_map, n_codes
-from .metrics import psnr, ssim
+from .grain import n_codes
+from .reconstruction import assess, by_entropy, scores
 from .pipeline import D2iTPipeline
 from .train import STAGES, read_log
 from .viz import axes, film_strip, grain_rgb, overlay_grain, show_images, show_map
@@ -45,11 +45,8 @@ def detail(x:torch.Tensor, # (N,3,H,W)
 @torch.no_grad()
 def measure(pipe:D2iTPipeline, n:int=64)->dict:
     "PSNR and SSIM of held-out crops at three ratios; detail of generated pictures by grain and by map"
-    ds = PhotoCrops(pipe.size, n, 'valid'); x = torch.stack([ds.image(i) for i in range(n)]); E = pipe.cal.entropy_map(x)
-    res = {}
-    for r in (0., .5, 1.):
-        M = grain_map(E, pipe.cal.thresholds([r]*(pipe.k - 1))); rec = pipe.decode(pipe.dvae.encode(x, M), M)
-        res[f'r={r:g}'] = {n: round(v.mean().item(), 3) for n,v in dict(psnr=psnr(rec, x), ssim=ssim(rec, x), fine=M/(pipe.k - 1)).items()}
+    rows = scores(assess(pipe.dvae, PhotoCrops(pipe.size, n, 'valid'), pipe.cal, {f'r={r:g}': by_entropy(pipe.cal, r, pipe.k) for r in (0., .5, 1.)}))
+    res = {r['maps']: {k: round(r[k], 3) for k in ('psnr', 'ssim', 'codes')} for r in rows}
     y = [i % len(pipe.classes) for i in range(n)]; s = pipe.generate(y, n=n)
     d = detail(s.x); fine = (s.M == pipe.k - 1).repeat_interleave(pipe.dvae.region, 1).repeat_interleave(pipe.dvae.region, 2)
     whole = {name: detail(pipe.generate(y, torch.full(pipe.grid, g), n=n).x).mean().item() for name,g in (('all coarse', 0), ('all fine', pipe.k - 1))}

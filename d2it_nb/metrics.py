@@ -113,7 +113,7 @@ def lpips(trunk:str='st-alex', # 'st-alex' or 'st-vgg' (their weights come with 
 # %% ../nbs/03_metrics.ipynb #c27
 class FeatureStats:
     "Mean and covariance of features, streamed in float64; parts of a set add up"
-    def __init__(self, dim:int, device=None): self.n,self.s,self.ss = 0,torch.zeros(dim, dtype=torch.double, device=device),torch.zeros(dim, dim, dtype=torch.double, device=device)
+    def __init__(self, dim:int, device=None): self._root,self.n,self.s,self.ss = (0, None),0,torch.zeros(dim, dtype=torch.double, device=device),torch.zeros(dim, dim, dtype=torch.double, device=device)
     def update(self, f:Tensor): # (N,dim)
         f = f.double(); self.n += len(f); self.s += f.sum(0); self.ss += f.T@f
         return self
@@ -127,14 +127,16 @@ class FeatureStats:
     def mean(self)->Tensor: return self.s/self.n
     @property
     def cov(self)->Tensor: return (self.ss - self.n*torch.outer(self.mean, self.mean))/(self.n - 1)
+    @property
+    def root(self)->Tensor: # of the covariance; kept, since many sets are compared with one
+        if self._root[0] != self.n: w,V = torch.linalg.eigh(self.cov); self._root = self.n,(V*w.clamp(min=0).sqrt())@V.T
+        return self._root[1]
 
 def frechet(a:FeatureStats, b:FeatureStats)->float:
     "Squared Fréchet distance of the two Gaussians (Heusel et al. 2017)"
     if min(a.n, b.n) < 2: raise ValueError(f'a covariance needs at least two pictures, got {a.n} and {b.n}')
-    A,B = a.cov,b.cov; w,V = torch.linalg.eigh(A)
-    root = (V*w.clamp(min=0).sqrt())@V.T                                        # tr (AB)^½ = tr (A^½ B A^½)^½, whose matrix is symmetric
-    cross = torch.linalg.eigvalsh(root@B@root).clamp(min=0).sqrt().sum()
-    return ((a.mean - b.mean).pow(2).sum() + A.trace() + B.trace() - 2*cross).item()
+    cross = torch.linalg.eigvalsh(a.root@b.cov@a.root).clamp(min=0).sqrt().sum()   # tr (AB)^½ = tr (A^½ B A^½)^½, whose matrix is symmetric
+    return ((a.mean - b.mean).pow(2).sum() + a.cov.trace() + b.cov.trace() - 2*cross).item()
 
 # %% ../nbs/03_metrics.ipynb #c31
 class SameConv(nn.Conv2d):

@@ -103,7 +103,7 @@ def scores(sums:dict # of `assess`
         if name == 'real': continue
         r = dict(maps=name, **{k: (v/s['n']).item() for k,v in s.items() if k in ('psnr', 'ssim', 'stlpips', 'codes', 'bits')})
         r |= {f'psnr{g}': 10*math.log10(4*c/e) if (e := s[f'sse{g}'].item()) else None for g in range(99) if f'cells{g}' in s for c in [s[f'cells{g}'].item()]}   # within the cells of a grain
-        rows.append(r | (dict(pFD=frechet(s['features'], real)) if real else {}))
+        rows.append(r | (dict(pFD=frechet(real, s['features'])) if real else {}))
     return rows
 
 # %% ../nbs/22_reconstruction.ipynb #c23

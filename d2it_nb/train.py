@@ -116,7 +116,7 @@ _cpu  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema=.999, beta2=.95,
 _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
 PRESETS = dict(
     dvae = dict(
-        tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_ch=16, eval_every=0),
+        tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),
         demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),
         cpu   = _cpu  | dict(model='tiny', size=64, lr=2e-3, steps=1000, perceptual='edges', w_kl=1e-3, held=.1, eval_every=1000),
         xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),

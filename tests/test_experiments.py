@@ -1,0 +1,28 @@
+"The experiment on stage 1, in small: two ways of training, two steps, on crops of the bundled photographs."
+import json
+from d2it_nb import experiments
+from d2it_nb.data import PhotoCrops, to_image
+
+def test_stage1(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'STAGE1', {k: experiments.STAGE1[k] for k in ('dynamic', 'f16')})
+    ds = PhotoCrops(64, n=30); (tmp_path/'photos').mkdir()
+    for i in range(30): to_image(ds.image(i)).save(tmp_path/'photos'/f'{i}.png')
+    res = experiments.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs'); rows = res['rows']
+    assert [(r['kind'], r['maps'], r['ratio']) for r in rows] == [
+        *(('dynamic', 'entropy', r) for r in (0, .25, .5, .75, 1)),
+        *(('dynamic', m, r) for r in (.25, .5, .75) for m in ('shuffled', 'random')), ('f16', 'entropy', 1)]
+    by = {(r['kind'], r['maps'], r['ratio']): r for r in rows}
+    assert by['dynamic', 'entropy', 0]['codes'] == by['f16', 'entropy', 1]['codes'] == 16 and by['dynamic', 'entropy', 1]['codes'] == 64
+    for r in (.25, .5, .75): assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
+    run = tmp_path/'runs'/'cpu-2'/'dynamic-0'
+    assert res['held'] == 3 and ' without 3 held out' in (run/'thresholds.json').read_text()          # what is measured was not trained on
+    assert json.loads((run/'model.json').read_text())['data'].endswith('without 3 held out')
+
+def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
+    from d2it_nb import train
+    seen = []; real = train.assess
+    monkeypatch.setattr(train, 'assess', lambda net, ds, *a, **kw: (seen.append((net, ds)), real(net, ds, *a, **kw))[1])
+    made = []; ema = train.EMA; monkeypatch.setattr(train, 'EMA', lambda *a: made.append(ema(*a)) or made[-1])
+    cfg = train.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '1', '--eval_every', '1', '--eval_n', '4'])[1]
+    train.fit('dvae', cfg)
+    assert len(seen) == 1 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
