@@ -7,12 +7,14 @@ __all__ = ['EMA', 'opt_tensors', 'load_opt', 'steps_in', 'save_checkpoint', 'ver
 
 # %% ../nbs/51_checkpoint.ipynb #c2
 import json, os, shutil, uuid, warnings
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from .core import *
+from .dist import SOLO, Ranks
 
 # %% ../nbs/51_checkpoint.ipynb #c5
 class EMA:
@@ -106,7 +108,17 @@ def set_aside(folder, step:int):
         if n > step: p.rename(p.with_name(f'{p.name}.bad-{uuid.uuid4().hex[:8]}'))
 
 # %% ../nbs/51_checkpoint.ipynb #c21
-def run_lock(folder):
-    "Hold the folder's lock, or `ValueError` if another run does"
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return sole_user(folder)
+@contextmanager
+def run_lock(folder, # made if it is missing
+             ranks:Ranks=SOLO, # the main rank holds the lock for all
+             hint:str='choose another --out or wait', # what to do if it is taken
+            ):
+    "Hold the folder's lock, or `ValueError`, on all ranks, if another run does"
+    lock,refused = sole_user(folder, hint),None
+    if ranks.main:
+        try: Path(folder).mkdir(parents=True, exist_ok=True); lock.__enter__()
+        except (ValueError, OSError) as e: refused = e
+    if ranks.any(refused): raise refused or ValueError('rank 0 refused to start')
+    try: yield
+    finally:
+        if ranks.main: lock.__exit__(None, None, None)

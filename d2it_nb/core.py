@@ -83,6 +83,7 @@ def write_atomic(path, # file to (over)write
 
 @contextmanager
 def sole_user(path, # file or folder that only one process may work on
+              hint:str='choose another --out or wait', # what to do about it
              ):
     "Hold a lock beside the file, or in the folder, while the block runs; `ValueError` if another process does. A lock whose owner died is free"
     path = Path(path); lock = path/'.lock' if path.is_dir() else path.with_name(f'.{path.name}.lock')
@@ -90,8 +91,9 @@ def sole_user(path, # file or folder that only one process may work on
     with open(lock, 'a+') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            f.seek(0); raise ValueError(f'{path} is in use by another run (process {f.read().strip() or "unknown"}); choose another --out or wait') from None
+            f.seek(0); raise ValueError(f'{path} is in use by another run (process {f.read().strip() or "unknown"}); {hint}') from None
         f.truncate(0); f.write(str(os.getpid())); f.flush()
+        os.register_at_fork(after_in_child=f.close)                            # data workers outlive a killed owner for seconds; they must not hold its lock
         yield
 
 def sha256(path)->str:

@@ -119,7 +119,9 @@ def stage1(folder, # of images
     train_runs({str(where(k, s)): [sys.executable, '-m', 'd2it_nb.train', 'dvae', '--preset', preset, *flags(k, s)] for k,s in kinds}, jobs)
     ds = ImageFolder(folder, cfg['size'], progress=True); held = hold_out(ds, cfg['held'])[1]; eye = lpips(); rows = []
     for k,s in tqdm(kinds, desc='rivals'):
-        rows += [dict(kind=k, seed=s, maps='entropy', **{a: v for a,v in r.items() if a not in ('step', 'seconds')}) for r in read_log(where(k, s)/'eval.jsonl') if r['step'] == n]
+        found = [{a: v for a,v in r.items() if a not in ('step', 'seconds')} for r in read_log(where(k, s)/'eval.jsonl') if r['step'] == n]
+        if not found: raise ValueError(f'{where(k, s)} has no measurement of step {n}')
+        rows += [dict(kind=k, seed=s, maps='entropy', **r) for r in found]
         net,cal = load_net(where(k, s)/'model', DVAE),load_calibration(where(k, s)/'thresholds.json')
         if net.k == 1: continue
         maps = {(name, r): f for r in (.25, .5, .75) for name,f in (('shuffled', shuffled(by_entropy(cal, r))), ('random', at_random(r)))}

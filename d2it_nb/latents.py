@@ -7,7 +7,6 @@ __all__ = ['record_type', 'Latents', 'Chunks', 'reserve', 'build_latents']
 
 # %% ../nbs/52_latents.ipynb #c2
 import errno, json, math, os
-from contextlib import nullcontext
 from pathlib import Path
 import numpy as np, torch
 from torch import Tensor
@@ -86,18 +85,23 @@ def build_latents(folder, # where the cache lives
                 data=ds.fingerprint, dvae=digest(net), entropy=cal.settings)
     plan,made = folder/'plan.json',folder/'latents.json'
     for f in (made, plan):
-        if f.is_file() and (old := json.loads(f.read_text())) != info:
+        if not f.is_file(): continue
+        try: old = json.loads(f.read_text()); chunk = old.pop('chunk', chunk)     # a cache that was begun goes on in its own chunks
+        except ValueError: raise ValueError(f'{f} is damaged; delete {folder} to make the cache again') from None
+        if old != info:
             bad = {k: (old.get(k), v) for k,v in info.items() if old.get(k) != v}
             what = '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items())
             raise ValueError(f'{folder} holds latents of something else: {what}. Delete it or choose another --latents')
     if made.is_file(): return Latents(folder)
-    with run_lock(folder) if ranks.main else nullcontext(): return _encode(folder, Chunks(ds, cal, chunk), net, ranks, workers, stop, progress, info, plan, made)
+    with run_lock(folder, ranks, 'choose another --latents or wait'): return _encode(folder, Chunks(ds, cal, chunk), net, ranks, workers, stop, progress, info, plan, made)
 
 def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, made):
     dt = record_type(net.factors, net.z, info['size']); data,done = folder/'latents.bin',folder/'done.bin'
     with ranks.main_first():
         if ranks.main and not plan.is_file():
-            reserve(data, dt.itemsize*info['n']), reserve(done, len(chunks)), write_atomic(plan, json.dumps(info).encode())
+            reserve(data, dt.itemsize*info['n']), reserve(done, len(chunks)), write_atomic(plan, json.dumps(info | dict(chunk=chunks.n)).encode())
+    size = lambda f: f.stat().st_size if f.is_file() else None
+    if (size(data), size(done)) != (dt.itemsize*info['n'], len(chunks)): raise ValueError(f'{data} or {done.name} is missing or has the wrong size; delete {folder} to make the cache again')
     todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not done.read_bytes()[c]]
     dev = net.shift.device
     loader = torch.utils.data.DataLoader(chunks, sampler=todo, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals)

@@ -25,7 +25,7 @@ from .thresholds import Calibration, calibrate, load_calibration, to_count
 from .grain import budget, grain_map, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
 from .vae_losses import PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, ramp
-from .reconstruction import assess, by_entropy, scores, side_by_side
+from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
 from .diffusion import Diffusion, Process, grain_loss, per_grain_loss, process, snr_weight, variance_loss
 from .grain_transformer import grain_net, map_loss, to_corners
 from .content_transformer import d2it, dit
@@ -40,7 +40,6 @@ class Config:
     out:str = ''                # folder of this run; started again with the same one, it resumes
     data:str = ''               # folder of images, sub-folders are classes; empty: the bundled photographs
     crops:int = 2048            # how many crops of the bundled photographs make the data set
-    held:float = .05            # share of the folder's pictures that no stage trains on; quality is measured on them
     seed:int = 0                # everything random is a function of it
     steps:int = 1000            # optimizer steps
     batch:int = 256             # samples a step, over all ranks
@@ -51,7 +50,7 @@ class Config:
     beta2:float = .999          # AdamW's second decay; .95 learns faster in short runs
     ema:float = .9999           # decay of the averaged weights
     clip:float = 1.             # largest norm of a gradient
-    amp:str = 'auto'            # bf16 autocast: 'on', 'off', or 'auto' = where it is measured to be faster
+    amp:str = 'auto'            # bf16 autocast: 'on', 'off', or 'auto' = where it is faster
     p_disturb:float = .15       # share of training maps that are disturbed
     workers:int = 0             # data-loading processes a rank
     device:str = 'auto'         # 'auto', 'cpu' or 'cuda'
@@ -66,6 +65,7 @@ class DVAEConfig(Config):
     size:int = 256              # image side in pixels
     factors:str = '8,16'        # downsampling factors
     z:int = 4                   # channels of a code
+    held:float = .05            # share of the folder's pictures that neither stage trains on; quality is measured on them
     ratio:str = 'uniform'       # fine ratio of each sample: 'uniform', 'normal' or a number
     maps:str = 'entropy'        # 'entropy', or 'shuffled': as many fine cells elsewhere, to see what entropy is good for
     calib:int = 2048            # images used to calibrate the entropy thresholds
@@ -80,7 +80,7 @@ class DVAEConfig(Config):
     gan_cap:float = 1e4         # largest ratio of gradients
     gan_ch:int = 64             # its channels
     pos:bool = True             # position embeddings in the decoder
-    recompute:bool = False      # gradient checkpointing: a third of the memory for a third more time
+    recompute:bool = False      # gradient checkpointing: less memory, more time
     eval_every:int = 5000       # steps between measurements on held-out pictures (eval.jsonl, pictures/); 0: none
     eval_n:int = 1000           # how many of them at most
 
@@ -170,14 +170,15 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
 def check(cfg:Config):
     "`ValueError` for values that can't work"
     if not cfg.out: raise ValueError('--out is missing: the folder of this run')
-    for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'gan_ch', 'calib'):
+    for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'gan_ch', 'calib', 'z', 'size'):
         if getattr(cfg, k, 1) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
     choices = dict(decay=('constant', 'cosine'), amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), maps=('entropy', 'shuffled'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
     for k,allowed in choices.items():
         if getattr(cfg, k, allowed[0]) not in allowed: raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
     positive = ('eval_every', 'gan_start', 'gan_warmup', 'gan_cap', 'w_gan', 'w_kl', 'w_perceptual')
-    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= cfg.held < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, p_disturb=0 <= cfg.p_disturb <= 1).items():
+    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, p_disturb=0 <= cfg.p_disturb <= 1).items():
         if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
+    if isinstance(cfg, DVAEConfig) and cfg.size < 32 and (cfg.eval_every or cfg.perceptual not in ('none', 'edges')): raise ValueError(f'LPIPS needs sides of at least 32 pixels; with --size {cfg.size} use --perceptual edges and --eval_every 0')
     if getattr(cfg, 'perceptual', '') == 'vgg' and not cfg.vgg: raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
     if isinstance(cfg, ContentConfig):
         try: diff = process(cfg.schedule, cfg.predict or None)
@@ -254,11 +255,11 @@ class Stage:
     meta:dict                # goes into model.json and the checkpoints
     name:object              # n → the item's name, for messages
     finish:object = None     # (averaged net) → None, before it is written
-    assess:object = None     # (averaged net) → (rows of scores, a picture), by all ranks together
+    assess:object = None     # (averaged net) → rows of scores, function that draws a picture; by all ranks together; None if stopped meanwhile
 
-def open_data(cfg:Config, size:int)->tuple: # training part, held-out part
+def open_data(cfg:Config, size:int, held:float)->tuple: # training part, held-out part
     "The data set that the flags name"
-    return hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), cfg.held)
+    return hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), held)
 
 def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Calibration:
     "The calibration of this run's data, made when missing"
@@ -277,21 +278,22 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     "Reconstruct through codes at every grain (§3.1)"
     try: factors = [int(f) for f in cfg.factors.split(',')]
     except ValueError: raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
-    (ds,held),net = open_data(cfg, cfg.size),dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
+    (ds,held),net = open_data(cfg, cfg.size, cfg.held),dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
     if cfg.size % net.region: raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
     to_dev = lambda f: f.to(ranks.device) if isinstance(f, nn.Module) else f
     pixel,eye = PIXEL[cfg.pixel],to_dev(PERCEPTUAL[cfg.perceptual]([f for f in cfg.vgg.split(',') if f]))
-    measure = [to_dev(lpips()), to_dev(efficientnet_lite0())] if cfg.eval_every and held else None
-    if measure and min(len(held), cfg.eval_n) < max(2, ranks.world): raise ValueError(f'{min(len(held), cfg.eval_n)} held-out pictures are too few to measure on {ranks.world} ranks; raise --held or --eval_n, or use --eval_every 0')
+    measure = [to_dev(lpips()), to_dev(efficientnet_lite0())] if cfg.eval_every else None
+    if measure and (n_held := min(len(held or ()), cfg.eval_n)) < max(2, ranks.world): raise ValueError(f'{n_held} held-out pictures are too few to measure on {ranks.world} rank(s); raise --held or --eval_n, or use --eval_every 0')
     cal,judge,seen = find_thresholds(cfg, ds, net.region, ranks, stop),PatchGAN(cfg.gan_ch) if cfg.w_gan else None,{}
     def painter(f, b, step):
         x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float()
-        near = pixel(rec, x).mean(); like = eye(rec, x).mean(); kl = kl_codes(moments, M).mean()
+        near = pixel(rec, x).mean(); kl = kl_codes(moments, M).mean()
+        with torch.autocast(x.device.type, enabled=False): like = eye(rec, x).mean()    # small differences of large features: not in bf16
         loss = near + cfg.w_perceptual*like; terms = {cfg.pixel: near, 'perceptual': like, 'kl': kl}
         if judge and step >= cfg.gan_start:
             seen['rec'] = rec.detach(); judge.requires_grad_(False)
             gan = hinge_painter(judge(rec).float()).mean(); judge.requires_grad_(True)
-            w = adaptive_weight(loss, gan, net.decoder.last.weight, ranks.mean, cfg.gan_cap)
+            with torch.autocast(x.device.type, enabled=False): w = adaptive_weight(loss, gan, net.decoder.last.weight, ranks.mean, cfg.gan_cap)
             loss = loss + cfg.w_gan*ramp(step, cfg.gan_start, cfg.gan_warmup)*w*gan; terms |= dict(gan=gan, gan_weight=w)
         return loss + cfg.w_kl*kl, terms
     def critic(f, b, step):
@@ -307,10 +309,15 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
         fit_scale(net, ([b[k].to(ranks.device) for k in ('x', 'M', 'e')] for b in bs))
     def quality(net):
         maps = {r: by_entropy(cal, r, net.k) for r in ((0., .25, .5, .75, 1.) if net.k > 1 else (1.,))}
-        sums = assess(net, held, cal, maps, *measure, items=range(ranks.rank, min(len(held), cfg.eval_n), ranks.world))
+        n,per,sums = min(len(held), cfg.eval_n),32*ranks.world,{}
+        for i in range(0, n, per):
+            if ranks.any(stop.asked): return None
+            sums = add_sums(sums, assess(net, held, cal, maps, *measure, items=range(i + ranks.rank, min(i + per, n), ranks.world)))
         rows = [dict(ratio=r['maps'], **{k: v for k,v in r.items() if k not in ('maps', 'bits')}) for r in scores(all_ranks(sums, ranks))]   # bits need the final scale
-        x = torch.stack([held.image(i) for i in range(min(8, len(held)))]); M = maps[.5 if net.k > 1 else 1.](cal.entropy_map(x), range(8))
-        return rows, side_by_side(net, x.to(ranks.device), M.to(ranks.device))
+        def draw():
+            x = torch.stack([held.image(i) for i in range(min(8, n))]); M = maps[.5 if net.k > 1 else 1.](cal.entropy_map(x), range(8))
+            return side_by_side(net, x.to(ranks.device), M.to(ranks.device))
+        return rows, draw
     meta = dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint) | ({'perceptual': eye.source} if hasattr(eye, 'source') else {})
     return Stage(players, samples, meta, lambda n: ds.name(item_of(n, len(ds), cfg.seed)), scale, quality if measure else None)
 
@@ -339,7 +346,7 @@ def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop)->tuple: # DVAE, Calibration
     if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
-    ds,_ = open_data(cfg, vae.meta['size'])
+    ds,_ = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.))    # what stage 1 held back, stage 2 does not see
     lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
     return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2)
 
@@ -350,6 +357,7 @@ def origin(vae:DVAE, lat:Latents)->dict:
 def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
     "Draw grain maps (§3.2.2)"
     vae,cal,lat,name = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
+    if k == 1: raise ValueError('an autoencoder of one grain needs no grain maps')
     net,diff = grain_net(cfg.model, len(lat.info['classes']), grid, k),Diffusion().to(ranks.device)
     def draw(M, rng):
         told = torch.rand((), generator=rng) >= cfg.drop_ratio
@@ -392,22 +400,23 @@ class Batches:
         for s in range(self.first, self.cfg.steps): yield self.ranks.share(range(s*B, (s + 1)*B))
 
 def bf16_pays(device:torch.device)->bool:
-    "Is a matrix product in bf16 faster than in float32 here? (measured, a few milliseconds)"
-    if device.type == 'cuda': return torch.cuda.is_bf16_supported()
+    "Is a matrix product in bf16 faster than in float32 here? (on a CPU measured, in a few milliseconds)"
+    if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     best = {}
     for dt in (torch.float32, torch.bfloat16):
         a,b = torch.ones(1024, 128, dtype=dt),torch.ones(128, 512, dtype=dt); best[dt] = math.inf
         for _ in range(8): t = time.process_time(); a @ b; best[dt] = min(best[dt], time.process_time() - t)
     return best[torch.bfloat16] < .8*best[torch.float32]
 
-FREE = frozenset('out steps workers device log_every save_every keep data dvae latents vgg recompute eval_every eval_n'.split())   # may change on resume (data, DVAE, VGG: fingerprints)
+FREE = frozenset('lr warmup clip amp out steps workers device log_every save_every keep data dvae latents vgg recompute eval_every eval_n'.split())   # may change on resume (data, DVAE, VGG: fingerprints)
 
-def check_same(old:dict, new:dict, free=FREE):
+def check_same(old:dict, new:dict, free=FREE)->str: # what changed among the free ones
     "`ValueError` shows what differs between a run's stored configuration and the present one"
-    diff = {k: (old.get(k), new.get(k)) for k in sorted(set(old) | set(new)) if old.get(k) != new.get(k) and k not in free}
-    if diff:
-        what = ', '.join(f'{k} was {a!r}, now {b!r}' for k,(a,b) in diff.items())
+    diff = {k: f'{k} was {old.get(k)!r}, now {new.get(k)!r}' for k in sorted(set(old) | set(new)) if old.get(k) != new.get(k)}
+    if set(diff) - free:
+        what = ', '.join(v for k,v in diff.items() if k not in free)
         raise ValueError(f'this folder holds a run with another configuration: {what}. Use the same flags, or another --out')
+    return ', '.join(diff.values())
 
 def fit(name:str, # stage
         cfg:Config,
@@ -430,17 +439,31 @@ def fit(name:str, # stage
     first,found = 0,load_checkpoint(out/'checkpoints')
     if found:
         tensors,meta = found
-        check_same(meta['config'], dataclasses.asdict(cfg)), check_same(meta['stage'], stage.meta, free=())
-        first,amp = meta['step'],meta['amp']
+        changed = check_same(meta['config'], dataclasses.asdict(cfg)); check_same(meta['stage'], stage.meta, free=frozenset())
+        first,amp = meta['step'],amp if cfg.amp != meta['config']['amp'] else meta['amp']
+        if first > cfg.steps: raise ValueError(f'{out} has done {first} steps already, --steps {cfg.steps} are wanted; ask for at least {first}, or choose another --out')
         for n,p in stage.players.items(): load_tensors(p.net, tensors[n], f'checkpoint {n}'), load_opt(p.opt, p.net, tensors[f'opt-{n}'])
         load_tensors(ema.net, tensors['ema'], 'checkpoint ema')
-        if ranks.main: print(f'resuming at step {first} of {cfg.steps}')
-    if first >= cfg.steps and (out/'model.json').is_file() and json.loads((out/'model.json').read_text()).get('step') == first:
+        if ranks.main: print(f'resuming at step {first} of {cfg.steps}' + (f' ({changed})' if changed else ''))
+    evaluations = out/'eval.jsonl'
+    def due(done): # is the quality after this step wanted, and not yet known?
+        return bool(stage.assess) and done > 0 and (done % cfg.eval_every == 0 or done == cfg.steps) and ranks.any(ranks.main and not any(l['step'] == done for l in read_log(evaluations)))
+    if first >= cfg.steps and not due(first) and (out/'model.json').is_file() and json.loads((out/'model.json').read_text()).get('step') == first:
         if ranks.main: print(f'{out}: all {first} steps are done')
         return True
     if ranks.main: set_aside(out/'checkpoints', first)
     amp = bool(ranks.mean(torch.tensor(float(amp), device=dev)) == 1)          # all or none
-    log,record = Log(out/'log.jsonl', first, ranks.main),Log(out/'eval.jsonl', first, ranks.main)
+    log,record = Log(out/'log.jsonl', first, ranks.main),Log(evaluations, first, ranks.main)
+    def measure(done): # False if it was stopped
+        if not (found := stage.assess(ema.net)): return False
+        if ranks.main:
+            (out/'pictures').mkdir(exist_ok=True); to_image(found[1]()).save(out/'pictures'/f'step-{done:06d}.png')
+            record.write_all(done, found[0]); tqdm.write(f'step {done}, {evaluations.name}:\n{as_table(found[0])}')
+        return True
+    def stopped(done):
+        if ranks.main: print(f'stopped after step {done}; the same command goes on from here')
+        return False
+    if due(first) and not measure(first): return stopped(first)                # it was cut off, or asked for later
     bad = torch.full((), -1, device=dev)                                        # first step whose loss is not finite; kept on the device, so that nothing waits for it
     loader = torch.utils.data.DataLoader(stage.samples, batch_sampler=Batches(cfg, ranks, first), collate_fn=stack, num_workers=cfg.workers,
                                          worker_init_fn=ignore_signals, pin_memory=dev.type == 'cuda', persistent_workers=cfg.workers > 0)
@@ -457,11 +480,12 @@ def fit(name:str, # stage
             p.opt.step()
             losses |= {'loss' if n == 'net' else n: loss, **terms, f'norm_{n}': norm}
         ema.update(net, step)
-        sick = ~torch.stack([losses[k].detach().isfinite() for k in ('loss', *list(stage.players)[1:]) if k in losses]).all()
+        sick = ~torch.stack([v.detach().isfinite() for k,v in losses.items() if k == 'loss' or k in stage.players or k.startswith('norm_')]).all()
         bad = torch.where((bad < 0) & sick, step, bad)
         done = step + 1
         stopping = ranks.any(stop.asked)
-        logging = done % cfg.log_every == 0 or done == cfg.steps; saving = done % cfg.save_every == 0 or done == cfg.steps or stopping
+        judging = due(done)
+        logging = done % cfg.log_every == 0 or done == cfg.steps; saving = done % cfg.save_every == 0 or done == cfg.steps or stopping or judging
         if logging or saving:
             if ranks.any(bad >= 0): raise FloatingPointError(blame(cfg, stage, ranks, bad))
             now = {k: ranks.mean(v.detach().float()) for k,v in losses.items()}
@@ -470,15 +494,7 @@ def fit(name:str, # stage
             meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=stage.meta, amp=amp, torch=torch.__version__)
             if ranks.main: save_checkpoint(out/'checkpoints', done, all_tensors(stage, ema), meta, cfg.keep)
             ranks.wait()
-        if stage.assess and not stopping and (done % cfg.eval_every == 0 or done == cfg.steps):
-            rows,picture = stage.assess(ema.net)
-            if ranks.main:
-                for r in rows: record.write(done, r)
-                (out/'pictures').mkdir(exist_ok=True); to_image(picture).save(out/'pictures'/f'step-{done:06d}.png')
-                bar.write(f'step {done}, {record.path.name}:\n{as_table(rows)}')
-        if stopping:
-            if ranks.main: print(f'stopped after step {done}; the same command goes on from here')
-            return False
+        if stopping or judging and not measure(done): return stopped(done)
     if ranks.main:
         if stage.finish: stage.finish(ema.net)
         export(out/'model', ema.net, dict(stage.meta, step=cfg.steps), cfg)
@@ -486,13 +502,13 @@ def fit(name:str, # stage
     return True
 
 def blame(cfg:Config, stage:Stage, ranks:Ranks, bad:Tensor)->str:
-    "Which step's loss was not finite, and which items it was made of; all of them go to `nan.json`"
+    "Which step's loss or gradient was not finite, and which items it was made of; all of them go to `nan.json`"
     step = int(bad)
-    if step < 0: return 'another rank met a loss that is not finite'
+    if step < 0: return 'another rank met a loss or a gradient that is not finite'
     ns = ranks.share(range(step*cfg.batch, (step + 1)*cfg.batch)); names = [stage.name(n) for n in ns]
     path = Path(cfg.out)/('nan.json' if ranks.main else f'nan-{ranks.rank}.json'); write_atomic(path, json.dumps(dict(step=step + 1, samples=list(ns), items=names), indent=1).encode())
-    return (f'the loss is not finite at step {step + 1}; the batch: {", ".join(names[:4])}{" …" if len(names) > 4 else ""} (all in {path}). '
-            'The last checkpoint is kept. Lower --lr, or try --amp off')
+    return (f'the loss or its gradient is not finite at step {step + 1}; the batch: {", ".join(names[:4])}{" …" if len(names) > 4 else ""} (all in {path}). '
+            'The last checkpoint is kept: start again with a lower --lr or --clip, or with --amp off; remove its folder if it is spoilt already')
 
 def all_tensors(stage:Stage, ema:EMA)->dict:
     "Everything that a run must remember"
@@ -513,7 +529,7 @@ class Log:
         if active:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = [l for l in read_log(path) if l['step'] <= first]
-            self.before = kept[-1]['seconds'] if kept else 0.
+            self.before = kept[-1].get('seconds', 0.) if kept else 0.
             if kept or self.path.is_file(): write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in kept).encode())
     def write(self, step:int, terms:dict, **more)->dict:
         value = lambda v: v if not isinstance(v, Tensor) else (v[0]/v[1] if v.numel() == 2 else v).item()
@@ -522,6 +538,9 @@ class Log:
             line['seconds'] = round(self.before + time.time() - self.t0, 2)
             with open(self.path, 'a') as f: f.write(json.dumps({k: v for k,v in line.items() if v == v}) + '\n')
         return line
+    def write_all(self, step:int, rows:list):
+        "All of them or none"
+        if self.active: write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in [*read_log(self.path), *(dict(step=step) | r for r in rows)]).encode())
 
 def read_log(path)->list: # of dicts
     "The lines of a log; a torn last one is left out"
@@ -532,12 +551,12 @@ def read_log(path)->list: # of dicts
         except json.JSONDecodeError: break
     return out
 
-# %% ../nbs/53_train.ipynb #c34
+# %% ../nbs/53_train.ipynb #c36
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'
                                     'Help for a stage: python -m d2it_nb.train STAGE --help')
-    notes = {k: v for c in reversed(STAGES[stage].__mro__[:-1]) for k,v in docments(c).items()}
+    notes = {k: v for c in reversed(STAGES[stage].__mro__[:-1]) for k,v in docments(c).items() if v}
     rows = [f'  --{f.name:<13} {notes.get(f.name) or ""} ({f.default!r})' for f in dataclasses.fields(STAGES[stage])]
     return '\n'.join([f'torchrun -m d2it_nb.train {stage} --out FOLDER', f'  --preset        {", ".join(PRESETS[stage])} (demo)', *rows])
 
@@ -547,12 +566,8 @@ def main(argv:list)->int: # exit status: 0 done, 2 refused, 143 stopped by a sig
     ranks = SOLO
     try:
         stage,cfg = parse(argv)
-        ranks = start(cfg.device); lock,refused = run_lock(cfg.out),None
-        if ranks.main:
-            try: lock.__enter__()
-            except (ValueError, OSError) as e: refused = e
-        if ranks.any(refused): raise refused or ValueError('rank 0 refused to start')
-        with Stop() as stop:
+        ranks = start(cfg.device)
+        with run_lock(cfg.out, ranks), Stop() as stop:
             try: return 0 if fit(stage, cfg, ranks, stop) else 143
             except KeyboardInterrupt: print(f'rank {ranks.rank} stopped before the first step; the same command goes on from here', flush=True); return 143
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as e:
@@ -560,4 +575,6 @@ def main(argv:list)->int: # exit status: 0 done, 2 refused, 143 stopped by a sig
         return 2
     finally: finish()
 
-if __name__ == '__main__' and '__file__' in globals(): sys.exit(main(sys.argv[1:]))   # as a program, not in a notebook
+if __name__ == '__main__' and '__file__' in globals():                        # as a program, not in a notebook
+    from d2it_nb.train import main                                            # by its name: comments of `__main__` can't be read
+    sys.exit(main(sys.argv[1:]))

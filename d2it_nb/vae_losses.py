@@ -87,7 +87,7 @@ def ramp(step:int, start:int, warmup:int=0)->float: # in [0,1]
 # %% ../nbs/21_vae_losses.ipynb #c22
 def adaptive_weight(rec:Tensor, # reconstruction loss, a scalar
                     gan:Tensor, # the painter's loss, a scalar
-                    weight:Tensor, # the decoder's last layer's weight
+                    weight:Tensor, # the decoder's last layer's weight, of any shape; both losses depend on it
                     mean=lambda g: g, # averages a gradient over all ranks
                     cap:float=1e4,
                    )->Tensor: # a scalar without gradient

@@ -1,8 +1,9 @@
 "What a user may get wrong on the command line: a clear sentence, status 2, and nothing trained."
-import json, subprocess
+import dataclasses, json, re, subprocess, sys
 import pytest
 from PIL import Image
 from common import command, env
+from d2it_nb.train import STAGES
 
 def refused(*args):
     r = subprocess.run(command(*args), env=env(), capture_output=True, text=True)
@@ -33,6 +34,11 @@ def test_refusals(tmp_path, small):
     assert '--pixel is one of l1, l2' in refused('dvae', out, '--pixel', 'l3')
     assert 'too few to measure' in refused('dvae', out, '--eval_every', 5, '--eval_n', 1)
     assert not list(out.glob('checkpoints'))
+
+def test_help_explains_every_flag():
+    for stage in ('dvae', 'grain', 'content'):
+        text = subprocess.run([sys.executable, '-m', 'd2it_nb.train', stage, '--help'], env=env(), capture_output=True, text=True).stdout
+        for f in dataclasses.fields(STAGES[stage]): assert re.search(rf'--{f.name} +[^( ]', text.split('\n', 1)[1]), f.name
 
 def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path):
     "Steps of 1e20 blow up at once; the message names the first bad step, though lines are logged every fifth"
