@@ -6,8 +6,8 @@
 __all__ = ['PRESETS', 'STAGES', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2Config', 'GrainConfig', 'ContentConfig', 'parse',
            'check', 'ratio_of', 'lr_at', 'DVAESamples', 'LatentSamples', 'stack', 'Player', 'Stage', 'open_data',
            'find_thresholds', 'dvae_stage', 'all_ranks', 'find_dvae', 'stage2', 'origin', 'grain_stage',
-           'content_stage', 'Batches', 'bf16_pays', 'check_same', 'fit', 'blame', 'all_tensors', 'export', 'Log',
-           'read_log', 'usage', 'main']
+           'content_stage', 'Batches', 'bf16_pays', 'check_same', 'fit', 'Watch', 'blame', 'all_tensors', 'export',
+           'Log', 'read_log', 'usage', 'main']
 
 # %% ../nbs/53_train.ipynb #c2
 import dataclasses, difflib, json, math, sys, time
@@ -118,7 +118,7 @@ PRESETS = dict(
     dvae = dict(
         tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),
         demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),
-        cpu   = _cpu  | dict(model='tiny', size=64, lr=2e-3, steps=1000, perceptual='edges', w_kl=1e-3, held=.1, eval_every=1000),
+        cpu   = _cpu  | dict(model='tiny', size=64, lr=4e-3, steps=2000, perceptual='edges', w_kl=1e-4, held=.1, eval_every=2000),
         xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),
         small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),
         paper = dict(model='base',  size=256, steps=400_000, batch=64, lr=1e-4, ratio='0.5', p_disturb=0., perceptual='stlpips_vgg', w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),
@@ -445,26 +445,17 @@ def fit(name:str, # stage
         for n,p in stage.players.items(): load_tensors(p.net, tensors[n], f'checkpoint {n}'), load_opt(p.opt, p.net, tensors[f'opt-{n}'])
         load_tensors(ema.net, tensors['ema'], 'checkpoint ema')
         if ranks.main: print(f'resuming at step {first} of {cfg.steps}' + (f' ({changed})' if changed else ''))
-    evaluations = out/'eval.jsonl'
-    def due(done): # is the quality after this step wanted, and not yet known?
-        return bool(stage.assess) and done > 0 and (done % cfg.eval_every == 0 or done == cfg.steps) and ranks.any(ranks.main and not any(l['step'] == done for l in read_log(evaluations)))
-    if first >= cfg.steps and not due(first) and (out/'model.json').is_file() and json.loads((out/'model.json').read_text()).get('step') == first:
+    watch = Watch(cfg, stage, ema.net, ranks, first)
+    if first >= cfg.steps and not watch.due(first) and (out/'model.json').is_file() and json.loads((out/'model.json').read_text()).get('step') == first:
         if ranks.main: print(f'{out}: all {first} steps are done')
         return True
     if ranks.main: set_aside(out/'checkpoints', first)
     amp = bool(ranks.mean(torch.tensor(float(amp), device=dev)) == 1)          # all or none
-    log,record = Log(out/'log.jsonl', first, ranks.main),Log(evaluations, first, ranks.main)
-    def measure(done): # False if it was stopped
-        if not (found := stage.assess(ema.net)): return False
-        if ranks.main:
-            (out/'pictures').mkdir(exist_ok=True); to_image(found[1]()).save(out/'pictures'/f'step-{done:06d}.png')
-            record.write_all(done, found[0]); tqdm.write(f'step {done}, {evaluations.name}:\n{as_table(found[0])}')
-        return True
     def stopped(done):
         if ranks.main: print(f'stopped after step {done}; the same command goes on from here')
         return False
-    if due(first) and not measure(first): return stopped(first)                # it was cut off, or asked for later
-    bad = torch.full((), -1, device=dev)                                        # first step whose loss is not finite; kept on the device, so that nothing waits for it
+    if watch.due(first) and not watch(first): return stopped(first)            # it was cut off, or is asked for only now
+    log,bad = Log(out/'log.jsonl', first, ranks.main),torch.full((), -1, device=dev)   # first step that is not finite; kept on the device, so that nothing waits for it
     loader = torch.utils.data.DataLoader(stage.samples, batch_sampler=Batches(cfg, ranks, first), collate_fn=stack, num_workers=cfg.workers,
                                          worker_init_fn=ignore_signals, pin_memory=dev.type == 'cuda', persistent_workers=cfg.workers > 0)
     bar = tqdm(loader, desc=name, initial=first, total=cfg.steps, disable=not ranks.main, mininterval=1)
@@ -483,9 +474,8 @@ def fit(name:str, # stage
         sick = ~torch.stack([v.detach().isfinite() for k,v in losses.items() if k == 'loss' or k in stage.players or k.startswith('norm_')]).all()
         bad = torch.where((bad < 0) & sick, step, bad)
         done = step + 1
-        stopping = ranks.any(stop.asked)
-        judging = due(done)
-        logging = done % cfg.log_every == 0 or done == cfg.steps; saving = done % cfg.save_every == 0 or done == cfg.steps or stopping or judging
+        stopping,watching = ranks.any(stop.asked),watch.due(done)
+        logging = done % cfg.log_every == 0 or done == cfg.steps; saving = done % cfg.save_every == 0 or done == cfg.steps or stopping or watching
         if logging or saving:
             if ranks.any(bad >= 0): raise FloatingPointError(blame(cfg, stage, ranks, bad))
             now = {k: ranks.mean(v.detach().float()) for k,v in losses.items()}
@@ -494,12 +484,29 @@ def fit(name:str, # stage
             meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=stage.meta, amp=amp, torch=torch.__version__)
             if ranks.main: save_checkpoint(out/'checkpoints', done, all_tensors(stage, ema), meta, cfg.keep)
             ranks.wait()
-        if stopping or judging and not measure(done): return stopped(done)
+        if stopping or watching and not watch(done): return stopped(done)
     if ranks.main:
         if stage.finish: stage.finish(ema.net)
         export(out/'model', ema.net, dict(stage.meta, step=cfg.steps), cfg)
     ranks.wait()
     return True
+
+class Watch:
+    "Quality of the averaged network: `eval.jsonl` and `pictures/`"
+    def __init__(self, cfg:Config, stage:Stage, net:nn.Module, ranks:Ranks, first:int):
+        self.cfg,self.stage,self.net,self.ranks,self.out = cfg,stage,net,ranks,Path(cfg.out)
+        self.log = Log(self.out/'eval.jsonl', first, ranks.main)
+    def due(self, done:int)->bool:
+        "Is the quality after this step wanted, and not yet known?"
+        if not self.stage.assess or done == 0 or done % self.cfg.eval_every and done != self.cfg.steps: return False
+        return self.ranks.any(self.ranks.main and all(l['step'] != done for l in read_log(self.log.path)))
+    def __call__(self, done:int)->bool: # False if stopped meanwhile
+        if not (found := self.stage.assess(self.net)): return False
+        rows,draw = found
+        if self.ranks.main:
+            (self.out/'pictures').mkdir(exist_ok=True); to_image(draw()).save(self.out/'pictures'/f'step-{done:06d}.png')
+            self.log.write_all(done, rows); tqdm.write(f'step {done}, {self.log.path.name}:\n{as_table(rows)}')
+        return True
 
 def blame(cfg:Config, stage:Stage, ranks:Ranks, bad:Tensor)->str:
     "Which step's loss or gradient was not finite, and which items it was made of; all of them go to `nan.json`"

@@ -10,13 +10,23 @@ def test_stage1(tmp_path, monkeypatch):
     res = experiments.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs'); rows = res['rows']
     assert [(r['kind'], r['maps'], r['ratio']) for r in rows] == [
         *(('dynamic', 'entropy', r) for r in (0, .25, .5, .75, 1)),
-        *(('dynamic', m, r) for r in (.25, .5, .75) for m in ('shuffled', 'random')), ('f16', 'entropy', 1)]
+        *(('dynamic', m, r) for r in (.25, .5, .75) for m in ('shuffled', 'random')), *(('dynamic', 'no places', r) for r in (0, .25, .5, .75, 1)), ('f16', 'entropy', 1)]
     by = {(r['kind'], r['maps'], r['ratio']): r for r in rows}
     assert by['dynamic', 'entropy', 0]['codes'] == by['f16', 'entropy', 1]['codes'] == 16 and by['dynamic', 'entropy', 1]['codes'] == 64
     for r in (.25, .5, .75): assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
     run = tmp_path/'runs'/'cpu-2'/'dynamic-0'
     assert res['held'] == 3 and ' without 3 held out' in (run/'thresholds.json').read_text()          # what is measured was not trained on
     assert json.loads((run/'model.json').read_text())['data'].endswith('without 3 held out')
+
+def test_without_places_the_rest_is_the_same():
+    import torch
+    from d2it_nb.core import assert_close, seed_all
+    from d2it_nb.dvae import dvae
+    seed_all(0); net = dvae('tiny', (4, 8), ch=16); M = torch.tensor([[[0, 1], [1, 0]]]); bare = experiments.without_places(net, 16); z = torch.randn(1, 4, 4, 4)
+    assert (bare.decode(z, M) - net.decode(z, M)).abs().max() > 1e-4
+    with torch.no_grad():                                                      # where all places are alike, nothing changes
+        net.decoder.place.copy_(net.decoder.place.mean((2, 3), keepdim=True).expand_as(net.decoder.place)); net.decoder.where.weight.zero_()
+    assert_close(experiments.without_places(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
 
 def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
     from d2it_nb import train
