@@ -104,7 +104,7 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, mad
     if (size(data), size(done)) != (dt.itemsize*info['n'], len(chunks)): raise ValueError(f'{data} or {done.name} is missing or has the wrong size; delete {folder} to make the cache again')
     todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not done.read_bytes()[c]]
     dev = net.shift.device
-    loader = torch.utils.data.DataLoader(chunks, sampler=todo, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals)
+    loader = torch.utils.data.DataLoader(chunks, sampler=todo, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals, generator=torch.Generator())   # the global one is left alone: networks are born from it
     try:
         with open(data, 'r+b') as f, open(done, 'r+b') as d:
             for c,x,E,y in tqdm(loader, desc='encoding latents', disable=not (progress and ranks.main)):

@@ -195,7 +195,7 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
         if len(header)/(len(ds) + len(header)) + len(bad)/total > max_bad:
             raise ValueError(f'{len(header) + len(bad)} files cannot be read, more than {max_bad:.0%}: {dict(list({**header, **bad}.items())[:5])}')
     js = [again] if again else []; js += [list(range(j, min(j + 32, end))) for j in range(done, end, 32)]
-    loader = torch.utils.data.DataLoader(Counted(ds, cal), batch_sampler=[[item(j) for j in b] for b in js], collate_fn=as_is, num_workers=workers, worker_init_fn=worker if workers else None)
+    loader = torch.utils.data.DataLoader(Counted(ds, cal), batch_sampler=[[item(j) for j in b] for b in js], collate_fn=as_is, num_workers=workers, worker_init_fn=worker if workers else None, generator=torch.Generator())   # the global one is left alone
     saved = time.monotonic()
     try:
         with tqdm(total=end - first, initial=done - first, desc='calibrating', unit='image', disable=not progress) as bar:

@@ -284,7 +284,8 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     pixel,eye = PIXEL[cfg.pixel],to_dev(PERCEPTUAL[cfg.perceptual]([f for f in cfg.vgg.split(',') if f]))
     measure = [to_dev(lpips()), to_dev(efficientnet_lite0())] if cfg.eval_every else None
     if measure and (n_held := min(len(held or ()), cfg.eval_n)) < max(2, ranks.world): raise ValueError(f'{n_held} held-out pictures are too few to measure on {ranks.world} rank(s); raise --held or --eval_n, or use --eval_every 0')
-    cal,judge,seen = find_thresholds(cfg, ds, net.region, ranks, stop),PatchGAN(cfg.gan_ch) if cfg.w_gan else None,{}
+    judge,seen = PatchGAN(cfg.gan_ch) if cfg.w_gan else None,{}
+    cal = find_thresholds(cfg, ds, net.region, ranks, stop)
     def painter(f, b, step):
         x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float()
         near = pixel(rec, x).mean(); kl = kl_codes(moments, M).mean()

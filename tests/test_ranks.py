@@ -33,9 +33,9 @@ def test_two_ranks_measure_as_one(tmp_path):
 def test_one_of_the_two_was_all_coarse_at_times(runs, stage):
     "Reads the very samples of the runs above: a rank's share of a batch of two is one sample"
     from d2it_nb.train import BUILD, parse
-    from d2it_nb.dist import Ranks
+    from d2it_nb.dist import Ranks, Stop
     argv = [stage, '--preset', 'tiny', '--out', str(runs/stage), '--batch', '2', '--lr', '1e-4', '--ratio', 'uniform']
-    samples = BUILD[stage](parse(argv)[1], Ranks()).samples
+    samples = BUILD[stage](parse(argv)[1], Ranks(), Stop()).samples
     get = (lambda n: samples[n]['M']) if stage == 'dvae' else (lambda n: samples.__getitems__([n])['M'][0])
     coarse = [bool((get(n) == 0).all()) for n in range(40)]
     assert any(a != b for a,b in zip(coarse[::2], coarse[1::2]))
