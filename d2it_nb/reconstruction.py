@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .metrics import FeatureStats, frechet, psnr, ssim
-from .grain import cumulative_ratios, enlarge, grain_map, n_codes, shares
+from .grain import cumulative_ratios, grain_map, n_codes, shares
 from .dvae import DVAE, sample_codes, split_moments
 from .vae_losses import kl_codes
 from .viz import overlay_grain
@@ -99,7 +99,8 @@ def scores(sums:dict # of `assess`
     for name,s in sums.items():
         if name == 'real': continue
         r = dict(maps=name, **{k: (v/s['n']).item() for k,v in s.items() if k in ('psnr', 'ssim', 'stlpips', 'codes', 'bits')})
-        r |= {f'psnr{g}': 10*math.log10(4*c/e) if (e := s[f'sse{g}'].item()) else None for g in range(99) if f'cells{g}' in s for c in [s[f'cells{g}'].item()]}   # within the cells of a grain
+        for g in range(sum(k.startswith('cells') for k in s)):                # within the cells of a grain
+            cells,sse = s[f'cells{g}'].item(),s[f'sse{g}'].item(); r[f'psnr{g}'] = 10*math.log10(4*cells/sse) if sse else None
         rows.append(r | (dict(pFD=frechet(real, s['features'])) if real else {}))
     return rows
 
