@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BENCHES', 'interleaved', 'PeakBytes', 'peak_bytes', 'photographs', 'taps', 'entropy_scatter', 'entropy_conv',
-           'bench_entropy', 'bench_samplers', 'bench_latents', 'main']
+           'bench_entropy', 'bench_samplers', 'bench_latents', 'flops', 'bench_maps', 'main']
 
 # %% ../nbs/71_benchmark.ipynb #c2
 import json, shutil, tempfile, time, weakref
@@ -15,6 +15,7 @@ from fastcore.script import Param, call_parse
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 from .core import *
@@ -22,7 +23,8 @@ from .data import bundled_photos, resize_crop, to_pixels
 from .entropy import check_pixels, entropy_map, entropy_ref, grey_histogram, shannon, to_grey
 from .diffusion import Diffusion, Flow
 from .samplers import SAMPLERS, guided, last
-from .content_transformer import dit
+from .grain_transformer import grain_net
+from .content_transformer import d2it, dit
 from .latents import Latents, record_type
 
 # %% ../nbs/71_benchmark.ipynb #c5
@@ -144,7 +146,22 @@ def bench_latents(n:int=4096, # records
     return [dict(way=k, records_a_second=idx.size/t[k], times_faster=t['one safetensors a record']/t[k]) for k in ways]
 
 # %% ../nbs/71_benchmark.ipynb #c30
-BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers, latents=bench_latents)
+def flops(f # function without arguments
+         )->int:
+    "Floating-point operations of matrix products (twice the multiply-adds)"
+    with FlopCounterMode(display=False) as c, torch.no_grad(): f()
+    return c.get_total_flops()
+
+def bench_maps(steps:int=50, # of the content transformer
+              )->list: # a row a number of steps for the map
+    "Operations for a grain map, as a share of those for its picture"
+    M = (torch.arange(256).view(1, 16, 16) % 2); t,y = torch.tensor([500]),torch.zeros(1, dtype=torch.long)
+    grain,content = grain_net('S', ratio_cond=False).eval(),d2it('B').eval()
+    one,look = flops(lambda: grain(torch.randn(1, 2, 16, 16), t, y)),flops(lambda: content(torch.randn(1, 4, 32, 32), t, y, M))
+    return [dict(steps=n, guided=g, map_GFLOP=(1 + g)*n*one/1e9, picture_GFLOP=2*steps*look/1e9, share=(1 + g)*n*one/(2*steps*look)) for n in (16, 32, 50) for g in (False, True)]
+
+# %% ../nbs/71_benchmark.ipynb #c34
+BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers, latents=bench_latents, maps=bench_maps)
 
 @call_parse
 def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,

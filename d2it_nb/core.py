@@ -194,11 +194,11 @@ def load_result(name:str)->dict:
     "Figures that ship with the project, by name"
     return json.loads(asset(f'results/{name}.json').read_text())
 
-def as_table(rows:list, # dicts with the same keys
+def as_table(rows:list, # dicts; what one lacks stays empty
              digits:int=4, # significant digits of floats
             )->str:
     "Rows as a Markdown table"
     f = lambda v: '' if v is None else f'{v:.{digits}g}' if isinstance(v, float) else str(v)
-    rows = [{k: f(v) for k,v in r.items()} for r in rows]; w = {k: max(len(k), *(len(r[k]) for r in rows)) for k in rows[0]}
+    keys = dict.fromkeys(k for r in rows for k in r); rows = [{k: f(r.get(k)) for k in keys} for r in rows]; w = {k: max(len(k), *(len(r[k]) for r in rows)) for k in keys}
     line = lambda r: '| ' + ' | '.join(r[k].ljust(w[k]) for k in w) + ' |'
     return '\n'.join([line({k: k for k in w}), '|' + '|'.join('-'*(n + 2) for n in w.values()) + '|', *map(line, rows)])

@@ -17,6 +17,7 @@ from torch import Tensor
 def check_map(M:Tensor, # grain maps (N,h,w)
               k:int=2, # number of grains
               shape:tuple=None, # (N,h,w) that is expected; None entries are free
+              unknown:bool=False, # may cells be -1, not known yet?
              ):
     "An int64 batch of maps with values 0..k-1, or `ValueError` that names the first bad cell and the rule"
     if not isinstance(M, Tensor) or M.ndim != 3: raise ValueError(f'a grain map batch is a tensor (N,h,w), got {tuple(M.shape) if isinstance(M, Tensor) else type(M).__name__}')
@@ -24,10 +25,10 @@ def check_map(M:Tensor, # grain maps (N,h,w)
     if shape and any(b is not None and a != b for a,b in zip(M.shape, shape)):
         raise ValueError(f'the grain map has shape {tuple(M.shape)}, expected ({", ".join("any" if s is None else str(s) for s in shape)})')
     if M.device.type not in ('cpu', 'meta'): return            # on a GPU a look at the values would make the host wait
-    bad = (M < 0) | (M >= k)
+    bad = (M < -unknown) | (M >= k)
     if bad.any():
         i = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f'cell {i} of the grain map is {M[i].item()}; grains are 0 (coarsest) … {k-1} (finest)')
+        raise ValueError(f'cell {i} of the grain map is {M[i].item()}; grains are 0 (coarsest) … {k-1} (finest){", -1 where unknown" if unknown else ""}')
 
 def grain_map(E:Tensor, # entropies (N,h,w)
               thresholds, # one number (k=2), or k-1 ascending ones

@@ -89,11 +89,11 @@ class D2iTPipeline:
                 ls[i] = self.classes.index(l)
             elif not 0 <= int(l) < K: raise ValueError(f'class id {int(l)} is out of range; valid are 0 … {K-1} ({", ".join(self.classes)})')
         return torch.tensor([int(l) for l in ls], device=self.device)
-    def maps(self, grain_map, n:int)->Tensor:
+    def maps(self, grain_map, n:int, unknown:bool=False)->Tensor:
         "Grain maps (n,h,w) from one map or a batch; `ValueError` names a bad cell"
         M = torch.as_tensor(grain_map); M = M[None] if M.ndim == 2 else M
         if M.dtype != torch.long and not M.is_floating_point(): M = M.long()
-        check_map(M.cpu(), self.k, (None, *self.grid))
+        check_map(M.cpu(), self.k, (None, *self.grid), unknown)
         if len(M) not in (1, n): raise ValueError(f'{len(M)} grain maps for {n} images')
         return M.expand(n, -1, -1).to(self.device).clone()           # the caller may go on painting in its own
     def pixels(self, img)->Tensor:
@@ -112,12 +112,18 @@ class D2iTPipeline:
     def map_of(self, img, ratio:float=.5)->Tensor: # (N,h,w)
         "The grain map that a picture's entropy asks for, at a data-set ratio"
         return map_from_entropy(self.cal.entropy_map(self.pixels(img)), self.cal.thresholds(cumulative_ratios(ratio, self.k)))
-    def draw_map(self, label=None, n:int=1, seed:int=0, ratio:float=None, steps:int=32, cfg:float=1.)->Tensor: # (n,h,w)
-        "Grain maps from the grain transformer; `ratio` asks for a budget"
+    def draw_map(self, label=None, n:int=1, seed:int=0,
+                 ratio:float=None, # wanted budget in [0,1]
+                 exact:bool=False, # meet it exactly, not roughly
+                 known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
+                 temperature:float=1., # below 1 more typical maps, above 1 stranger ones
+                 steps:int=32, cfg:float=1.)->Tensor: # (n,h,w)
+        "Grain maps from the grain transformer"
         if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
         r = None if ratio is None else torch.full((n,), float(ratio))
         rngs = [keyed_rng(seed, 'map', i) for i in range(n)]
-        return sample_maps(self.grain, self.labels(label, n), ratio=r, steps=steps, scale=cfg, generator=rngs)
+        known = None if known is None else self.maps(known, n, unknown=True)
+        return sample_maps(self.grain, self.labels(label, n), ratio=r, steps=steps, scale=cfg, generator=rngs, exact=exact, known=known, temperature=temperature)
     @torch.no_grad()
     def encode(self, img, grain_map=None, ratio:float=.5)->Samples:
         "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
@@ -145,7 +151,7 @@ class D2iTPipeline:
         return Samples(self.decode(s.x, M), s.x, M, y, tuple(seeds), e, dict(steps=steps, sampler=sampler, cfg=cfg))
     def generate(self,
                  label=None, # class name, id, list of n, or None
-                 grain_map=None, # (h,w) or (n,h,w); None: drawn by the grain transformer
+                 grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn by the grain transformer
                  n:int=1, # number of images
                  seed:int=0, # image i is a function of (seed, i) alone, whatever n
                  steps:int=20, sampler:str='dpmpp', cfg:float=1.5,
@@ -153,7 +159,8 @@ class D2iTPipeline:
                  progress:bool=False)->Samples:
         "Pictures from noise"
         y = self.labels(label, n)
-        M = self.draw_map(label, n, seed, ratio) if grain_map is None else self.maps(grain_map, n)
+        M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
+        if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, known=M)
         seeds = [(seed, i) for i in range(n)]
         return self._run(y, M, seeds, self._start(seeds, M)[1], progress, steps, sampler, cfg)
     def edit(self,

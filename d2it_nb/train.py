@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'STAGES', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2Config', 'GrainConfig', 'ContentConfig', 'parse',
            'check', 'ratio_of', 'lr_at', 'DVAESamples', 'LatentSamples', 'stack', 'Player', 'Stage', 'open_data',
-           'find_thresholds', 'dvae_stage', 'all_ranks', 'find_dvae', 'stage2', 'origin', 'grain_stage',
+           'find_thresholds', 'dvae_stage', 'all_ranks', 'find_dvae', 'stage2', 'origin', 'grain_stage', 'watch_maps',
            'content_stage', 'Batches', 'bf16_pays', 'check_same', 'fit', 'Watch', 'blame', 'all_tensors', 'export',
            'Log', 'read_log', 'usage', 'main']
 
@@ -22,12 +22,13 @@ from .core import *
 from .data import ImageFolder, PhotoCrops, hold_out, to_image
 from .metrics import efficientnet_lite0, lpips
 from .thresholds import Calibration, calibrate, load_calibration, to_count
-from .grain import budget, grain_map, share_noise, training_map
+from .grain import budget, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
 from .vae_losses import PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, ramp
 from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
 from .diffusion import Diffusion, Process, grain_loss, per_grain_loss, process, snr_weight, variance_loss
-from .grain_transformer import grain_net, map_loss, to_corners
+from .map_statistics import map_scores, maps_by_class
+from .grain_transformer import DESIGNS, grain_net, grain_step, sample_maps, some_known
 from .content_transformer import d2it, dit
 from .dist import SOLO, Ranks, Stop, finish, ignore_signals, start
 from .checkpoint import EMA, load_checkpoint, load_opt, opt_tensors, run_lock, save_checkpoint, set_aside
@@ -96,8 +97,12 @@ class GrainConfig(Stage2Config):
     "Stage 2 (a)"
     model:str = 'S'             # size of the network
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
+    design:str = 'gaussian'     # how noise comes in: 'gaussian', 'masked' or 'oneshot'
     p_disturb:float = 0.        # the maps to be learned are real ones
+    p_known:float = .25         # share of samples with cells that are given away, to learn how to complete a map
     drop_ratio:float = .2       # share of samples that are not told their budget
+    eval_every:int = 5000       # steps between comparisons with maps of held-out pictures (eval.jsonl, pictures/); 0: none
+    eval_n:int = 1000           # how many of these pictures at most
 
 @dataclass(frozen=True)
 class ContentConfig(Stage2Config):
@@ -123,8 +128,9 @@ PRESETS = dict(
         small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),
         paper = dict(model='base',  size=256, steps=400_000, batch=64, lr=1e-4, ratio='0.5', p_disturb=0., perceptual='stlpips_vgg', w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),
     grain = dict(
-        tiny  = _tiny | dict(model='tiny', lr=1e-3),
-        demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600),
+        tiny  = _tiny | dict(model='tiny', lr=1e-3, eval_every=0),
+        demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600, eval_every=0),
+        cpu   = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=2000, eval_every=500, eval_n=400),
         xs    = dict(model='xs', steps=20_000,    batch=256, lr=3e-4, warmup=500, decay='cosine'),
         paper = dict(model='S',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5')),
     content = dict(
@@ -172,11 +178,11 @@ def check(cfg:Config):
     if not cfg.out: raise ValueError('--out is missing: the folder of this run')
     for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'gan_ch', 'calib', 'z', 'size'):
         if getattr(cfg, k, 1) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
-    choices = dict(decay=('constant', 'cosine'), amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), maps=('entropy', 'shuffled'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
+    choices = dict(decay=('constant', 'cosine'), amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), design=tuple(DESIGNS), maps=('entropy', 'shuffled'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
     for k,allowed in choices.items():
         if getattr(cfg, k, allowed[0]) not in allowed: raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
     positive = ('eval_every', 'gan_start', 'gan_warmup', 'gan_cap', 'w_gan', 'w_kl', 'w_perceptual')
-    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, p_disturb=0 <= cfg.p_disturb <= 1).items():
+    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, ema=0 <= cfg.ema < 1, **{k: 0 <= getattr(cfg, k, 0) <= 1 for k in ('p_disturb', 'p_known', 'drop', 'drop_ratio')}).items():
         if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
     if isinstance(cfg, DVAEConfig) and cfg.size < 32 and (cfg.eval_every or cfg.perceptual not in ('none', 'edges')): raise ValueError(f'LPIPS needs sides of at least 32 pixels; with --size {cfg.size} use --perceptual edges and --eval_every 0')
     if getattr(cfg, 'perceptual', '') == 'vgg' and not cfg.vgg: raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
@@ -341,15 +347,15 @@ def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
         net,cal,beside = load_net(run/'dvae', DVAE),load_calibration(run/'thresholds.json'),Path(cfg.out)/'latents'
     return net, cal, Path(cfg.latents) if cfg.latents else beside
 
-def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop)->tuple: # DVAE, Calibration, Latents, record → name
+def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop)->tuple: # DVAE, Calibration, Latents, record → name, held-out pictures or None
     "What both transformers start from; the latent cache is made when missing"
     vae,cal,folder = find_dvae(cfg)
     if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
-    ds,_ = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.))    # what stage 1 held back, stage 2 does not see
+    ds,held = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.))    # what stage 1 held back, stage 2 does not see
     lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
-    return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2)
+    return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2), held
 
 def origin(vae:DVAE, lat:Latents)->dict:
     "Whose codes, of which data: goes into the trained model's description"
@@ -357,21 +363,39 @@ def origin(vae:DVAE, lat:Latents)->dict:
 
 def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
     "Draw grain maps (§3.2.2)"
-    vae,cal,lat,name = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
+    vae,cal,lat,name,held = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
     if k == 1: raise ValueError('an autoencoder of one grain needs no grain maps')
-    net,diff = grain_net(cfg.model, len(lat.info['classes']), grid, k),Diffusion().to(ranks.device)
+    K,diff = len(lat.info['classes']),Diffusion(); net = grain_net(cfg.model, K, grid, k, design=cfg.design)
     def draw(M, rng):
-        told = torch.rand((), generator=rng) >= cfg.drop_ratio
-        return dict(ratio=torch.where(told, budget(M[None], k)[0], torch.nan), e=torch.randn(k, grid, grid, generator=rng))
-    def loss(f, b, step):
-        x_t = diff.q_sample(to_corners(b['M'], k), b['t'], b['e'])
-        ce = map_loss(f(x_t, b['t'], b['y'], b['ratio']).float(), b['M']).mean()
-        return ce, {}
-    return Stage(dict(net=Player(net, loss)), LatentSamples(lat, cal, cfg, 'grain', diff, draw), origin(vae, lat), name)
+        u = torch.rand(2, generator=rng); known = some_known((grid, grid), rng)
+        return dict(ratio=torch.where(u[0] >= cfg.drop_ratio, budget(M[None], k)[0], torch.nan), known=known & (u[1] < cfg.p_known), e=torch.randn(k, grid, grid, generator=rng))
+    def loss(f, b, step): return grain_step(f, net.design, b['M'], b['t'], b['e'], b['y'], b['ratio'], b['known']).mean(), {}
+    samples = LatentSamples(lat, cal, cfg, 'grain', diff, draw)
+    return Stage(dict(net=Player(net, loss)), samples, origin(vae, lat), name, assess=watch_maps(cfg, ranks, stop, cal, lat, held) if cfg.eval_every else None)
+
+def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Latents, held)->object: # a Stage's `assess`
+    "Drawn maps against those of held-out pictures, as many of each, for the same classes"
+    n,k,K = min(len(held or ()), cfg.eval_n),lat.k,len(lat.info['classes'])
+    if n < 2: raise ValueError(f'{n} held-out pictures are too few to compare maps with; train stage 1 with --held, or use --eval_every 0')
+    as_trained = lambda E, what: torch.stack([training_map(e, cal, k, keyed_rng(cfg.seed, what, i), ratio_of(cfg), 0.) for i,e in enumerate(E)])
+    picks = torch.randperm(len(lat), generator=keyed_rng(cfg.seed, 'known maps'))[:4096]
+    known = as_trained(lat.entropies(picks), 'known maps'); y_known = torch.from_numpy(lat.records['y'][picks.numpy()].astype('int64'))
+    real = as_trained(torch.cat([cal.entropy_map(held.image(i)[None]) for i in tqdm(range(n), desc='held-out maps', disable=not ranks.main, leave=False)]), 'real maps')
+    y = torch.tensor([held.label(i) for i in range(n)]); real,y = torch.cat([real, real.flip(-1)]),torch.cat([y, y])   # mirror images belong to the training maps, too
+    fixed = [dict(maps='held out') | map_scores(real, y, real, y, K, k), dict(maps='training') | map_scores(known[:2*n], y_known[:2*n], real, y, K, k)]
+    def quality(net):
+        drawn = torch.zeros(real.shape, device=ranks.device); mine = list(range(ranks.rank, 2*n, ranks.world)); parts = [mine[i:i + 64] for i in range(0, len(mine), 64)]
+        for i in tqdm(range(-(-2*n//(64*ranks.world))), desc='drawing maps', disable=not ranks.main, leave=False):
+            if ranks.any(stop.asked): return None
+            if i < len(parts): drawn[parts[i]] = sample_maps(net, y[parts[i]], generator=[keyed_rng(cfg.seed, 'watched map', j) for j in parts[i]]).float()
+        M = ranks.sum(drawn).round().long().cpu()
+        if not ranks.main: return [], None
+        return [*fixed, dict(maps='drawn') | map_scores(M, y, real, y, K, k, known, cfg.seed, ranks.device)], lambda: maps_by_class(real, y, M, y, K, k)
+    return quality
 
 def content_stage(cfg:ContentConfig, ranks:Ranks, stop:Stop)->Stage:
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
-    vae,cal,lat,name = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
+    vae,cal,lat,name,_ = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
     build = dict(grid=(grid, grid), c=vae.z, learn_sigma=cfg.learn_sigma); K = len(lat.info['classes'])
     if cfg.net == 'dit': net,cfg = dit(cfg.model, K, patch=2**(k - 1), **build),dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     else: net = d2it(cfg.model, K, k=k, window=cfg.window, **build)
@@ -548,7 +572,7 @@ class Log:
         return line
     def write_all(self, step:int, rows:list):
         "All of them or none"
-        if self.active: write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in [*read_log(self.path), *(dict(step=step) | r for r in rows)]).encode())
+        if self.active: write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in [*read_log(self.path), *(dict(step=step) | {k: v for k,v in r.items() if v == v} for r in rows)]).encode())
 
 def read_log(path)->list: # of dicts
     "The lines of a log; a torn last one is left out"
@@ -559,7 +583,7 @@ def read_log(path)->list: # of dicts
         except json.JSONDecodeError: break
     return out
 
-# %% ../nbs/53_train.ipynb #c36
+# %% ../nbs/53_train.ipynb #c39
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'

@@ -18,6 +18,17 @@ def test_stage1(tmp_path, monkeypatch):
     assert res['held'] == 3 and ' without 3 held out' in (run/'thresholds.json').read_text()          # what is measured was not trained on
     assert json.loads((run/'model.json').read_text())['data'].endswith('without 3 held out')
 
+def test_maps(tmp_path):
+    "The experiment on grain maps, in small: two steps a design, two classes, 4 × 4 cells"
+    ds = PhotoCrops(64, n=40)
+    for i in range(40): (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True); to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
+    res = experiments.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
+    assert (res['held'], res['training'], res['drawn'], res['classes']) == (4, 72, 16, ['0', '1'])
+    assert [(r['maps'], r.get('steps')) for r in res['rows']] == [('held out', None), ('training', None), ('independent', None),
+        *((d, s) for d in ('gaussian', 'masked') for s in (16, 32, 50, 32)), ('oneshot', 1), ('oneshot', 32)]
+    assert all(b['exact_off'] == 0 for b in res['budgets']) and len(res['budgets']) == 9
+    assert all(c['kept'] for c in res['completed'] if 'kept' in c) and all(len(m) == 16 for m in res['shown']['gaussian-0']['maps'][0])
+
 def test_without_places_the_rest_is_the_same():
     import torch
     from d2it_nb.core import assert_close, seed_all

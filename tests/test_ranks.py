@@ -29,6 +29,31 @@ def test_two_ranks_measure_as_one(tmp_path):
     for a,b in zip(*rows):
         for k in ('psnr', 'ssim', 'stlpips', 'codes', 'pFD'): assert b[k] == pytest.approx(a[k], rel=1e-3), k
 
+def test_two_ranks_judge_maps_as_one(runs, tmp_path):
+    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 7, '--dvae', runs/'dvae', '--latents', runs/'latents']; rows = []
+    for ranks in (1, 2):
+        train('grain', tmp_path/str(ranks), *flags, ranks=ranks); assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
+        rows.append([json.loads(l) for l in (tmp_path/str(ranks)/'eval.jsonl').read_text().splitlines()])
+    assert [r['maps'] for r in rows[0]] == [r['maps'] for r in rows[1]] == ['held out', 'training', 'drawn']
+    for a,b in zip(*rows):
+        for k in a: assert b[k] == pytest.approx(a[k], abs=.02), k
+
+def test_ranks_share_the_drawing_of_maps(runs):
+    "Fourteen maps, by one rank or by two: each is drawn once, and is the same"
+    from d2it_nb.train import parse, stage2, watch_maps
+    from d2it_nb.dist import Ranks, Stop
+    from d2it_nb.grain_transformer import grain_net
+    cfg = parse(['grain', '--preset', 'tiny', '--out', str(runs/'grain'), '--eval_every', '1', '--eval_n', '7'])[1]
+    _,cal,lat,_,held = stage2(cfg, Ranks(), Stop()); net,seen = grain_net('tiny', len(held.classes), 4).eval(),[]
+    torch.nn.init.normal_(net.trunk.final.lin.weight, std=.2, generator=torch.Generator().manual_seed(0))    # it starts at zero
+    class One(Ranks):
+        def sum(self, t): seen.append(t.clone()); return t
+        def any(self, flag): return bool(flag)
+    for rank,world in ((0, 1), (0, 2), (1, 2)): watch_maps(cfg, One(rank, world), Stop(), cal, lat, held)(net)
+    whole,a,b = seen
+    assert len(whole) == 14 and len(whole.flatten(1).unique(dim=0)) > 5 and a[1::2].any() == b[::2].any() == 0
+    assert torch.equal(a + b, whole)
+
 @pytest.mark.parametrize('stage', ['dvae', 'content'])
 def test_one_of_the_two_was_all_coarse_at_times(runs, stage):
     "Reads the very samples of the runs above: a rank's share of a batch of two is one sample"
