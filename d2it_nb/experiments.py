@@ -7,7 +7,7 @@ __all__ = ['RATIOS', 'STAGE1', 'EXPERIMENTS', 'halves', 'transfer', 'calibration
            'stage1', 'maps', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
-import inspect, os, subprocess, sys
+import inspect, json, os, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, torch
@@ -153,9 +153,12 @@ def maps(folder, # of images
          jobs:int=2, # runs at once
          runs:str='runs/maps', # where they live; started again, they resume
          n:int=640, # maps drawn each time, at least
+         designs:str=','.join(DESIGNS), # which ones
         )->dict:
     "Statistics of drawn maps for each design and number of steps, of maps with a budget, and of completed ones"
-    N = steps or TRAINING['grain'][preset]['steps']; root = Path(runs)/f'{Path(folder).name}-{size}-{preset}-{N}'; kinds = [(d, s) for s in range(seeds) for d in DESIGNS]
+    if preset not in TRAINING['grain']: raise ValueError(f'no preset {preset!r}; there are {", ".join(TRAINING["grain"])}')
+    if bad := set(designs := designs.split(',')) - set(DESIGNS): raise ValueError(f'no design {", ".join(sorted(bad))}; there are {", ".join(DESIGNS)}')
+    N = steps or TRAINING['grain'][preset]['steps']; root = Path(runs)/f'{Path(folder).name}-{size}-{preset}-{N}'; kinds = [(d, s) for s in range(seeds) for d in designs]
     cmd = lambda stage, preset, **flags: [sys.executable, '-m', 'd2it_nb.train', stage, '--preset', preset, *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
     train_runs({root/'dvae': cmd('dvae', 'tiny', out=root/'dvae', size=size, factors='8,16', held=.1, calib=10**6, steps=1, w_gan=0)}, 1)
     flags = lambda d, s: dict(out=root/f'{d}-{s}', dvae=root/'dvae', latents=root/'latents', design=d, seed=s, steps=N, ratio=.5, eval_every=0)
@@ -165,28 +168,33 @@ def maps(folder, # of images
     K,T = len(lat.info['classes']),cal.threshold(.5); both = lambda M: torch.stack([M, M.flip(-1)], 1).flatten(0, 1)     # pairs of mirror images
     real = both(grain_map(torch.cat([cal.entropy_map(held.image(i)[None]) for i in range(len(held))]), T)); y = torch.tensor([held.label(i) for i in range(len(held))]).repeat_interleave(2)
     known,y_known = grain_map(lat.entropies(slice(None)), T),torch.from_numpy(lat.records['y'].astype('int64')); sub = torch.randperm(len(known), generator=keyed_rng(0, 'some'))
-    some = sub[:max(n, len(real))]; score = lambda M, y_M, **kw: map_scores(M, y_M, real, y, K, **kw)
-    rows = [dict(maps='held out') | score(real, y) | dict(nearest=nearest(real, known).mean().item()), dict(maps='training') | score(known[some], y_known[some]),
+    y_d = y.repeat(-(-n//len(y))); n = len(y_d); some,rest = sub[:n],sub[n:]; score = lambda M, y_M, **kw: map_scores(M, y_M, real, y, K, **kw)
+    rows = [dict(maps='held out') | score(real, y) | dict(nearest=nearest(real, known).mean().item()), dict(maps='training') | score(known[some], y_known[some], known=known[rest]) | dict(nearest=None),   # the rest holds their mirror images
             dict(maps='independent') | score(independent(known, y_known, keyed_rng(0, 'independent'))[some], y_known[some], known=known)]
-    y_d = y.repeat(-(-n//len(y))); half = real.repeat(-(-n//len(y)), 1, 1); half[:, half.shape[1]//2:] = -1
-    h = real.shape[1]//2; seam = lambda M: (M[:, h - 1] == M[:, h]).double().mean().item()
-    budgets,completed,shown = [],[dict(maps='held out', seam=seam(real)), dict(maps='strangers', seam=seam(torch.cat([real[:, :h], real.roll(len(real)//3, 0)[:, h:]], 1)))],{}
-    for d,s in tqdm(kinds, desc='designs'):
-        net = load_net(root/f'{d}-{s}'/'model', GrainTransformer); at = lambda v, i: None if v is None else v[i]
+    h = real.shape[1]//2; half = real.clone(); half[:, h:] = -1; seam = lambda M: (M[:, h - 1] == M[:, h]).double().mean().item()
+    def measure(d, s):
+        path = root/f'{d}-{s}'/f'measured-{n}.json'
+        if path.is_file(): return json.loads(path.read_text())
+        net = load_net(root/f'{d}-{s}'/'model', GrainTransformer); at = lambda v, i: None if v is None else v[i]; rows,budgets = [],[]
         def draw(name, y_d, ratio=None, known=None, **kw):
             parts = torch.arange(len(y_d)).split(64)
-            return torch.cat([sample_maps(net, y_d[i], ratio=at(ratio, i), known=at(known, i), generator=[keyed_rng(s, name, int(j)) for j in i], **kw) for i in tqdm(parts, desc=name, leave=False)])
+            return torch.cat([sample_maps(net, y_d[i], ratio=at(ratio, i), known=at(known, i), generator=[keyed_rng(s, name, int(j)) for j in i], **kw) for i in tqdm(parts, desc=f'{d}, {name}', leave=False)])
         for k in (16, 32, 50) if d != 'oneshot' else (1,):
-            M = draw('maps', y_d, steps=k); rows.append(dict(maps=d, seed=s, steps=k) | score(M, y_d, known=known if k in (1, 32) else None))
-            if k in (1, 32): shown[f'{d}-{s}'] = dict(maps=[[''.join(map(str, m.flatten().tolist())) for m in M[y_d == c][:6]] for c in range(K)], means=class_means(M, y_d, K)[:, 1].tolist())
-        free = torch.full_like(y_d, K); rows.append(dict(maps=d, seed=s, steps=32, label='any') | score(draw('any', free), y_d, known=known))
+            M = draw('maps', y_d, steps=k); rows.append(dict(maps=d, seed=s, steps=k) | score(M, y_d, known=known))
+            if k in (1, 32): shown = dict(maps=[[''.join(map(str, m.flatten().tolist())) for m in M[y_d == c][:6]] for c in range(K)], means=class_means(M, y_d, K)[:, 1].tolist())
+        rows.append(dict(maps=d, seed=s, steps=32, label='any') | score(draw('any', torch.full_like(y_d, K)), y_d, known=known))
         for r in (.25, .5, .75):
-            ask = torch.full((len(y_d),), r); soft,hard = draw('budget', y_d, ask),draw('budget', y_d, ask, exact=True); like = known[(budget(known) - r).abs() < .06]
+            ask = torch.full((len(y),), r); soft,hard = draw('budget', y, ask),draw('budget', y, ask, exact=True); like = known[(budget(known) - r).abs() < .06]
             budgets.append(dict(maps=d, seed=s, asked=r, soft_mean=budget(soft).mean().item(), soft_spread=budget(soft).std().item(), exact_off=(budget(hard)*hard[0].numel() - round(r*hard[0].numel())).abs().max().item(),
                                 neighbours_real=map_statistics(like)['neighbours'] if len(like) else None, neighbours_soft=map_statistics(soft)['neighbours'], neighbours_exact=map_statistics(hard)['neighbours']))
-        M = draw('completed', y_d, known=half); completed.append(dict(maps=d, seed=s, seam=seam(M), kept=torch.equal(torch.where(half >= 0, half, M), M)))
-    return dict(data=held.fingerprint, classes=lat.info['classes'], preset=preset, steps=N, held=len(held), training=len(known), drawn=len(y_d), interval=intervals(real, per=2),
-                means=class_means(real, y, K)[:, 1].tolist(), rows=rows, budgets=budgets, completed=completed, shown=shown)
+        M = draw('completed', y, known=half)
+        found = dict(rows=rows, budgets=budgets, completed=[dict(maps=d, seed=s, seam=seam(M), kept=torch.equal(torch.where(half >= 0, half, M), M))], shown={f'{d}-{s}': shown})
+        write_atomic(path, json.dumps(found).encode())
+        return found
+    found = [measure(d, s) for d,s in tqdm(kinds, desc='designs')]; all_of = lambda what: [row for f in found for row in f[what]]
+    completed = [dict(maps='held out', seam=seam(real)), dict(maps='strangers', seam=seam(torch.cat([real[:, :h], real.roll(len(real)//3, 0)[:, h:]], 1)))]
+    return dict(data=held.fingerprint, classes=lat.info['classes'], preset=preset, steps=N, held=len(held), training=len(known), drawn=n, interval=intervals(real, per=2), means=class_means(real, y, K)[:, 1].tolist(),
+                rows=rows + all_of('rows'), budgets=all_of('budgets'), completed=completed + all_of('completed'), shown={k: v for f in found for k,v in f['shown'].items()})
 
 # %% ../nbs/70_experiments.ipynb #c40
 EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps)
@@ -198,13 +206,14 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
          preset:str=None, # of the training runs
          steps:int=None, # of the training runs
          size:int=None, # side of the images in pixels
+         designs:str=None, # of the grain transformer, separated by commas
          seeds:int=None, # runs of each kind
          jobs:int=None, # runs at once
          runs:str=None, # their folder
         ):
     "Run an experiment and write its figures"
     try:
-        more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, seeds=seeds, jobs=jobs, runs=runs).items() if v is not None}
+        more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, designs=designs, seeds=seeds, jobs=jobs, runs=runs).items() if v is not None}
         if not data: raise ValueError('--data FOLDER is needed')
         if bad := set(more) - set(inspect.signature(EXPERIMENTS[name]).parameters): raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
         with sole_user(out := out or f'data/results/{name}.json'):

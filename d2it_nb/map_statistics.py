@@ -16,7 +16,7 @@ from .viz import grain_rgb
 
 # %% ../nbs/13_map_statistics.ipynb #c6
 def class_means(M:Tensor, # grain maps (N,h,w)
-                y:Tensor, # labels (N,), 0..K-1
+                y:Tensor, # labels (N,), 0..K-1; without classes, all 0 and K = 1
                 K:int, # number of classes
                 k:int=2, # number of grains
                )->Tensor: # (K,k,h,w); NaN for a class that does not occur
@@ -31,7 +31,7 @@ def independent(M:Tensor, # grain maps (N,h,w)
                )->Tensor: # (N,h,w)
     "As many maps, with the same class means, but with cells that know nothing of each other"
     p = class_means(M, y, int(y.max()) + 1, k)[y].cumsum(1)                   # (N,k,h,w)
-    return (torch.rand(M.shape, generator=rng, dtype=p.dtype)[:, None] >= p[:, :-1]).sum(1)
+    return (torch.rand(M.shape, generator=rng, dtype=p.dtype).to(M.device)[:, None] >= p[:, :-1]).sum(1)
 
 # %% ../nbs/13_map_statistics.ipynb #c11
 def per_map(M:Tensor, # grain maps (N,h,w)

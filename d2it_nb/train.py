@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PRESETS', 'STAGES', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2Config', 'GrainConfig', 'ContentConfig', 'parse',
            'check', 'ratio_of', 'lr_at', 'DVAESamples', 'LatentSamples', 'stack', 'Player', 'Stage', 'open_data',
-           'find_thresholds', 'dvae_stage', 'all_ranks', 'find_dvae', 'stage2', 'origin', 'grain_stage', 'watch_maps',
-           'content_stage', 'Batches', 'bf16_pays', 'check_same', 'fit', 'Watch', 'blame', 'all_tensors', 'export',
-           'Log', 'read_log', 'usage', 'main']
+           'find_thresholds', 'dvae_stage', 'all_ranks', 'find_dvae', 'stage2', 'n_classes', 'origin', 'grain_stage',
+           'watch_maps', 'content_stage', 'Batches', 'bf16_pays', 'check_same', 'fit', 'Watch', 'blame', 'all_tensors',
+           'export', 'Log', 'read_log', 'usage', 'main']
 
 # %% ../nbs/53_train.ipynb #c2
 import dataclasses, difflib, json, math, sys, time
@@ -27,7 +27,7 @@ from .dvae import DVAE, dvae, fit_scale, sample_codes
 from .vae_losses import PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, hinge_judge, hinge_painter, kl_codes, ramp
 from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
 from .diffusion import Diffusion, Process, grain_loss, per_grain_loss, process, snr_weight, variance_loss
-from .map_statistics import map_scores, maps_by_class
+from .map_statistics import map_scores, maps_by_class, nearest
 from .grain_transformer import DESIGNS, grain_net, grain_step, sample_maps, some_known
 from .content_transformer import d2it, dit
 from .dist import SOLO, Ranks, Stop, finish, ignore_signals, start
@@ -90,7 +90,7 @@ class Stage2Config(Config):
     "What both transformers share"
     dvae:str = ''               # run folder of stage 1; empty: the neighbour `dvae` of --out, else the bundled one
     latents:str = ''            # latent cache, made when missing; empty: `latents` beside the DVAE's run, else in --out
-    drop:float = .1             # share of samples without label
+    drop:float = .1             # share of samples without label; 1: an unconditional network
 
 @dataclass(frozen=True)
 class GrainConfig(Stage2Config):
@@ -98,7 +98,7 @@ class GrainConfig(Stage2Config):
     model:str = 'S'             # size of the network
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
     design:str = 'gaussian'     # how noise comes in: 'gaussian', 'masked' or 'oneshot'
-    p_disturb:float = 0.        # the maps to be learned are real ones
+    p_disturb:float = 0.        # share of training maps that are disturbed; 0: the maps to be learned are real ones
     p_known:float = .25         # share of samples with cells that are given away, to learn how to complete a map
     drop_ratio:float = .2       # share of samples that are not told their budget
     eval_every:int = 5000       # steps between comparisons with maps of held-out pictures (eval.jsonl, pictures/); 0: none
@@ -351,11 +351,14 @@ def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop)->tuple: # DVAE, Calibration
     "What both transformers start from; the latent cache is made when missing"
     vae,cal,folder = find_dvae(cfg)
     if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
+    if vae.k == 1 and isinstance(cfg, GrainConfig): raise ValueError('an autoencoder of one grain needs no grain maps')
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
     ds,held = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.))    # what stage 1 held back, stage 2 does not see
     lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
     return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2), held
+
+def n_classes(cfg:Stage2Config, lat:Latents)->int: "Classes that the network knows"; return 0 if cfg.drop == 1 else len(lat.info['classes'])
 
 def origin(vae:DVAE, lat:Latents)->dict:
     "Whose codes, of which data: goes into the trained model's description"
@@ -364,8 +367,7 @@ def origin(vae:DVAE, lat:Latents)->dict:
 def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
     "Draw grain maps (§3.2.2)"
     vae,cal,lat,name,held = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
-    if k == 1: raise ValueError('an autoencoder of one grain needs no grain maps')
-    K,diff = len(lat.info['classes']),Diffusion(); net = grain_net(cfg.model, K, grid, k, design=cfg.design)
+    diff,net = Diffusion(),grain_net(cfg.model, n_classes(cfg, lat), grid, k, design=cfg.design)
     def draw(M, rng):
         u = torch.rand(2, generator=rng); known = some_known((grid, grid), rng)
         return dict(ratio=torch.where(u[0] >= cfg.drop_ratio, budget(M[None], k)[0], torch.nan), known=known & (u[1] < cfg.p_known), e=torch.randn(k, grid, grid, generator=rng))
@@ -382,7 +384,7 @@ def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Lat
     known = as_trained(lat.entropies(picks), 'known maps'); y_known = torch.from_numpy(lat.records['y'][picks.numpy()].astype('int64'))
     real = as_trained(torch.cat([cal.entropy_map(held.image(i)[None]) for i in tqdm(range(n), desc='held-out maps', disable=not ranks.main, leave=False)]), 'real maps')
     y = torch.tensor([held.label(i) for i in range(n)]); real,y = torch.cat([real, real.flip(-1)]),torch.cat([y, y])   # mirror images belong to the training maps, too
-    fixed = [dict(maps='held out') | map_scores(real, y, real, y, K, k), dict(maps='training') | map_scores(known[:2*n], y_known[:2*n], real, y, K, k)]
+    fixed = [dict(maps='held out') | map_scores(real, y, real, y, K, k) | dict(nearest=nearest(real, known).mean().item()), dict(maps='training') | map_scores(known[:2*n], y_known[:2*n], real, y, K, k)]
     def quality(net):
         drawn = torch.zeros(real.shape, device=ranks.device); mine = list(range(ranks.rank, 2*n, ranks.world)); parts = [mine[i:i + 64] for i in range(0, len(mine), 64)]
         for i in tqdm(range(-(-2*n//(64*ranks.world))), desc='drawing maps', disable=not ranks.main, leave=False):
@@ -396,7 +398,7 @@ def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Lat
 def content_stage(cfg:ContentConfig, ranks:Ranks, stop:Stop)->Stage:
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
     vae,cal,lat,name,_ = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
-    build = dict(grid=(grid, grid), c=vae.z, learn_sigma=cfg.learn_sigma); K = len(lat.info['classes'])
+    build = dict(grid=(grid, grid), c=vae.z, learn_sigma=cfg.learn_sigma); K = n_classes(cfg, lat)
     if cfg.net == 'dit': net,cfg = dit(cfg.model, K, patch=2**(k - 1), **build),dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     else: net = d2it(cfg.model, K, k=k, window=cfg.window, **build)
     diff,side = process(cfg.schedule, cfg.predict or None).to(ranks.device),grid*2**(k - 1)
@@ -583,7 +585,7 @@ def read_log(path)->list: # of dicts
         except json.JSONDecodeError: break
     return out
 
-# %% ../nbs/53_train.ipynb #c39
+# %% ../nbs/53_train.ipynb #c41
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'

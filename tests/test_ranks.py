@@ -51,7 +51,7 @@ def test_ranks_share_the_drawing_of_maps(runs):
         def any(self, flag): return bool(flag)
     for rank,world in ((0, 1), (0, 2), (1, 2)): watch_maps(cfg, One(rank, world), Stop(), cal, lat, held)(net)
     whole,a,b = seen
-    assert len(whole) == 14 and len(whole.flatten(1).unique(dim=0)) > 5 and a[1::2].any() == b[::2].any() == 0
+    assert len(whole) == 14 and len(whole.flatten(1).unique(dim=0)) > 2 and a[1::2].any() == b[::2].any() == 0
     assert torch.equal(a + b, whole)
 
 @pytest.mark.parametrize('stage', ['dvae', 'content'])
