@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['patchify', 'unpatchify', 'window', 'unwindow', 'sincos_1d', 'sincos_2d', 'mlp', 'TimeEmbed', 'LabelEmbed', 'attend',
-           'Attention', 'modulate', 'DiTBlock', 'FinalLayer', 'init_weights', 'Trunk']
+           'Attention', 'ada_norm', 'gated', 'DiTBlock', 'FinalLayer', 'recompute', 'init_weights', 'Packed',
+           'by_region', 'pack', 'Trunk']
 
-# %% ../nbs/40_blocks.ipynb #c28ff1bb
+# %% ../nbs/40_blocks.ipynb #c2
 import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn, Tensor
+from typing import NamedTuple
+from .core import *
 
-# %% ../nbs/40_blocks.ipynb #5f607e22
+# %% ../nbs/40_blocks.ipynb #c5
 def patchify(z:Tensor, # (N,c,H,W)
              p:int, # patch side
             )->Tensor: # (N, H/p·W/p, p·p·c)
@@ -38,7 +41,7 @@ def unwindow(x:Tensor, grid:tuple, w:int)->Tensor:
     "The inverse of `window`"
     return rearrange(x, '... (h w) (a b) d -> ... (h a w b) d', h=grid[0]//w, w=grid[1]//w, a=w, b=w)
 
-# %% ../nbs/40_blocks.ipynb #21aa8c93
+# %% ../nbs/40_blocks.ipynb #c8
 def sincos_1d(pos:Tensor, d:int)->Tensor: # (...,d)
     "Sines and cosines at d/2 frequencies from 1 to 1/10000"
     w = 10000**(-torch.arange(d//2, dtype=torch.double)/(d//2))
@@ -73,13 +76,13 @@ class LabelEmbed(nn.Module):
     def forward(self, y):                                                     # (n,)
         return self.table(y) if self.table else 0.                            # (n,d)
 
-# %% ../nbs/40_blocks.ipynb #3e0f814d
+# %% ../nbs/40_blocks.ipynb #c11
 # Eq. 10
 def attend(q:Tensor, k:Tensor, v:Tensor, # (n,h,s,d)
            bias:Tensor=None, # B_r and masks, broadcast to (n,h,s,s)
           )->Tensor: # (n,h,s,d)
     "Softmax(QKᵀ/√d + B) V: as it stands on a CPU (where it trains up to six times faster), fused elsewhere"
-    if q.device.type != 'cpu': return F.scaled_dot_product_attention(q, k, v, bias)
+    if q.device.type == 'cuda': return F.scaled_dot_product_attention(q, k, v, bias)
     a = (q*q.shape[-1]**-.5) @ k.mT
     return (a if bias is None else a + bias).softmax(-1).to(v.dtype) @ v
 
@@ -97,8 +100,9 @@ class Attention(nn.Module):
         self.qkv,self.out = nn.Linear(d, 3*d), nn.Linear(d, d)
         self.qn,self.kn = (nn.RMSNorm(d//heads), nn.RMSNorm(d//heads)) if qk_norm else (nn.Identity(), nn.Identity())
         if window: self.B_r = nn.Parameter(torch.zeros(heads, window**2, window**2))
-    def forward(self, x, grid=None, keys=None):                               # (n,s,d), (H,W), (n,s) bool
+    def forward(self, x, grid=None, keys=None, at=None):                      # (n,s,d), (H,W), (n,s) bool; or packed: (P,d), Packed
         qkv,w = self.qkv(x),self.window                                       # (n,s,3d)
+        if at is not None: return self.out(again(self._packed, qkv, at.slot, at.keys))
         qkv = window(qkv, grid, w) if w else qkv[:, None]                     # (n,windows,s',3d)
         q,k,v = rearrange(qkv, 'n m s (three h d) -> three (n m) h s d', three=3, h=self.heads)
         bias = self.B_r.to(q.dtype) if w else None
@@ -109,34 +113,82 @@ class Attention(nn.Module):
         o = attend(self.qn(q), self.kn(k), v, bias)                           # (n·windows,h,s',d/h)
         o = rearrange(o, '(n m) h s d -> n m s (h d)', n=len(x))
         return self.out(unwindow(o, grid, w) if w else o[:, 0])               # (n,s,d)
+    def _packed(self, qkv, slot, keys):                                       # (P,3d), (P,), (m,w²)
+        full = qkv.new_zeros(keys.numel(), qkv.shape[1]).index_copy(0, slot, qkv)                # empty places stay zero
+        q,k,v = rearrange(full, '(m s) (three h d) -> three m h s d', three=3, h=self.heads, s=keys.shape[1])
+        mask = torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf)
+        o = attend(self.qn(q), self.kn(k), v, self.B_r.to(q.dtype) + mask[:, None, None])        # (m,h,w²,d/h)
+        return rearrange(o, 'm h s d -> (m s) (h d)').index_select(0, slot)   # (P,d)
 
-# %% ../nbs/40_blocks.ipynb #83f73686
-def modulate(x:Tensor, shift:Tensor, scale:Tensor)->Tensor: # (n,s,d) (n,d) (n,d)
-    "Scale and shift every token of an image alike"
-    return x*(1 + scale[:, None]) + shift[:, None]
+# %% ../nbs/40_blocks.ipynb #c17
+class _AdaNorm(torch.autograd.Function):
+    "Normalise, scale and shift packed tokens; backward keeps x and one row an image, nothing a token"
+    @staticmethod
+    def forward(ctx, x, shift, scale, image):                                 # (P,d) (n,d) (n,d) (P,)
+        xhat,mean,rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)
+        ctx.save_for_backward(x, mean, rstd, scale, image); ctx.shift_dtype = shift.dtype
+        return torch.addcmul(shift.to(xhat)[image], xhat, (1 + scale).to(xhat)[image])
+    @staticmethod
+    def backward(ctx, g):
+        x,mean,rstd,scale,image = ctx.saved_tensors; rows = lambda v, dtype: v.new_zeros(scale.shape).index_add_(0, image, v).to(dtype)
+        xhat = (x - mean)*rstd; d_shift,d_scale = rows(g, ctx.shift_dtype),rows(g*xhat, scale.dtype)
+        g = g*(1 + scale[image])                                              # towards xhat
+        return (g - g.mean(-1, keepdim=True) - xhat*(g*xhat).mean(-1, keepdim=True)).mul_(rstd).to(x.dtype), d_shift, d_scale, None
+
+class _Gate(torch.autograd.Function):
+    "x + gate·h for packed tokens, likewise"
+    @staticmethod
+    def forward(ctx, x, gate, h, image):                                      # (P,d) (n,d) (P,d) (P,)
+        ctx.save_for_backward(gate, h, image)
+        return x + gate[image]*h
+    @staticmethod
+    def backward(ctx, g):
+        gate,h,image = ctx.saved_tensors
+        return g, g.new_zeros(gate.shape).index_add_(0, image, g*h).to(gate.dtype), (g*gate[image]).to(h.dtype), None
+
+def ada_norm(x:Tensor, # (n,s,d), or packed (P,d)
+             shift:Tensor, # (n,d)
+             scale:Tensor, # (n,d)
+             at=None, # Packed
+            )->Tensor: # like x
+    "Normalise each token, then scale and shift all tokens of an image alike"
+    if at is not None: return _AdaNorm.apply(x, shift, scale, at.image)
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)*(1 + scale[:, None]) + shift[:, None]
+
+def gated(x:Tensor, gate:Tensor, h:Tensor, at=None)->Tensor:
+    "x + gate·h, one gate an image"
+    return x + gate[:, None]*h if at is None else _Gate.apply(x, gate, h, at.image)
 
 class DiTBlock(nn.Module):
     "Attention and MLP, both modulated by the condition"
     def __init__(self, d:int, heads:int, mlp_ratio:float=4., **attn):
         super().__init__()
-        self.n1,self.n2 = (nn.LayerNorm(d, eps=1e-6, elementwise_affine=False) for _ in range(2))
         self.attn = Attention(d, heads, **attn)
         self.mlp = nn.Sequential(nn.Linear(d, int(d*mlp_ratio)), nn.GELU('tanh'), nn.Linear(int(d*mlp_ratio), d))
-        self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 6*d))
-    def forward(self, x, c, grid=None, keys=None):                            # (n,s,d) (n,d)
+        self.ada,self.recompute = nn.Sequential(nn.SiLU(), nn.Linear(d, 6*d)),False
+    def forward(self, *args, **kw): return again(self._forward, *args, on=self.recompute, **kw)
+    def _forward(self, x, c, grid=None, keys=None, at=None):                  # (n,s,d) (n,d); or packed: (P,d), Packed
         s1,b1,g1,s2,b2,g2 = self.ada(c).chunk(6, -1)
-        x = x + g1[:, None]*self.attn(modulate(self.n1(x), s1, b1), grid, keys)
-        return x + g2[:, None]*self.mlp(modulate(self.n2(x), s2, b2))
+        x = gated(x, g1, self.attn(ada_norm(x, s1, b1, at), grid, keys, at), at)
+        return gated(x, g2, self.mlp(ada_norm(x, s2, b2, at)), at)
 
 class FinalLayer(nn.Module):
     "Tokens → patches"
     def __init__(self, d:int, out:int):
         super().__init__()
-        self.n,self.lin = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False), nn.Linear(d, out)
+        self.lin = nn.Linear(d, out)
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 2*d))
-    def forward(self, x, c): return self.lin(modulate(self.n(x), *self.ada(c).chunk(2, -1)))
+    def forward(self, x, c, at=None): return self.lin(ada_norm(x, *self.ada(c).chunk(2, -1), at))
 
-# %% ../nbs/40_blocks.ipynb #1795f781
+def recompute(net:nn.Module, # anything made of DiTBlocks
+              on:bool=True,
+             )->nn.Module: # the same
+    "Activation checkpointing: training keeps what enters a block only, and computes the block twice"
+    for b in net.modules():
+        if isinstance(b, DiTBlock): b.recompute = on
+    return net
+
+# %% ../nbs/40_blocks.ipynb #c19
 def init_weights(net:nn.Module)->nn.Module:
     "DiT's initialisation: every gate and every output starts at zero"
     for m in net.modules():
@@ -152,7 +204,44 @@ def init_weights(net:nn.Module)->nn.Module:
             nn.init.zeros_(l.weight), nn.init.zeros_(l.bias)
     return net
 
-# %% ../nbs/40_blocks.ipynb #dfa4f7b1
+# %% ../nbs/40_blocks.ipynb #c22
+class Packed(NamedTuple):
+    "The tokens of one RefineNet over a batch of grain maps: region by region, and within a region child by child"
+    image:Tensor  # (P,) which image
+    place:Tensor  # (P,) which token of the batch's full grids, row by row
+    grain:Tensor  # (P,) its region's grain
+    parent:Tensor # (P/4,) the token before of each four: in the list of the RefineNet before, or in the full grids if there was no list
+    slot:Tensor   # (P,) place in the windows
+    keys:Tensor   # (m,w²) bool: the windows that hold any token, and which of their places are taken
+    def to(self, *a, **kw): return Packed(*(t.to(*a, **kw) for t in self))
+
+def by_region(a:Tensor, # (n,h·2^s,w·2^s)
+              s:int, # how often each region was halved
+             )->Tensor: # (n·h·w,4^s)
+    "A row a region: its four children, the four children of each, …"
+    r,c = [f'r{i}' for i in range(s)],[f'c{i}' for i in range(s)]
+    return rearrange(a, f'n (h {" ".join(r)}) (w {" ".join(c)}) -> (n h w) ({" ".join(map(" ".join, zip(r, c)))})', **dict.fromkeys(r + c, 2))
+
+def pack(M:Tensor, # grain maps (N,h,w)
+         k:int=2, # number of grains
+         window:int=8, # window side in tokens
+         dense_above:float=.9, # where a larger share of the tokens counts, a mask costs less than a list
+        )->list: # a Packed for each of the k-1 RefineNets, or None where all tokens are to be kept
+    "Which tokens does each RefineNet work on? Number s on those of grain s and finer, 4^s a region"
+    N,h,w = M.shape; flat,before,out = M.cpu().flatten(),None,[]
+    for s in range(1, k):
+        H,W,w2,region = h*2**s,w*2**s,window**2,(flat >= s).nonzero()[:, 0]
+        if len(region) > dense_above*len(flat): out.append(None); continue
+        number = torch.arange(N*H*W); grid = lambda a: by_region(a.view(N, H, W), s)[region].flatten()
+        place,slot = grid(number),grid(unwindow(number.view(N, -1, w2, 1), (H, W), window))
+        windows,which = (slot//w2).unique(return_inverse=True); slot = which*w2 + slot % w2      # windows without any token are left out
+        keys = torch.zeros(len(windows)*w2, dtype=torch.bool).index_fill_(0, slot, True).view(-1, w2)
+        if before is None: parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[region]
+        else: parent = torch.searchsorted(before, region)[:, None]*4**(s - 1) + number[:4**(s - 1)]
+        out.append(Packed(place//(H*W), place, flat[region].repeat_interleave(4**s), parent.flatten(), slot, keys)); before = region
+    return out
+
+# %% ../nbs/40_blocks.ipynb #c27
 class Trunk(nn.Module):
     "Grid → tokens → blocks → patches"
     def __init__(self,

@@ -12,6 +12,7 @@ import anywidget, ipywidgets as W, traitlets as T
 import torch
 from PIL import Image
 from .data import to_image
+from .content_transformer import flops
 from .grain import budget, check_map, n_codes
 
 # %% ../nbs/62_editor.ipynb #1f4b170d
@@ -143,6 +144,7 @@ class Editor:
         self.canvas.on_msg(lambda _, msg, __: self._safely(lambda: self.stroke(msg.get('stroke', []))))
         self.view = W.HBox([self.canvas, W.VBox([self.label, self.seed, self.steps, self.grain, self.brush, self.alpha, W.HBox([*self.buttons.values()][:4]), W.HBox([*self.buttons.values()][4:]), self.status])])
         self._show()
+    def cost(self, M)->str: "What one look of the network costs with this map"; return f", {sum(flops(self.pipe.content, M).values())/1e9:.2f} GFLOP a step" if hasattr(self.pipe, 'content') else ''
     def _safely(self, f):
         try: f()
         except Exception as e: self.status.value = f'⚠ {type(e).__name__}: {e}'; self.error = traceback.format_exc()
@@ -150,7 +152,7 @@ class Editor:
     def _show(self, note:str=''):
         M = self.map.tensor
         self.canvas.cells = self.map.cells
-        self.status.value = note or f'{n_codes(M).item()} codes, budget {budget(M, self.map.k).item():.0%}'
+        self.status.value = note or f'{n_codes(M).item()} codes, budget {budget(M, self.map.k).item():.0%}{self.cost(M)}'
     def stroke(self, cells:list):
         "Cells that the browser painted"
         cells = {(int(r), int(c)) for r,c in cells}; h,w = self.map.grid

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RATIOS', 'STAGE1', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels', 'without_places', 'train_runs',
-           'stage1', 'maps', 'main']
+           'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
 import inspect, json, os, subprocess, sys
@@ -15,15 +15,17 @@ from fastcore.script import Param, call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
-from .data import ImageFolder, hold_out
+from .data import ImageFolder, PhotoCrops, hold_out
 from .entropy import PRESETS, bump_matrix, entropy_map, entropy_ref, grey_histogram, luma, shannon
 from .thresholds import Calibration, load_calibration
-from .grain import budget, grain_map
+from .grain import block_mean, budget, exact_ratio, grain_map, grain_noise
 from .map_statistics import class_means, independent, intervals, map_scores, map_statistics, nearest
 from .metrics import lpips
 from .dvae import DVAE, fourier
 from .reconstruction import assess, at_random, by_entropy, scores, shuffled
+from .diffusion import Diffusion, grain_loss
 from .grain_transformer import DESIGNS, GrainTransformer, sample_maps
+from .content_transformer import d2it
 from .dist import SOLO, Stop
 from .train import PRESETS as TRAINING, parse, read_log, stage2
 
@@ -196,8 +198,52 @@ def maps(folder, # of images
     return dict(data=held.fingerprint, classes=lat.info['classes'], preset=preset, steps=N, held=len(held), training=len(known), drawn=n, interval=intervals(real, per=2), means=class_means(real, y, K)[:, 1].tolist(),
                 rows=rows + all_of('rows'), budgets=all_of('budgets'), completed=completed + all_of('completed'), shown={k: v for f in found for k,v in f['shown'].items()})
 
+# %% ../nbs/70_experiments.ipynb #ca344644
+def eight(k:int # number of grains, 2 or 3
+         )->tuple: # codes (8,4,16,16), grain maps (8,h,w)
+    "Codes of eight crops of the bundled photographs, each at a map that is a third, or half, of each grain"
+    vae,x = load_net(asset('demo')/'dvae', DVAE),torch.stack([PhotoCrops(64, n=8).image(i) for i in range(8)])
+    M = exact_ratio(entropy_map(x, 4*2**(k - 1)), {2: .5, 3: [2/3, 1/3]}[k])
+    with torch.no_grad(): z = vae.encode(x, torch.ones(8, 8, 8, dtype=torch.long))
+    return block_mean(z, M, k), M
+
+def learn_by_heart(k:int, # number of grains
+                   packed, # as for `d2it`
+                   steps:int, # to be taken
+                   total:int=2000, # of the schedule
+                   size:str='nano', lr:float=2e-3, seed:int=0)->tuple: # network, losses
+    "Train a small content transformer on eight latents, at eight evenly spread times a step"
+    z,M = eight(k); diff,y,losses = Diffusion(),torch.arange(8),[]
+    with torch.random.fork_rng([]): seed_all(seed); net = d2it(size, 8, grid=M.shape[1:], k=k, window=4, packed=packed)
+    opt = torch.optim.AdamW(net.parameters(), betas=(.9, .95), weight_decay=0., fused=True)
+    for i in tqdm(range(steps), desc=f'{k} grains, packed={packed}', leave=False):
+        rng = keyed_rng(seed, 'by heart', i); t = ((torch.randperm(8, generator=rng) + torch.rand(8, generator=rng))*125).long(); eps = grain_noise(M, 4, k, rng)
+        loss = grain_loss((net(diff.q_sample(z, t, eps), t, y, M) - eps)**2, M, k).mean()
+        for g in opt.param_groups: g['lr'] = lr*min(1, (i + 1)/50)*.5*(1 + np.cos(np.pi*i/total))
+        opt.zero_grad(); loss.backward(); opt.step(); losses.append(loss.item())
+    return net.eval(), losses
+
+@torch.no_grad()
+def loss_by_time(net, k:int, bins:int=10, draws:int=16)->list: # bins means over all times of a tenth
+    "Mean loss of each stretch of times, on fresh noise"
+    z,M = eight(k); diff,out = Diffusion(),[]
+    for b in range(bins):
+        rng = keyed_rng(1, 'bins', b); ts = [torch.randint(b*1000//bins, (b + 1)*1000//bins, (8,), generator=rng) for _ in range(draws)]
+        out.append(torch.stack([grain_loss((net(diff.q_sample(z, t, e := grain_noise(M, 4, k, rng)), t, torch.arange(8), M) - e)**2, M, k).mean() for t in ts]).mean().item())
+    return out
+
+def overfit(steps:int=2000, # of the packed run
+            both:int=50, # first steps that are taken by the dense one, too
+           )->dict:
+    "Loss by time after learning eight latents by heart, for two and three grains; packed and dense side by side"
+    rows = []
+    for k in (2, 3):
+        net,losses = learn_by_heart(k, True, steps, steps); dense = learn_by_heart(k, False, both, steps)[1]; bins = loss_by_time(net, k)
+        rows.append(dict(k=k, steps=steps, loss=sum(bins)/len(bins), bins=bins, off=max(abs(a - b)/b for a,b in zip(losses, dense)), curve=[sum(losses[i:i + 20])/20 for i in range(0, steps, 20)]))
+    return dict(rows=rows)
+
 # %% ../nbs/70_experiments.ipynb #c40
-EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps)
+EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit)
 
 @call_parse
 def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
@@ -214,8 +260,9 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
     "Run an experiment and write its figures"
     try:
         more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, designs=designs, seeds=seeds, jobs=jobs, runs=runs).items() if v is not None}
-        if not data: raise ValueError('--data FOLDER is needed')
-        if bad := set(more) - set(inspect.signature(EXPERIMENTS[name]).parameters): raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
+        takes = inspect.signature(EXPERIMENTS[name]).parameters; folder = 'folder' in takes
+        if folder != bool(data): raise ValueError('--data FOLDER is needed' if folder else f'{name} takes no --data')
+        if bad := set(more) - set(takes): raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
         with sole_user(out := out or f'data/results/{name}.json'):
-            save_result(out, ' '.join([f'python -m d2it_nb.experiments {name} --data FOLDER', *(f'--{k} {v}' for k,v in more.items() if k not in ('jobs', 'runs'))]), **EXPERIMENTS[name](data, **more))
+            save_result(out, ' '.join([f'python -m d2it_nb.experiments {name}' + ' --data FOLDER'*folder, *(f'--{k} {v}' for k,v in more.items() if k not in ('jobs', 'runs'))]), **EXPERIMENTS[name](*[data]*folder, **more))
     except (ValueError, OSError) as e: print(f'd2it_nb.experiments: {e}', file=sys.stderr); raise SystemExit(2) from None

@@ -129,9 +129,11 @@ def guided(net, # (x, t, y, M, **more) → output
     if scale == 1: return plain
     twice = lambda a: torch.cat([a, a])
     both = bind(net, torch.cat([y, torch.full_like(y, net.num_classes if null is None else null)]), **{k: twice(v) for k,v in more.items()})
+    pair = [None, None]                                                      # the map and its double: one object for all steps, so that a network can remember it
     def model(x, t, M):
         if not interval[0] <= t <= interval[1]: return plain(x, t, M)
-        cond,free = both(twice(x), t, twice(M)).chunk(2)
+        if pair[0] is not M: pair[:] = M,twice(M)
+        cond,free = both(twice(x), t, pair[1]).chunk(2)
         n = x.shape[1] if channels is None else min(channels, x.shape[1])    # variance channels are never guided
         return torch.cat([free[:, :n] + scale*(cond[:, :n] - free[:, :n]), cond[:, n:]], 1)
     return model
