@@ -15,6 +15,7 @@ from einops import rearrange, repeat
 from torch import nn, Tensor
 from typing import NamedTuple
 from .core import *
+from .grain import check_map
 
 # %% ../nbs/40_blocks.ipynb #c5
 def patchify(z:Tensor, # (N,c,H,W)
@@ -74,7 +75,9 @@ class LabelEmbed(nn.Module):
         super().__init__()
         self.table = nn.Embedding(num_classes + 1, d) if num_classes else None
     def forward(self, y):                                                     # (n,)
-        return self.table(y) if self.table else 0.                            # (n,d)
+        if not self.table: return 0.
+        try: return self.table(y)                                             # (n,d)
+        except IndexError: raise ValueError(f'labels are 0 … {len(self.table.weight) - 2}, or {len(self.table.weight) - 1} for none; got {y.tolist()}') from None
 
 # %% ../nbs/40_blocks.ipynb #c11
 # Eq. 10
@@ -82,7 +85,7 @@ def attend(q:Tensor, k:Tensor, v:Tensor, # (n,h,s,d)
            bias:Tensor=None, # B_r and masks, broadcast to (n,h,s,s)
           )->Tensor: # (n,h,s,d)
     "Softmax(QKᵀ/√d + B) V: as it stands on a CPU (where it trains up to six times faster), fused elsewhere"
-    if q.device.type == 'cuda': return F.scaled_dot_product_attention(q, k, v, bias)
+    if q.device.type != 'cpu': return F.scaled_dot_product_attention(q, k, v, bias)
     a = (q*q.shape[-1]**-.5) @ k.mT
     return (a if bias is None else a + bias).softmax(-1).to(v.dtype) @ v
 
@@ -159,6 +162,7 @@ def gated(x:Tensor, gate:Tensor, h:Tensor, at=None)->Tensor:
     "x + gate·h, one gate an image"
     return x + gate[:, None]*h if at is None else _Gate.apply(x, gate, h, at.image)
 
+# %% ../nbs/40_blocks.ipynb #85609b1b
 class DiTBlock(nn.Module):
     "Attention and MLP, both modulated by the condition"
     def __init__(self, d:int, heads:int, mlp_ratio:float=4., **attn):
@@ -168,9 +172,9 @@ class DiTBlock(nn.Module):
         self.ada,self.recompute = nn.Sequential(nn.SiLU(), nn.Linear(d, 6*d)),False
     def forward(self, *args, **kw): return again(self._forward, *args, on=self.recompute, **kw)
     def _forward(self, x, c, grid=None, keys=None, at=None):                  # (n,s,d) (n,d); or packed: (P,d), Packed
-        s1,b1,g1,s2,b2,g2 = self.ada(c).chunk(6, -1)
-        x = gated(x, g1, self.attn(ada_norm(x, s1, b1, at), grid, keys, at), at)
-        return gated(x, g2, self.mlp(ada_norm(x, s2, b2, at)), at)
+        shift1,scale1,gate1,shift2,scale2,gate2 = self.ada(c).chunk(6, -1)    # 6 × (n,d)
+        x = gated(x, gate1, self.attn(ada_norm(x, shift1, scale1, at), grid, keys, at), at)
+        return gated(x, gate2, self.mlp(ada_norm(x, shift2, scale2, at)), at)
 
 class FinalLayer(nn.Module):
     "Tokens → patches"
@@ -210,11 +214,12 @@ class Packed(NamedTuple):
     image:Tensor  # (P,) which image
     place:Tensor  # (P,) which token of the batch's full grids, row by row
     grain:Tensor  # (P,) its region's grain
-    parent:Tensor # (P/4,) the token before of each four: in the list of the RefineNet before, or in the full grids if there was no list
+    parent:Tensor # (P/4,) for each four, the coarser token that they come from: its place in the previous RefineNet's list, or in the full grids if that had none
     slot:Tensor   # (P,) place in the windows
     keys:Tensor   # (m,w²) bool: the windows that hold any token, and which of their places are taken
     def to(self, *a, **kw): return Packed(*(t.to(*a, **kw) for t in self))
 
+# %% ../nbs/40_blocks.ipynb #74d98cc0
 def by_region(a:Tensor, # (n,h·2^s,w·2^s)
               s:int, # how often each region was halved
              )->Tensor: # (n·h·w,4^s)
@@ -222,23 +227,26 @@ def by_region(a:Tensor, # (n,h·2^s,w·2^s)
     r,c = [f'r{i}' for i in range(s)],[f'c{i}' for i in range(s)]
     return rearrange(a, f'n (h {" ".join(r)}) (w {" ".join(c)}) -> (n h w) ({" ".join(map(" ".join, zip(r, c)))})', **dict.fromkeys(r + c, 2))
 
+# %% ../nbs/40_blocks.ipynb #b6cbd2ef
 def pack(M:Tensor, # grain maps (N,h,w)
          k:int=2, # number of grains
          window:int=8, # window side in tokens
          dense_above:float=.9, # where a larger share of the tokens counts, a mask costs less than a list
         )->list: # a Packed for each of the k-1 RefineNets, or None where all tokens are to be kept
     "Which tokens does each RefineNet work on? Number s on those of grain s and finer, 4^s a region"
-    N,h,w = M.shape; flat,before,out = M.cpu().flatten(),None,[]
+    M = M.cpu(); check_map(M, k); (N,h,w),before,out = M.shape,None,[]
     for s in range(1, k):
-        H,W,w2,region = h*2**s,w*2**s,window**2,(flat >= s).nonzero()[:, 0]
-        if len(region) > dense_above*len(flat): out.append(None); continue
-        number = torch.arange(N*H*W); grid = lambda a: by_region(a.view(N, H, W), s)[region].flatten()
-        place,slot = grid(number),grid(unwindow(number.view(N, -1, w2, 1), (H, W), window))
-        windows,which = (slot//w2).unique(return_inverse=True); slot = which*w2 + slot % w2      # windows without any token are left out
-        keys = torch.zeros(len(windows)*w2, dtype=torch.bool).index_fill_(0, slot, True).view(-1, w2)
-        if before is None: parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[region]
-        else: parent = torch.searchsorted(before, region)[:, None]*4**(s - 1) + number[:4**(s - 1)]
-        out.append(Packed(place//(H*W), place, flat[region].repeat_interleave(4**s), parent.flatten(), slot, keys)); before = region
+        kept = (M.flatten() >= s).nonzero()[:, 0]                             # regions, in the order of the batch
+        if len(kept) > dense_above*M.numel(): out.append(None); continue
+        H,W = h*2**s,w*2**s; number = torch.arange(N*H*W)
+        place = by_region(number.view(N, H, W), s)[kept].flatten()            # (P,)
+        slot = unwindow(number.view(N, -1, window**2, 1), (H, W), window).flatten()[place]   # in all windows, one after the other …
+        used,which = (slot//window**2).unique(return_inverse=True)
+        slot = which*window**2 + slot % window**2                             # … and in those that hold any token
+        keys = torch.zeros(len(used)*window**2, dtype=torch.bool).index_fill_(0, slot, True).view(-1, window**2)
+        if before is None: parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[kept]
+        else: parent = torch.searchsorted(before, kept)[:, None]*4**(s - 1) + number[:4**(s - 1)]
+        out.append(Packed(place//(H*W), place, M.flatten()[kept].repeat_interleave(4**s), parent.flatten(), slot, keys)); before = kept
     return out
 
 # %% ../nbs/40_blocks.ipynb #c27

@@ -12,7 +12,7 @@ from torch import nn, Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from .blocks import (DiTBlock, FinalLayer, LabelEmbed, TimeEmbed, Trunk, init_weights, mlp, pack, patchify, recompute, unpatchify)
 from .core import *
-from .grain import block_avg, block_side, check_map, enlarge, grain_mask, on_finest
+from .grain import LastMap, block_avg, block_side, check_map, enlarge, grain_mask, on_finest
 
 # %% ../nbs/42_content_transformer.ipynb #c7
 # Eq. 7
@@ -95,7 +95,8 @@ class D2iT(nn.Module):
                            window=window, learn_sigma=learn_sigma, refine=refine, handoff=handoff, pos=pos, qk_norm=qk_norm)
         for name,v,allowed in (('refine', refine, ('residual', 'replace')), ('handoff', handoff, ('features', 'eps')), ('packed', packed, ('auto', True, False))):
             if v not in allowed: raise ValueError(f'{name} is {" or ".join(map(repr, allowed))}, not {v!r}')
-        self.grid,self.k,self.c,self.num_classes,self.refine,self.window,self.packed,self.last = grid,k,c,num_classes,refine,window,packed,None
+        if depth < 1 or refine_depth < 0: raise ValueError(f'depth counts from 1 and refine_depth from 0, got {depth} and {refine_depth}')
+        self.grid,self.k,self.c,self.num_classes,self.refine,self.window,self.packed,self.last = grid,k,c,num_classes,refine,window,packed,LastMap()
         o = c*(1 + learn_sigma)
         self.time,self.label,self.map = TimeEmbed(d), LabelEmbed(num_classes, d), mlp(grid[0]*grid[1], d)
         self.grain = nn.Embedding(k, d)
@@ -104,12 +105,12 @@ class D2iT(nn.Module):
                                       for s in range(1, k)) if refine_depth else []
         init_weights(self)
     def pack(self, M:Tensor)->list: # a Packed for each RefineNet, or None if it sees all tokens
-        "Which tokens the RefineNets work on; kept for the last map, so that all steps of a sampler share it"
-        name = id(M),None if M.is_inference() else M._version,self.packed     # its identity, and what was done to it in place
-        if not self.last or self.last[0] != name:
-            at = pack(M, self.k, self.window, .9 if self.packed == 'auto' else 1) if self.packed and self.refiners else [None]*(self.k - 1)
-            self.last = name,M,[a and a.to(M.device) for a in at]             # M itself, so that its id stays taken
-        return self.last[2]
+        "Which tokens the RefineNets work on; made once for a map"
+        return self.last(M, self._pack, self.packed)
+    def _pack(self, M):
+        check_map(M, self.k, (None, *self.grid))
+        if not (self.packed and self.refiners): return [None]*(self.k - 1)
+        return [a and a.to(M.device) for a in pack(M, self.k, self.window, .9 if self.packed == 'auto' else 1)]
     def forward(self,
                 z_t:Tensor, # noised codes (N,c,h·2^(k-1),w·2^(k-1))
                 t:Tensor, # times (N,)
@@ -117,6 +118,7 @@ class D2iT(nn.Module):
                 M:Tensor, # grain maps (N,h,w)
                 at:list=None, # `net.pack(M)`, where it was made before (a data worker, a compiled network)
                )->Tensor: # like z_t; with learn_sigma twice the channels
+        if tuple(z_t.shape) != (want := (len(M), self.c, *(g*2**(self.k - 1) for g in self.grid))): raise ValueError(f'for maps {tuple(M.shape)} of grids {self.grid} codes are {want}, got {tuple(z_t.shape)}')
         at = self.pack(M) if at is None else at
         cond = self.label(y) + self.map(M.flatten(1).to(z_t.dtype)*2/max(self.k - 1, 1) - 1)       # (n,d)
         c = self.time(t) + cond                                               # (n,d)
@@ -201,11 +203,12 @@ def memory(net, # D2iT or DiT, on any device
            amp:bool=False, # bf16 autocast
           )->dict: # part → bytes
     "What a training step with AdamW and averaged weights holds; its activations as on a CPU (fused attention keeps less)"
-    (N,h,w),j,at,n = M.shape,2**(getattr(net, 'k', 2) - 1),net.pack(M),4*n_params(net)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fake = lambda v: v if v is None else mode.from_tensor(v) if isinstance(v, Tensor) else type(v)(*map(fake, v))
-        if isinstance(net, DiT): h,w = (g*net.trunk.patch//j for g in net.trunk.grid)
-        z,t,y = torch.zeros(N, net.c, h*j, w*j),torch.zeros(N),torch.zeros(N, dtype=torch.long)
+    n,at,N,side = 4*n_params(net),net.pack(M),len(M),[g*net.trunk.patch for g in net.trunk.grid]
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
+        fake = lambda v: v if v is None else mode.from_tensor(v) if isinstance(v, Tensor) else type(v)(*map(fake, v))        # also inside a Packed
         twin = type(net)(**net.config); recompute(twin, any(m.recompute for m in net.modules() if isinstance(m, DiTBlock)))
-        with PeakBytes() as m, torch.autocast('cpu', torch.bfloat16, enabled=amp): loss = twin(z, t, y, mode.from_tensor(M.cpu()), [fake(a) for a in at]).float().pow(2).mean()
-    return dict(weights=n, gradients=n, optimizer=2*n, average=n, activations=m.peak)
+        z,t,y,M,at = torch.zeros(N, net.c, *side),torch.zeros(N),torch.zeros(N, dtype=torch.long),mode.from_tensor(M.cpu()),[fake(a) for a in at]
+        with PeakBytes() as m:
+            with torch.autocast('cpu', torch.bfloat16, enabled=amp): loss = twin(z, t, y, M, at).float().pow(2).mean()
+            loss.backward()
+    return dict(weights=n, optimizer=2*n, average=n, step=m.peak)             # step: activations, and gradients, which take their place

@@ -256,10 +256,11 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
          seeds:int=None, # runs of each kind
          jobs:int=None, # runs at once
          runs:str=None, # their folder
+        n:int=None, # grain maps drawn each time
         ):
     "Run an experiment and write its figures"
     try:
-        more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, designs=designs, seeds=seeds, jobs=jobs, runs=runs).items() if v is not None}
+        more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, designs=designs, seeds=seeds, jobs=jobs, runs=runs, n=n).items() if v is not None}
         takes = inspect.signature(EXPERIMENTS[name]).parameters; folder = 'folder' in takes
         if folder != bool(data): raise ValueError('--data FOLDER is needed' if folder else f'{name} takes no --data')
         if bad := set(more) - set(takes): raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')

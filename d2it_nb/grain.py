@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_map', 'grain_map', 'shares', 'exact_ratio', 'block_side', 'enlarge', 'block_avg', 'on_finest', 'grain_mask',
            'copy_codes', 'n_codes', 'code_weight', 'budget', 'block_mean', 'gather_codes', 'is_block_constant',
-           'share_noise', 'grain_noise', 'cumulative_ratios', 'draw_ratio', 'disturb', 'training_map']
+           'LastMap', 'share_noise', 'grain_noise', 'cumulative_ratios', 'draw_ratio', 'disturb', 'training_map']
 
 # %% ../nbs/12_grain.ipynb #c2
 from numbers import Real
@@ -148,6 +148,17 @@ def is_block_constant(z:Tensor, # (N,c,H,W)
     "Are all copies of every code bit-identical?"
     same = lambda m, j: torch.equal(torch.where(m, z, 0), torch.where(m, enlarge(z[..., ::j, ::j], j), 0))
     return all(same(grain_mask(M, g, k), block_side(g, k)) for g in range(k - 1))
+
+# %% ../nbs/12_grain.ipynb #a0607461
+class LastMap:
+    "What was made of a grain map, kept until another one comes, or the same one painted over"
+    def __init__(self): self.M = self.mark = self.key = self.out = None
+    def __reduce__(self): return LastMap, ()                                  # neither copies nor files contain it
+    def __call__(self, M:Tensor, make, *key):                                 # make: M → anything; key: whatever else it depends on
+        cpu = M.device.type == 'cpu'; mark = M.clone() if cpu else None if M.is_inference() else M._version
+        same = isinstance(self.mark, Tensor) and torch.equal(self.mark, M) if cpu else self.M is M and mark is not None and mark == self.mark
+        if not same or key != self.key: self.out = make(M); self.M,self.mark,self.key = M,mark,key
+        return self.out
 
 # %% ../nbs/12_grain.ipynb #c34
 def share_noise(e:Tensor, # standard normal draw on the finest grid (N,c,H,W)

@@ -12,7 +12,7 @@ from collections import namedtuple
 import torch
 from torch import Tensor
 from .diffusion import Diffusion, Flow, Process, reverse_variance
-from .grain import block_mean, grain_noise
+from .grain import LastMap, block_mean, grain_noise
 
 # %% ../nbs/31_samplers.ipynb #c7
 Step = namedtuple('Step', 't x x0 eps')   # x after the step that left time t, and what the model meant there
@@ -129,11 +129,10 @@ def guided(net, # (x, t, y, M, **more) → output
     if scale == 1: return plain
     twice = lambda a: torch.cat([a, a])
     both = bind(net, torch.cat([y, torch.full_like(y, net.num_classes if null is None else null)]), **{k: twice(v) for k,v in more.items()})
-    pair = [None, None]                                                      # the map and its double: one object for all steps, so that a network can remember it
+    pair = LastMap()                                                         # the doubled map is one object for all steps, so that a network can remember it
     def model(x, t, M):
         if not interval[0] <= t <= interval[1]: return plain(x, t, M)
-        if pair[0] is not M: pair[:] = M,twice(M)
-        cond,free = both(twice(x), t, pair[1]).chunk(2)
+        cond,free = both(twice(x), t, pair(M, twice)).chunk(2)
         n = x.shape[1] if channels is None else min(channels, x.shape[1])    # variance channels are never guided
         return torch.cat([free[:, :n] + scale*(cond[:, :n] - free[:, :n]), cond[:, n:]], 1)
     return model

@@ -6,8 +6,8 @@
 __all__ = ['PRESETS', 'STAGES', 'PACKED', 'BUILD', 'FREE', 'Config', 'DVAEConfig', 'Stage2Config', 'GrainConfig', 'ContentConfig',
            'parse', 'check', 'ratio_of', 'lr_at', 'DVAESamples', 'LatentSamples', 'stack', 'to_device', 'Player',
            'Stage', 'open_data', 'find_thresholds', 'dvae_stage', 'all_ranks', 'find_dvae', 'stage2', 'n_classes',
-           'origin', 'grain_stage', 'watch_maps', 'size_of', 'content_stage', 'Batches', 'bf16_pays', 'check_same',
-           'fit', 'Watch', 'blame', 'all_tensors', 'export', 'Log', 'read_log', 'usage', 'main']
+           'origin', 'grain_stage', 'watch_maps', 'size_of', 'content_net', 'content_stage', 'Batches', 'bf16_pays',
+           'check_same', 'fit', 'Watch', 'blame', 'all_tensors', 'export', 'Log', 'read_log', 'usage', 'main']
 
 # %% ../nbs/53_train.ipynb #c2
 import dataclasses, difflib, json, math, sys, time
@@ -203,6 +203,7 @@ def check(cfg:Config):
         except ValueError as e: raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
         if cfg.learn_sigma and not isinstance(diff, Diffusion): raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
         if cfg.depth < -1 or cfg.refine_depth < -1 or cfg.depth == 0: raise ValueError(f'--depth {cfg.depth} --refine_depth {cfg.refine_depth}: blocks are counted from 1 (from 0 for the RefineNet); -1 leaves it to the size')
+        if cfg.net == 'dit' and (odd := [f for f in ('refine_depth', 'refine', 'handoff', 'packed') if getattr(cfg, f) != getattr(ContentConfig, f)]): raise ValueError(f'--net dit has no RefineNet, so --{odd[0]} means nothing')
         if cfg.min_snr < 0: raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
     ratio_of(cfg)
 
@@ -421,20 +422,25 @@ def size_of(net:nn.Module, cfg:ContentConfig, ranks:Ranks)->str:
     n,grid = -(-cfg.batch//ranks.world),net.trunk.grid; amp = cfg.amp == 'on' or cfg.amp == 'auto' and bf16_pays(ranks.device)
     M = (torch.arange(n*grid[0]*grid[1]).view(n, *grid) % 2)*(getattr(net, 'k', 1) - 1)                # half of the regions are finest
     need = memory(net, M, amp); GB = lambda *ks: f'{sum(need[k] for k in ks)/1e9:.2f} GB'
-    line = f"{n_params(net):,} parameters; a rank needs about {GB(*need)}: weights, gradients, AdamW, average {GB('weights', 'gradients', 'optimizer', 'average')}, activations of {n} samples {GB('activations')}"
+    line = f"{n_params(net):,} parameters; a rank needs about {GB(*need)}: weights, AdamW, average {GB('weights', 'optimizer', 'average')}, activations and gradients of {n} samples {GB('step')}"
     if ranks.device.type == 'cuda' and sum(need.values()) > torch.cuda.mem_get_info(ranks.device)[0]: line += '. That may be more than this GPU has free: --recompute true, a smaller --batch or more ranks need less of it'
     return line
 
+def content_net(cfg:ContentConfig, vae:DVAE, num_classes:int)->nn.Module:
+    "The network that the flags ask for, for this autoencoder's codes"
+    grid = vae.meta['size']//vae.region; a = dict(grid=(grid, grid), c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')})
+    a |= {f: v for f in ('depth', 'refine_depth') if (v := getattr(cfg, f)) >= 0}
+    if cfg.net == 'd2it': a |= dict(k=vae.k, packed=PACKED[cfg.packed], **{f: getattr(cfg, f) for f in ('window', 'refine', 'handoff')})
+    return recompute(d2it(cfg.model, num_classes, **a) if cfg.net == 'd2it' else dit(cfg.model, num_classes, patch=2**(vae.k - 1), **a), cfg.recompute)
+
 def content_stage(cfg:ContentConfig, ranks:Ranks, stop:Stop)->Stage:
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
-    vae,cal,lat,name,_ = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
-    build = dict(grid=(grid, grid), c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')}); K = n_classes(cfg, lat)
-    build |= {f: v for f in ('depth', 'refine_depth')[:1 + (cfg.net == 'd2it')] if (v := getattr(cfg, f)) >= 0}
-    if cfg.net == 'dit': net,cfg = dit(cfg.model, K, patch=2**(k - 1), **build),dataclasses.replace(cfg, ratio='1', p_disturb=0.)
-    else: net = d2it(cfg.model, K, k=k, packed=PACKED[cfg.packed], **{f: getattr(cfg, f) for f in ('window', 'refine', 'handoff')}, **build)
-    recompute(net, cfg.recompute)
+    vae = find_dvae(cfg)[0]
+    with torch.device('meta'): content_net(cfg, vae, 0)                       # what can't be built is refused before latents are made
+    vae,cal,lat,name,_ = stage2(cfg, ranks, stop); k = lat.k; net = content_net(cfg, vae, n_classes(cfg, lat)); side = lat.info['size']//vae.factors[0]
+    if cfg.net == 'dit': cfg = dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     if ranks.main: print(size_of(net, cfg, ranks), flush=True)
-    diff,side = process(cfg.schedule, cfg.predict or None).to(ranks.device),grid*2**(k - 1)
+    diff = process(cfg.schedule, cfg.predict or None).to(ranks.device)
     draw = lambda M, rng: dict(e_code=torch.randn(vae.z, side, side, generator=rng), e=torch.randn(vae.z, side, side, generator=rng))
     def loss(f, b, step):
         M,t = b['M'],b['t']; votes = M if cfg.loss == 'code' else torch.full_like(M, k - 1)
