@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['BENCHES', 'ON_GPU', 'interleaved', 'gpu_interleaved', 'timed', 'photographs', 'taps', 'entropy_scatter',
            'entropy_conv', 'bench_entropy', 'bench_samplers', 'bench_latents', 'operations', 'bench_maps', 'relative',
-           'maps_with', 'bench_refine', 'textbook_dit', 'bench_plain', 'Trainer', 'gemm_peak', 'bench_step',
-           'optimizer_times', 'bench_optimizer', 'bench_graphs', 'bench_looks', 'bench_ranks', 'goals', 'main']
+           'maps_with', 'bench_refine', 'draw_refine', 'textbook_dit', 'bench_plain', 'Trainer', 'gemm_peak',
+           'bench_step', 'optimizer_times', 'bench_optimizer', 'bench_graphs', 'bench_looks', 'bench_ranks', 'goals',
+           'main']
 
 # %% ../nbs/71_benchmark.ipynb #c2
 import json, math, os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
-import numpy as np, torch
+import matplotlib.pyplot as plt, numpy as np, torch
 import torch.nn.functional as F
 from fastcore.script import Param, call_parse
 from safetensors.torch import load_file, save_file
@@ -188,6 +189,17 @@ def bench_refine(n:int=4, # images
             rows.append(dict(r=r, maps='' if r == 1 else 'blobs' if blobs else 'scattered', time=s[True]/s[False], dense_ms=1e3*s[False]/n, FLOPs=ops[0]/ops[1], bytes_kept=kept[0]/kept[1], max_error=err, grad_error=gerr))
     return rows
 
+# %% ../nbs/71_benchmark.ipynb #f47072e5
+def draw_refine(rows:list)->plt.Figure: # of `bench_refine`
+    "Time, operations and bytes kept over the fine ratio"
+    fig,ax = plt.subplots(figsize=(4.5, 2.6), dpi=70, layout='constrained')
+    for key,m in (('time', 'o'), ('FLOPs', 'x'), ('bytes_kept', 's')):
+        for maps,style in (('blobs', '-'), ('scattered', ':')):
+            some = [r for r in rows if r['maps'] in (maps, '')]
+            ax.plot([r['r'] for r in some], [r[key] for r in some], m + style, ms=4, lw=.9, label=f'{key.replace("_", " ")}, {maps}')
+    ax.axhline(1, c='k', lw=.5); ax.plot([0, 1], [0, 1], c='gray', lw=.5); ax.set_xlabel('fine ratio'); ax.set_ylabel('packed / dense'); ax.legend(fontsize=6)
+    return fig
+
 # %% ../nbs/71_benchmark.ipynb #6b5a1590
 def textbook_dit(w:dict, # the weights of a `dit`, by name
                  x:Tensor, # (N,4,H,W)
@@ -329,7 +341,7 @@ def goals(figures:dict)->list: # a row a goal; what was not measured stays empty
 
 @call_parse
 def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
-         out:str='data/results/benchmark.json', # file to write
+         out:str='data/results/benchmark.json', # file to write; a picture goes beside it
         ):
     "Measure all rows, on a GPU as well where there is one, and write them down"
     torch.set_num_threads(1); names = [*BENCHES, *(f'{k} on a GPU' for k in ON_GPU)]
@@ -337,4 +349,5 @@ def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
     if figures and json.loads(Path(out).read_text())['machine'] != machine(): raise SystemExit(f'd2it_nb.benchmark: {out} is from another machine; run all rows, or choose another --out')
     rows = {k: BENCHES[k] for k in only or BENCHES} | ({f'{k} on a GPU': f for k,f in ON_GPU.items() if not only or k in only} if torch.cuda.is_available() else {})
     for k,f in rows.items(): figures[k] = f(); print(f'{k}\n{as_table(figures[k])}\n', flush=True); save_result(out, 'python -m d2it_nb.benchmark', **figures)
+    if 'refine' in figures: draw_refine(figures['refine']).savefig(Path(out).with_suffix('.png'))
     print(as_table(goals(figures)))
