@@ -248,7 +248,7 @@ def gemm_peak(device, n:int=8192)->float: # operations a second
     "What a large bf16 matrix product reaches"
     a = torch.randn(n, n, device=device, dtype=torch.bfloat16); return 2*n**3/gpu_interleaved(dict(p=lambda: a @ a))['p']
 
-def bench_step(size:str='B', n:int=2, rounds:int=3, device='cpu')->list: # a row a precision
+def bench_step(size:str='B', n:int=2, rounds:int=5, device='cpu')->list: # a row a precision
     "Time of a training step of D²iT at r = ½, as a multiple of DiT/2's"
     rows = []
     for amp in (False, True)[device != 'cpu':]:
