@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .data import bundled_photos, resize_crop, to_pixels
 from .entropy import check_pixels, entropy_map, entropy_ref, grey_histogram, shannon, to_grey
-from .grain import exact_ratio, grain_noise
+from .grain import enlarge, exact_ratio, grain_noise
 from .diffusion import Diffusion, Flow
 from .samplers import SAMPLERS, guided, last
 from .blocks import pack
@@ -177,7 +177,7 @@ def bench_refine(n:int=4, # images
     ins = [torch.randn(s, device=device).requires_grad_() for s in ((n, 4, 32, 32), (n, 4, 32, 32), (n, 256, d), (n, d))]; t,goal,rows = torch.arange(n, device=device)*200.,torch.randn(n, 8, 32, 32, device=device),[]
     for r in (.25, .5, .75, 1.):
         for blobs in (True, False)[:1 + (r < 1)]:
-            M = maps_with(r, blobs, n); at = pack(M, dense_above=1)[0].to(device); Mf = M.repeat_interleave(2, 1).repeat_interleave(2, 2).to(device); fine = Mf[:, None].bool()
+            M = maps_with(r, blobs, n); at = pack(M, dense_above=1)[0].to(device); Mf = enlarge(M, 2).to(device); fine = Mf[:, None].bool()
             def out(packed):
                 with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=amp):
                     return (net(*ins, t, grain(at.grain), None, at) if packed else net(*ins, t, grain(Mf.flatten(1)), fine.flatten(1)))[0]*fine

@@ -73,13 +73,13 @@ def take(x:Tensor, # (n,s,d), or a packed list (P,d)
 
 # %% ../nbs/42_content_transformer.ipynb #c15
 class D2iT(nn.Module):
-    "Dynamic Content Transformer"
+    "Dynamic Content Transformer (§3.2.3): ε_θ(z_t, t, y, M)"
     def __init__(self,
-                 grid=(16, 16), # regions, rows and columns
+                 grid=(16, 16), # cells of the grain map, rows and columns
                  k:int=2, # number of grains
                  c:int=4, # channels of a code
                  num_classes:int=1000, # 0: unconditional
-                 d:int=768, heads:int=12,
+                 d:int=768, heads:int=12, # width
                  depth:int=10, # blocks of the Multi-grained Net
                  refine_depth:int=2, # blocks of each RefineNet; 0: none
                  window:int=8, # side of the RefineNet's windows in tokens

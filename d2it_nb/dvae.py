@@ -70,7 +70,7 @@ class Encoder(nn.Module):
     def forward(self, x):                                                     # (n,3,H,W)
         h = self.stem(F.pixel_unshuffle(x, self.patch)); out = []
         for l,level in enumerate(self.levels):
-            h = again(level, h, on=self.recompute)                             # (n,ch,H/f,W/f)
+            h = again(level, h, on=self.recompute)                            # (n,ch,H/f,W/f)
             if (f := str(self.patch*2**l)) in self.heads: out.append(again(self.heads[f], h, on=self.recompute))
         return out[::-1]                                                      # coarsest first: (n,2z,H/f,W/f)
 
