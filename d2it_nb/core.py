@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
-           'peak_bytes', 'kept_bytes', 'again', 'write_atomic', 'sole_user', 'sha256', 'save_net', 'load_tensors',
-           'digest', 'load_net', 'asset', 'package_file', 'machine', 'save_result', 'load_result', 'as_table']
+           'peak_bytes', 'kept_bytes', 'again', 'write_atomic', 'sole_user', 'sha256', 'save_net', 'check_tensors',
+           'load_tensors', 'digest', 'load_net', 'asset', 'package_file', 'machine', 'save_result', 'load_result',
+           'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
 import fcntl, hashlib, importlib.util, json, os, platform, random, weakref
@@ -150,18 +151,25 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
     os.replace(tmp, path.with_suffix('.safetensors'))
     write_atomic(path.with_suffix('.json'), json.dumps(info, indent=1).encode())
 
+def check_tensors(own:dict, # name → tensor, as they should be
+                  tensors:dict, # name → tensor, as they are
+                  what:str='the file', # for the error message
+                  kind:str='network',
+                 ):
+    "Every name and shape must agree and every value be finite, or `ValueError` names the first that is not"
+    missing,extra = sorted(set(own) - set(tensors)),sorted(set(tensors) - set(own))
+    if missing: raise ValueError(f'{what}: tensor {missing[0]!r} is missing ({len(missing)} in all)')
+    if extra:   raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {kind} ({len(extra)} in all)')
+    for k,v in own.items():
+        if tensors[k].shape != v.shape: raise ValueError(f'{what}: {k!r} has shape {tuple(tensors[k].shape)}, expected {tuple(v.shape)}')
+        if not torch.isfinite(tensors[k]).all(): raise ValueError(f'{what}: {k!r} holds values that are not finite')
+
 def load_tensors(net:nn.Module, # its own tensors are overwritten
                  tensors:dict, # name → tensor
                  what:str='the file', # for the error message
                 )->nn.Module:
-    "Copy `tensors` into `net`; every name and shape must agree, or `ValueError` names the first that does not"
-    own = net.state_dict()
-    missing,extra = sorted(set(own) - set(tensors)),sorted(set(tensors) - set(own))
-    if missing: raise ValueError(f'{what}: tensor {missing[0]!r} is missing ({len(missing)} in all)')
-    if extra:   raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {type(net).__name__} ({len(extra)} in all)')
-    for k,v in own.items():
-        if tensors[k].shape != v.shape: raise ValueError(f'{what}: {k!r} has shape {tuple(tensors[k].shape)}, expected {tuple(v.shape)}')
-        if not torch.isfinite(tensors[k]).all(): raise ValueError(f'{what}: {k!r} holds values that are not finite')
+    "Copy `tensors` into `net`; `ValueError` names the first that does not fit"
+    check_tensors(net.state_dict(), tensors, what, type(net).__name__)
     net.load_state_dict(tensors)
     return net
 

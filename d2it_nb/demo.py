@@ -16,7 +16,8 @@ from .data import PhotoCrops
 from .grain import n_codes
 from .reconstruction import assess, by_entropy, scores
 from .pipeline import D2iTPipeline
-from .train import STAGES, read_log
+from .stages import STAGES
+from .train import read_log
 from .viz import axes, film_strip, grain_rgb, overlay_grain, show_images, show_map
 
 # %% ../nbs/80_demo.ipynb #c5

@@ -27,7 +27,8 @@ from .diffusion import Diffusion, grain_loss
 from .grain_transformer import DESIGNS, GrainTransformer, sample_maps
 from .content_transformer import d2it
 from .dist import SOLO, Stop
-from .train import PRESETS as TRAINING, parse, read_log, stage2
+from .stages import PRESETS as TRAINING, parse, stage2
+from .train import read_log
 
 # %% ../nbs/70_experiments.ipynb #c5
 def halves(hashes:list, # SHA-256 of each file, hexadecimal

@@ -24,7 +24,7 @@ def check_map(M:Tensor, # grain maps (N,h,w)
     if M.dtype != torch.long: raise ValueError(f'a grain map holds whole numbers (int64), got {M.dtype}')
     if shape and any(b is not None and a != b for a,b in zip(M.shape, shape)):
         raise ValueError(f'the grain map has shape {tuple(M.shape)}, expected ({", ".join("any" if s is None else str(s) for s in shape)})')
-    if M.device.type not in ('cpu', 'meta'): return            # on a GPU a look at the values would make the host wait
+    if M.device.type not in ('cpu', 'meta') or type(M) is not Tensor: return    # on a GPU a look at the values would make the host wait; a fake tensor has none
     bad = (M < -unknown) | (M >= k)
     if bad.any():
         i = tuple(bad.nonzero()[0].tolist())

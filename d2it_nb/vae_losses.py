@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PIXEL', 'PERCEPTUAL', 'l1', 'l2', 'kl_codes', 'edge_loss', 'PatchGAN', 'hinge_judge', 'hinge_painter', 'ramp',
-           'adaptive_weight']
+           'gradients_at', 'balance', 'adaptive_weight']
 
 # %% ../nbs/21_vae_losses.ipynb #c2
 import torch
@@ -85,12 +85,21 @@ def ramp(step:int, start:int, warmup:int=0)->float: # in [0,1]
     return min(1., max(0., (step - start + 1)/(warmup + 1)))
 
 # %% ../nbs/21_vae_losses.ipynb #c22
+def gradients_at(weight:Tensor, # a layer's weight, of any shape
+                 *losses, # scalars that depend on it
+                )->list: # a gradient a loss
+    "The pull of each loss on one layer"
+    return [torch.autograd.grad(l, weight, retain_graph=True)[0] for l in losses]
+
+def balance(g_rec:Tensor, g_gan:Tensor, cap:float=1e4)->Tensor: # a scalar without gradient
+    "‖∇rec‖ / ‖∇gan‖ (Esser et al. 2021)"
+    return (g_rec.norm()/(g_gan.norm() + 1e-4)).clamp(max=cap).detach()
+
 def adaptive_weight(rec:Tensor, # reconstruction loss, a scalar
                     gan:Tensor, # the painter's loss, a scalar
                     weight:Tensor, # the decoder's last layer's weight, of any shape; both losses depend on it
                     mean=lambda g: g, # averages a gradient over all ranks
                     cap:float=1e4,
                    )->Tensor: # a scalar without gradient
-    "‖∇rec‖ / ‖∇gan‖ at the last layer (Esser et al. 2021)"
-    g_rec,g_gan = (mean(torch.autograd.grad(l, weight, retain_graph=True)[0]) for l in (rec, gan))
-    return (g_rec.norm()/(g_gan.norm() + 1e-4)).clamp(max=cap).detach()
+    "The weight with which both losses pull equally at the last layer"
+    return balance(*map(mean, gradients_at(weight, rec, gan)), cap)

@@ -3,7 +3,7 @@ import dataclasses, json, re, subprocess, sys
 import pytest
 from PIL import Image
 from common import command, env
-from d2it_nb.train import STAGES
+from d2it_nb.stages import STAGES
 
 def refused(*args):
     r = subprocess.run(command(*args), env=env(), capture_output=True, text=True)

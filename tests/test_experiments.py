@@ -40,10 +40,10 @@ def test_without_places_the_rest_is_the_same():
     assert_close(experiments.without_places(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
 
 def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
-    from d2it_nb import train
-    seen = []; real = train.assess
-    monkeypatch.setattr(train, 'assess', lambda net, ds, *a, **kw: (seen.append((net, ds)), real(net, ds, *a, **kw))[1])
+    from d2it_nb import stages, train
+    seen = []; real = stages.assess
+    monkeypatch.setattr(stages, 'assess', lambda net, ds, *a, **kw: (seen.append((net, ds)), real(net, ds, *a, **kw))[1])
     made = []; ema = train.EMA; monkeypatch.setattr(train, 'EMA', lambda *a: made.append(ema(*a)) or made[-1])
-    cfg = train.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '1', '--eval_every', '1', '--eval_n', '4'])[1]
-    train.fit('dvae', cfg)
+    cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '1', '--eval_every', '1', '--eval_n', '4'])[1]
+    train.train('dvae', cfg)
     assert len(seen) == 1 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)

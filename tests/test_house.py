@@ -20,7 +20,7 @@ def imports(path):
     return out, own
 
 def test_imports_are_seen():
-    assert {'core', 'dvae', 'dist'} <= imports(MODULES['train'])[1]
+    assert {'core', 'dvae', 'dist'} <= imports(MODULES['stages'])[1]
 
 def test_every_module_has_its_notebook():
     assert set(MODULES) == set(NBS) - {'tour'}

@@ -1,0 +1,70 @@
+"""Any number of ranks, in any order, by DDP or FSDP: the same samples, the same losses; and what happens when a rank dies or hangs.
+
+At the paper's learning rate, like `test_ranks`."""
+import os, signal, subprocess, time
+import pytest, torch
+from common import command, env, losses, train
+from killing import descendants, kill_all
+from d2it_nb.checkpoint import load_checkpoint, newest
+from d2it_nb.content_transformer import D2iT
+from d2it_nb.core import load_net
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    d = tmp_path_factory.mktemp('base')
+    train('dvae', d/'dvae', '--steps', 4, '--save_every', 4); train('content', d/'one', *flags(d))
+    return d
+
+def flags(d, steps=20): return ['--dvae', d/'dvae', '--latents', d/'latents', '--lr', 1e-4, '--steps', steps, '--save_every', 5]
+
+def same(a, b): torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=0)
+
+def test_one_two_four_one(base, tmp_path):
+    out = tmp_path/'c'
+    for ranks,steps,says in ((1, 5, ''), (2, 10, 'now into 2 rank(s) × 1 × 4'), (4, 15, 'now into 4 rank(s) × 1 × 2'), (1, 20, 'now into 1 rank(s) × 1 × 8')):
+        train('content', out, *flags(base, steps), ranks=ranks, says=says)
+    same(losses(out), losses(base/'one'))
+
+def test_fsdp_equals_ddp_and_reads_its_checkpoints(base, tmp_path):
+    "Two ranks; the second half by the other way, or by one rank alone"
+    one = losses(base/'one'); fsdp = ['--parallel', 'fsdp', '--ema', '0.9999,0.9']
+    whole = train('content', tmp_path/'fsdp', *flags(base), *fsdp, '--micro', 2, ranks=2); same(whole, one)
+    files = sorted(p.name for p in newest(tmp_path/'fsdp'/'checkpoints')[0].iterdir()); assert 'net-0of2.safetensors' in files and 'opt-net-1of2.safetensors' in files and 'net.safetensors' not in files
+    net,ref = load_net(tmp_path/'fsdp'/'model', D2iT),load_net(base/'one'/'model', D2iT)                       # consolidated, and the same average
+    for (k,a),b in zip(net.state_dict().items(), ref.state_dict().values()): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=k)
+    for name,first,then,ranks in (('fd', 'fsdp', 'ddp', 2), ('df', 'ddp', 'fsdp', 2), ('f1', 'fsdp', 'ddp', 1)):
+        train('content', tmp_path/name, *flags(base, 10), '--parallel', first, ranks=2)
+        same(train('content', tmp_path/name, *flags(base), '--parallel', then, ranks=ranks, says='resuming at step 10'), one)
+        a,b = (load_checkpoint(p/'checkpoints')[0] for p in (tmp_path/name, base/'one'))
+        for part in b:
+            for k,v in b[part].items(): torch.testing.assert_close(a[part][k], v, rtol=1e-3, atol=2e-5, msg=f'{name} {part} {k}')
+
+def start(base, out, *more, ranks=2, restarts=0):
+    cmd = command('content', out, *flags(base, 60), *more, ranks=ranks)
+    if restarts: cmd.insert(cmd.index('--standalone') + 1, f'--max-restarts={restarts}')
+    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True); end = time.time() + 120
+    while not (out/'log.jsonl').is_file() or len((out/'log.jsonl').read_text().splitlines()) < 12:
+        assert p.poll() is None and time.time() < end; time.sleep(.01)
+    workers = {}
+    for q in descendants(p.pid)[1:]:
+        e = dict(kv.split('=', 1) for kv in open(f'/proc/{q}/environ').read().split('\0') if '=' in kv)
+        if 'RANK' in e: workers.setdefault(int(e['RANK']), q)
+    return p, workers
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_killed_rank_ends_the_job_or_is_started_again(base, tmp_path, victim):
+    p,workers = start(base, tmp_path/'a'); os.kill(workers[victim], signal.SIGKILL)
+    p.communicate(timeout=60); assert p.returncode == 1 and not (tmp_path/'a'/'model.json').exists()
+    p,workers = start(base, tmp_path/'b', restarts=1); os.kill(workers[victim], signal.SIGKILL)
+    out = p.communicate(timeout=120)[0]; assert p.returncode == 0, out[-3000:]
+    assert 'resuming at step ' in out and len(losses(tmp_path/'b')) == 60
+    same(losses(tmp_path/'b')[:20], losses(base/'one'))
+
+def test_a_rank_that_hangs_ends_the_job_within_its_timeout(base, tmp_path):
+    p,workers = start(base, tmp_path/'a', '--timeout', 8); os.kill(workers[1], signal.SIGSTOP); t = time.time()
+    try:
+        while os.path.exists(f'/proc/{workers[0]}') and open(f'/proc/{workers[0]}/stat').read().rsplit(')', 1)[1].split()[0] != 'Z' and time.time() - t < 40: time.sleep(.1)
+        assert time.time() - t < 25
+        os.kill(workers[1], signal.SIGCONT); out = p.communicate(timeout=60)[0]
+    finally: kill_all(p.pid)
+    assert p.returncode == 1 and 'rank 0 of 2 lost the others after step ' in out, out[-3000:]
