@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['FREE', 'lr_at', 'probe', 'cost', 'plan', 'Batches', 'bf16_pays', 'matmul_rate', 'check_same', 'backward', 'optimize',
            'Health', 'blame', 'prepare', 'fit', 'train', 'Run', 'done_at', 'Watch', 'Log', 'read_log', 'mean_over',
-           'Meter', 'tensorboard', 'logger', 'curve', 'reference', 'against', 'Live', 'usage', 'main']
+           'Meter', 'tensorboard', 'logger', 'thinned', 'reference', 'against', 'Live', 'usage', 'main']
 
 # %% ../nbs/54_train.ipynb #c2
-import dataclasses, importlib, json, math, os, resource, sys, time
+import dataclasses, importlib, json, math, os, resource, shutil, sys, time
 from itertools import islice
 from pathlib import Path
 import matplotlib.pyplot as plt, torch
@@ -150,6 +150,7 @@ def prepare(stage:Stage, cfg:Config, ranks:Ranks)->list: # averages of the netwo
     if ranks.device.type == 'cuda' and cfg.tf32: torch.set_float32_matmul_precision('high')
     emas = [EMA(net, d) for d in decays_of(cfg)]
     if getattr(cfg, 'compile', False):
+        if ranks.device.type == 'cpu' and not (shutil.which('g++') or shutil.which('clang++')): raise ValueError('--compile true needs a C++ compiler (g++ or clang++) on a CPU')
         for m in net.modules():
             if isinstance(m, DiTBlock): m.compile(dynamic=True)
     for p in stage.players.values(): p.net.to(ranks.device).train(); p.wrapped = together(p.net, ranks, how, DiTBlock)
@@ -362,7 +363,7 @@ def logger(cfg:Config): # function of what `fit` yields
     return make(cfg)
 
 # %% ../nbs/54_train.ipynb #27d30eb2
-def curve(lines:list, # of a log
+def thinned(lines:list, # of a log
           key:str='loss',
           points:int=60,
          )->list: # of [step, mean of the stretch that ends there]
@@ -411,9 +412,9 @@ class Live:
         for ax in axs: ax.set_axis_on(); ax.set_yscale('log'); ax.tick_params(which='both', labelsize=6); ax.set_xlim(0, self.cfg.steps if 10*end > self.cfg.steps else max(10*end, 1))
         if self.ref:
             for i,r in enumerate(self.ref['runs']): axs[0].plot(*zip(*r), color='.7', lw=1, label=None if i else 'reference')
-        if lines: axs[0].plot([l['step'] for l in lines if 'loss' in l], [l['loss'] for l in lines if 'loss' in l], lw=.4, color='C0'); axs[0].plot(*zip(*curve(lines)), lw=1.2, color='C0', label='loss'); axs[0].legend(fontsize=6)
+        if lines: axs[0].plot([l['step'] for l in lines if 'loss' in l], [l['loss'] for l in lines if 'loss' in l], lw=.4, color='C0'); axs[0].plot(*zip(*thinned(lines)), lw=1.2, color='C0', label='loss'); axs[0].legend(fontsize=6)
         axs[0].set_title(f'{self.name}: step {end} of {self.cfg.steps}', fontsize=8)
-        for k in bins: axs[1].plot(*zip(*curve(lines, k)), lw=1, label=k)
+        for k in bins: axs[1].plot(*zip(*thinned(lines, k)), lw=1, label=k)
         if bins: axs[1].legend(fontsize=6); axs[1].set_title('from nearly clean to nearly noise', fontsize=8)
         plt.close(axs[0].figure); return axs[0].figure
 

@@ -1,3 +1,4 @@
 import sys
 from pathlib import Path
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent/'tools')]

@@ -2,7 +2,7 @@
 import subprocess, time
 import pytest
 from common import command, env, losses, train
-from killing import kill_all
+from faults import kill_all
 from d2it_nb.core import sha256
 
 def kill_when(out, step, cmd):
@@ -21,7 +21,7 @@ def whole(tmp_path_factory):
     for stage in ('dvae', 'content'): train(stage, d/stage, '--steps', 80, '--save_every', 5)
     return d
 
-@pytest.mark.parametrize('stage,ranks', [('dvae', 1), ('content', 1)])
+@pytest.mark.parametrize('stage,ranks', [('dvae', 1)])
 def test_killed_and_resumed(whole, tmp_path, stage, ranks):
     out = tmp_path/stage; flags = ['--steps', 80, '--save_every', 5] + (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else [])
     for step in (7, 18): kill_when(out, step, command(stage, out, *flags, ranks=ranks))
@@ -35,13 +35,6 @@ def test_killed_with_two_ranks(whole, tmp_path):
     kill_when(tmp_path/'cut', 12, command('content', tmp_path/'cut', *flags, ranks=2))
     assert train('content', tmp_path/'cut', *flags, ranks=2, says='resuming at step ') == ref
     assert sha256(tmp_path/'cut'/'model.safetensors') == sha256(tmp_path/'ref'/'model.safetensors')
-
-def test_sigterm_saves_and_exits_143(whole, tmp_path):
-    out = tmp_path/'c'; flags = ['--steps', 3000, '--save_every', 5000, '--dvae', whole/'dvae', '--latents', whole/'latents']
-    p = subprocess.Popen(command('content', out, *flags), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (out/'log.jsonl').is_file() or len((out/'log.jsonl').read_text().splitlines()) < 3: time.sleep(.05)
-    p.terminate(); assert p.wait(60) == 143
-    done = len(losses(out)); assert [f.name for f in (out/'checkpoints').iterdir()] == [f'step-{done:06d}']
 
 def test_a_second_run_in_the_same_folder_refuses(whole, tmp_path):
     out = tmp_path/'c'; flags = ['--steps', 3000, '--dvae', whole/'dvae', '--latents', whole/'latents']

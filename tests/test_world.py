@@ -1,10 +1,11 @@
 """Any number of ranks, in any order, by DDP or FSDP: the same samples, the same losses; and what happens when a rank dies or hangs.
 
 At the paper's learning rate, like `test_ranks`."""
-import os, signal, subprocess, time
+import json, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
 import pytest, torch
 from common import command, env, losses, train
-from killing import descendants, kill_all
+from faults import descendants, kill_all
 from d2it_nb.checkpoint import load_checkpoint, newest
 from d2it_nb.content_transformer import D2iT
 from d2it_nb.core import load_net
@@ -18,6 +19,15 @@ def base(tmp_path_factory):
 def flags(d, steps=20): return ['--dvae', d/'dvae', '--latents', d/'latents', '--lr', 1e-4, '--steps', steps, '--save_every', 5]
 
 def same(a, b): torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=0)
+
+def test_fsdp_is_watched_as_one_rank_is(base, tmp_path):
+    "Three held-out pictures on two ranks, one of which has more of them"
+    rows = []
+    for ranks,how in ((1, 'ddp'), (2, 'fsdp')):
+        train('content', tmp_path/how, *flags(base, 4), '--eval_every', 4, '--eval_n', 3, '--parallel', how, ranks=ranks); assert (tmp_path/how/'pictures'/'step-000004.png').is_file()
+        rows += [json.loads(l) for l in (tmp_path/how/'eval.jsonl').read_text().splitlines()]
+    a,b = rows; assert a.keys() == b.keys() and a['n'] == 3
+    for k in a: assert b[k] == pytest.approx(a[k], rel=.02 if k == 'pFD' else 1e-4), k
 
 def test_one_two_four_one(base, tmp_path):
     out = tmp_path/'c'
@@ -68,3 +78,18 @@ def test_a_rank_that_hangs_ends_the_job_within_its_timeout(base, tmp_path):
         os.kill(workers[1], signal.SIGCONT); out = p.communicate(timeout=60)[0]
     finally: kill_all(p.pid)
     assert p.returncode == 1 and 'rank 0 of 2 lost the others after step ' in out, out[-3000:]
+
+@pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs a C++ compiler on a CPU')
+def test_compiled_sharded_and_computed_twice(base, tmp_path):
+    "All three at once change nothing"
+    same(train('content', tmp_path/'c', *flags(base, 6), '--parallel', 'fsdp', '--compile', 'true', '--recompute', 'true', ranks=2), losses(base/'one')[:6])
+
+def test_the_batch_script_runs(base, tmp_path):
+    "With stand-ins for SLURM's commands: one machine, two processes"
+    for name,does in dict(scontrol='echo localhost', srun='exec "$@"', torchrun=f'exec {sys.executable} -m torch.distributed.run "$@"').items():
+        f = tmp_path/name; f.write_text(f'#!/bin/sh\n{does}\n'); f.chmod(0o755)
+    slurm = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_NODELIST='localhost', SLURM_JOB_NUM_NODES='1', SLURM_JOB_ID='7', GPUS_PER_NODE='2')
+    script = str(Path(__file__).parent.parent/'tools'/'train.sbatch')
+    r = subprocess.run(['bash', script, *command('content', tmp_path/'c', *flags(base, 10))[3:]], env=env() | slurm, capture_output=True, text=True)
+    assert r.returncode == 0 and 'no problem found' in r.stdout, r.stderr[-3000:]
+    same(losses(tmp_path/'c'), losses(base/'one')[:10])
