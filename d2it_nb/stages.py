@@ -283,7 +283,7 @@ def to_device(b, device):
     if isinstance(b, dict): return {k: to_device(v, device) for k,v in b.items()}
     return [to_device(v, device) for v in b] if isinstance(b, list) else b if b is None else b.to(device, non_blocking=True)
 
-# %% ../nbs/53_stages.ipynb #c16
+# %% ../nbs/53_stages.ipynb #64066f3b
 @dataclass
 class Player:
     "A network with its own optimizer and loss"
@@ -318,6 +318,7 @@ def by_time(l:Tensor, # a loss a sample (N,)
     b = (t*bins/T).long().clamp(max=bins - 1); l = l.detach().float()
     return {f'time{i}': sum_count(torch.where(b == i, l, torch.nan)) for i in range(bins)}
 
+# %% ../nbs/53_stages.ipynb #545da4d5
 def open_data(cfg:Config, size:int, held:float)->tuple: # training part, held-out part
     "The data set that the flags name"
     return hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), held)
@@ -405,6 +406,7 @@ def all_ranks(sums:dict, ranks:Ranks)->dict:
     together = lambda v: v.map(ranks.sum) if hasattr(v, 'map') else {k: together(w) for k,w in v.items()} if isinstance(v, dict) else ranks.sum(v)
     return together(sums)
 
+# %% ../nbs/53_stages.ipynb #4291de8d
 def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
     "Stage 1's result: --dvae, or the neighbour of --out, or the bundled one"
     near = Path(cfg.out).resolve().parent/'dvae'
@@ -435,6 +437,7 @@ def origin(vae:DVAE, lat:Latents)->dict:
     "Whose codes, of which data: goes into the trained model's description"
     return dict(dvae=vae.meta['id'], **{k: lat.info[k] for k in ('size', 'classes', 'data')})
 
+# %% ../nbs/53_stages.ipynb #8fd0d006
 def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
     "Draw grain maps (§3.2.2)"
     vae,cal,lat,name,held = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
@@ -468,6 +471,7 @@ def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Lat
         return [*fixed, dict(maps='drawn') | map_scores(M, y, real, y, K, k, known, cfg.seed, ranks.device)], lambda: maps_by_class(real, y, M, y, K, k)
     return quality
 
+# %% ../nbs/53_stages.ipynb #aaee1a88
 def content_net(cfg:ContentConfig, vae:DVAE, num_classes:int)->nn.Module:
     "The network that the flags ask for, for this autoencoder's codes"
     grid = vae.meta['size']//vae.region; a = dict(grid=(grid, grid), c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')})

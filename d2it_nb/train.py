@@ -226,11 +226,14 @@ class Run:
         "Everything that happens before the first step"
         for p in self.stage.players.values(): p.net.to(self.ranks.device)
         cfg,ranks,out,now = self.cfg,self.ranks,self.out,dataclasses.asdict(self.cfg); note = out/'run.json'
-        old = ranks.tell(json.loads(note.read_text()) if ranks.main and note.is_file() else None); stored = (old or {}).get('plan')
+        try: old = json.loads(note.read_text()) if ranks.main else None
+        except (OSError, ValueError): old = None                              # a new run, or a damaged note: the checkpoints know it, too
+        old = ranks.tell(old if isinstance(old, dict) and {'config', 'plan'} <= set(old) else None); stored = old and old['plan']
         def accept(meta):
             self.changed = check_same(meta['config'], now, FREE); check_same(meta['stage'], self.stage.meta)
+            if meta['plan']['world'] == ranks.world and cfg.micro in (0, meta['plan']['micro']): self.plan = meta['plan']
             if meta['step'] > cfg.steps: raise ValueError(f'{out} has done {meta["step"]} steps already, --steps {cfg.steps} are wanted; ask for at least {meta["step"]}, or choose another --out')
-        same = stored and stored['world'] == ranks.world and all(old['config'].get(k) == now.get(k) for k in ('batch', 'micro', 'model', 'parallel', 'recompute'))
+        same = stored and stored['world'] == ranks.world and all(old['config'].get(k) == v for k,v in now.items() if k not in FREE or k in ('micro', 'parallel', 'recompute'))
         self.plan = stored if same else plan(self.stage, cfg, ranks, self.amp)
         emas = prepare(self.stage, cfg, ranks)
         meta = restore(out/'checkpoints', dict(self.nets(emas)), {f'opt-{n}': (p.opt, p.net) for n,p in self.stage.players.items()}, ranks, accept)
