@@ -140,27 +140,27 @@ class ContentConfig(Stage2Config):
 # %% ../nbs/53_stages.ipynb #c7
 _cpu  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema='0.999', beta2=.95, save_every=250)
 _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
-PRESETS = dict(
+PRESETS = dict(   # cost in floating-point operations, forward and backward; minutes on one core of a small server; dB at r = ½ on held-out crops; a score a seed. What has none was not run yet
     dvae = dict(
-        tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),
-        demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),
-        cpu   = _cpu  | dict(model='tiny', size=64, lr=4e-3, steps=2000, perceptual='edges', w_kl=1e-4, held=.1, eval_every=2000),
-        xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),
-        small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),
-        paper = dict(model='base',  size=256, steps=400_000, batch=64, lr=1e-4, ratio='0.5', p_disturb=0., perceptual='stlpips_vgg', w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),
+        tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),   # .04 TFLOP, 1 s
+        demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),   # 18 TFLOP, 2.7 min; 24.0, 23.1 dB (2026-11)
+        cpu   = _cpu  | dict(model='tiny', size=64, lr=4e-3, steps=2000, perceptual='edges', w_kl=1e-4, held=.1, eval_every=2000),   # 47 TFLOP, 4.7 min; 20.9 dB (2026-11)
+        xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .10 EFLOP
+        small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .40 EFLOP
+        paper = dict(model='base',  size=256, steps=400_000, batch=64, lr=1e-4, ratio='0.5', p_disturb=0., perceptual='stlpips_vgg', w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),   # 36 EFLOP
     grain = dict(
-        tiny  = _tiny | dict(model='tiny', lr=1e-3, eval_every=0),
-        demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600, eval_every=0),
-        cpu   = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=2000, eval_every=500, eval_n=400),
-        xs    = dict(model='xs', steps=20_000,    batch=256, lr=3e-4, warmup=500, decay='cosine'),
-        paper = dict(model='S',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5')),
+        tiny  = _tiny | dict(model='tiny', lr=1e-3, eval_every=0),   # 1 s
+        demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600, eval_every=0),   # 2.7 TFLOP, .8 min; loss .248, .250 (2026-11)
+        cpu   = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=2000, eval_every=500, eval_n=400),   # 23 TFLOP, 2.7 min; loss .171 (2026-11)
+        xs    = dict(model='xs', steps=20_000,    batch=256, lr=3e-4, warmup=500, decay='cosine'),   # .004 EFLOP
+        paper = dict(model='S',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5')),   # 37 EFLOP
     content = dict(
-        tiny  = _tiny | dict(model='tiny', lr=1e-3, window=4, eval_every=0),
-        demo  = _cpu  | dict(model='nano', lr=4e-3, steps=2400, eval_every=0),
-        xs    = dict(model='xs', steps=100_000,   batch=256, lr=3e-4, warmup=1000, decay='cosine'),
-        B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),
-        L     = dict(model='L',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),
-        XL    = dict(model='XL', steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True)))
+        tiny  = _tiny | dict(model='tiny', lr=1e-3, window=4, eval_every=0),   # 1 s
+        demo  = _cpu  | dict(model='nano', lr=4e-3, steps=2400, eval_every=0),   # 23 TFLOP, 5.3 min; loss .131, .116 (2026-11)
+        xs    = dict(model='xs', steps=100_000,   batch=256, lr=3e-4, warmup=1000, decay='cosine'),   # .05 EFLOP
+        B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),   # 10 EFLOP
+        L     = dict(model='L',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),   # 578 EFLOP
+        XL    = dict(model='XL', steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True)))   # 858 EFLOP
 DECAYS = { # learning rate as a share of its peak, `u` of the way from the end of the warm-up to the last step, at step n after w steps of warm-up
     'constant': lambda u, n, w: 1.,
     'linear':   lambda u, n, w: 1 - u,
