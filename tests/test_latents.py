@@ -2,7 +2,7 @@
 import subprocess, time
 import numpy as np, pytest
 from common import command, env, train
-from killing import kill_all
+from faults import kill_all
 from d2it_nb.latents import record_type
 
 @pytest.fixture(scope='module')
