@@ -135,7 +135,7 @@ def verify(path)->dict: # what meta.json says
     except (OSError, ValueError) as e: raise ValueError(f'{path/"manifest.json"}: {e}') from None
     if not isinstance(manifest, dict) or 'meta.json' not in manifest: raise ValueError(f'{path/"manifest.json"} is not a manifest')
     for name,h in manifest.items():
-        if '/' in name or not (path/name).is_file(): raise ValueError(f'{path/name} is missing')
+        if '/' in name or not (path/name).is_file(): raise ValueError(f'{path}: {name} is missing')
         if sha256(path/name) != h: raise ValueError(f'{path/name} is damaged: its SHA-256 is not the one in the manifest')
     if extra := [f.name for f in path.iterdir() if f.name not in manifest and f.name != 'manifest.json']: raise ValueError(f'{path/extra[0]} is not in the manifest')
     return json.loads((path/'meta.json').read_text())

@@ -58,18 +58,21 @@ def kill(d, n, ranks=1, seed=0, per=60):
     "n kills at random moments of a run of n·per steps: while it imports, starts, steps, saves, ends"
     rng = random.Random(f'{seed} {ranks}'); flags = [*base(d), '--steps', n*per, '--save_every', 5]; ref,cut = d/f'ref-{ranks}-{n}',d/f'cut-{ranks}-{n}'; shutil.rmtree(cut, ignore_errors=True)
     if not (ref/'model.json').exists(): run(command('content', ref, *flags, ranks=ranks))
-    at,begun = [],4.
+    at,took = [],4.                                                              # steps done at each kill; seconds from a start to its first new step
     for _ in tqdm(range(n), desc=f'kill -9, {ranks} rank(s)'):
         if (cut/'model.json').exists(): shutil.rmtree(cut)                       # it got to its end before its last kill: once more from the beginning
         p = subprocess.Popen(command('content', cut, *flags, ranks=ranks), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        t,steps,first = time.time(),len(log_of(cut)),None; wait = rng.uniform(.7*begun, begun + 1.5) if rng.random() < .8 else rng.uniform(0, begun)
-        while time.time() - t < wait and p.poll() is None:
-            if first is None and len(log_of(cut)) > steps: first = time.time() - t
-            time.sleep(.02)
+        t,steps = time.time(),len(log_of(cut)); going = lambda: p.poll() is None
+        if rng.random() < .2:                                                    # a fifth before the first step, the others up to some sixty steps later
+            end = t + rng.uniform(0, took)
+            while time.time() < end and going(): time.sleep(.01)
+        else:
+            while len(log_of(cut)) == steps and going() and time.time() - t < 120: time.sleep(.01)
+            took,end = time.time() - t,time.time() + rng.uniform(0, 1.2)
+            while time.time() < end and going(): time.sleep(.01)
         kill_all(p.pid); p.wait(); at.append(len(log_of(cut)))
-        if first: begun = .7*begun + .3*first
     run(command('content', cut, *flags, ranks=ranks))
-    return dict(fault='kill -9', ranks=ranks, times=n, steps=n*per, killed_at=at, exact=same_run(ref, cut))
+    return dict(fault='kill -9', ranks=ranks, times=n, steps=n*per, killed_at=at, stretches=len(set(at) - {0}), exact=same_run(ref, cut))
 
 def term(d, n, seed=0):
     "n SIGTERMs; each must be saved, with 143 as the process's own code, at the step that was logged last"
