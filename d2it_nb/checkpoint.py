@@ -28,8 +28,9 @@ class EMA:
     @torch.no_grad()
     def update(self, net:nn.Module, # the network in training
                n:int, # steps done so far
+               left_out=None, # a scalar tensor, 1 if the step was left out: then nothing moves
               ):
-        torch._foreach_lerp_([local(p) for p in self.net.parameters()], [local(p) for p in net.parameters()], 1 - self.decay_at(n))
+        torch._foreach_lerp_([local(p) for p in self.net.parameters()], [local(p) for p in net.parameters()], 1 - self.decay_at(n) if left_out is None else (1 - self.decay_at(n))*(1 - left_out))
         for a,b in zip(self.net.buffers(), net.buffers()): a.copy_(b)
 
 # %% ../nbs/51_checkpoint.ipynb #c8
@@ -62,7 +63,7 @@ def _sync(path):
 
 def steps_in(folder)->list: # of (step, path), newest first
     "The checkpoints of a folder"
-    fs = [p for p in Path(folder).glob('step-*') if p.is_dir() and p.name[5:].isdigit()]
+    fs = [p for p in Path(folder).glob('step-*') if p.is_dir() and p.name[5:].isdecimal()]
     return sorted(((int(p.name[5:]), p) for p in fs), reverse=True)
 
 def n_bytes(tensors:dict # part → {name → tensor}

@@ -137,6 +137,8 @@ def sha256(path)->str:
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #c21
+def _pair(path): path = Path(path); return path.with_name(f'{path.name}.safetensors'),path.with_name(f'{path.name}.json')   # not with_suffix: names have dots
+
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
              net:nn.Module, # has `config`, the keyword arguments of its class
              half:bool=False, # store floats as float16
@@ -148,8 +150,8 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     save_file(ts, tmp)
     info = dict(kind=type(net).__name__, config=net.config, sha256=sha256(tmp), **meta)
-    os.replace(tmp, path.with_suffix('.safetensors'))
-    write_atomic(path.with_suffix('.json'), json.dumps(info, indent=1).encode())
+    st,js = _pair(path); os.replace(tmp, st)
+    write_atomic(js, json.dumps(info, indent=1).encode())
 
 def check_tensors(own:dict, # name → tensor, as they should be
                   tensors:dict, # name → tensor, as they are
@@ -184,7 +186,7 @@ def load_net(path, # without extension
              cls, # the class that is expected
             )->nn.Module: # in eval mode, with its JSON as `net.meta`
     "Rebuild a network from `path`.json and `path`.safetensors, checking class, hash, names and shapes"
-    path = Path(path); js,st = path.with_suffix('.json'),path.with_suffix('.safetensors')
+    st,js = _pair(path)
     for f in (js, st):
         if not f.is_file(): raise FileNotFoundError(f'{f} does not exist; a saved network is a pair .json + .safetensors')
     try: info = json.loads(js.read_text())

@@ -241,7 +241,7 @@ def same_folder(ranks:Ranks, out)->str: # what is wrong, or ''
     ranks.wait()
     if not bad and not (f.is_file() and f.read_text() == note): bad = f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: is it on a shared file system?'
     bads = ranks.gather(bad)
-    if ranks.main: f.unlink(missing_ok=True)
+    if ranks.main and f.is_file(): f.unlink()
     return next(filter(None, bads), '')
 
 def doctor(ranks:Ranks, # what `start` returned
@@ -272,7 +272,9 @@ def main(argv:list)->int: # exit status
     if argv[:1] != ['doctor'] or len(argv) % 2 == 0 or set(flags) - {'--device', '--out', '--timeout'}:
         print('python -m d2it_nb.dist doctor [--device auto|cpu|cuda] [--out FOLDER] [--timeout SECONDS]', file=sys.stderr); return 2
     try:
-        wait = float(flags.get('--timeout', 60)); ranks = start(flags.get('--device', 'auto'), wait)
+        wait = flags.get('--timeout', '60')
+        if not wait.replace('.', '', 1).isdecimal() or not float(wait): raise ValueError(f'--timeout is a number of seconds, not {wait!r}')
+        wait = float(wait); ranks = start(flags.get('--device', 'auto'), wait)
         report,bad = doctor(ranks, flags.get('--out', ''), wait)
         if ranks.main: print(report, flush=True)
         return min(bad, 1)

@@ -212,7 +212,7 @@ def check(cfg:Config):
         if k == 'pos' and isinstance(cfg, DVAEConfig): continue                # yes or no there
         if getattr(cfg, k, allowed[0]) not in allowed: raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
     positive = ('eval_every', 'gan_start', 'gan_warmup', 'gan_cap', 'w_gan', 'w_kl', 'w_perceptual')
-    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=cfg.lr > 0, wd=cfg.wd >= 0, clip=cfg.clip > 0, timeout=cfg.timeout > 0, micro=cfg.micro >= 0, skip=cfg.skip >= 0, keep_every=cfg.keep_every >= 0, **{k: 0 <= getattr(cfg, k, 0) <= 1 for k in ('p_disturb', 'p_known', 'drop', 'drop_ratio')}).items():
+    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=0 < cfg.lr < math.inf, wd=cfg.wd >= 0, clip=cfg.clip > 0, timeout=0 < cfg.timeout < 1e8, micro=cfg.micro >= 0, skip=cfg.skip >= 0, keep_every=cfg.keep_every >= 0, **{k: 0 <= getattr(cfg, k, 0) <= 1 for k in ('p_disturb', 'p_known', 'drop', 'drop_ratio')}).items():
         if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
     if isinstance(cfg, DVAEConfig) and cfg.size < 32 and (cfg.eval_every or cfg.perceptual not in ('none', 'edges')): raise ValueError(f'LPIPS needs sides of at least 32 pixels; with --size {cfg.size} use --perceptual edges and --eval_every 0')
     if getattr(cfg, 'perceptual', '') == 'vgg' and not cfg.vgg: raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
@@ -222,14 +222,14 @@ def check(cfg:Config):
         if cfg.learn_sigma and not isinstance(diff, Diffusion): raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
         if cfg.depth < -1 or cfg.refine_depth < -1 or cfg.depth == 0: raise ValueError(f'--depth {cfg.depth} --refine_depth {cfg.refine_depth}: blocks are counted from 1 (from 0 for the RefineNet); -1 leaves it to the size')
         if cfg.net == 'dit' and (odd := [f for f in ('refine_depth', 'refine', 'handoff', 'packed') if getattr(cfg, f) != getattr(ContentConfig, f)]): raise ValueError(f'--net dit has no RefineNet, so --{odd[0]} means nothing')
-        if cfg.min_snr < 0: raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
+        if not 0 <= cfg.min_snr < math.inf: raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
     ratio_of(cfg)
 
 def decays_of(cfg:Config)->list: # descending order is not needed
     "The field `ema` as numbers"
     try: ds = [float(d) for d in cfg.ema.split(',')]
     except ValueError: ds = [-1]
-    if not all(0 <= d < 1 for d in ds) or len(set(ds)) < len(ds): raise ValueError(f'--ema is a decay in [0,1), or several different ones separated by commas, not {cfg.ema!r}')
+    if not all(0 <= d < 1 for d in ds) or len({f'{d:g}' for d in ds}) < len(ds): raise ValueError(f'--ema is a decay in [0,1), or several that differ in six digits, separated by commas, not {cfg.ema!r}')
     return ds
 
 def ratio_of(cfg:Config):

@@ -23,7 +23,7 @@ from .data import to_image
 from .blocks import DiTBlock
 from .dist import SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, start, together, unsharded, whole
 from .checkpoint import EMA, check_room, n_bytes, opt_tensors, restore, run_lock, save_checkpoint, set_aside, steps_in
-from .stages import BUILD, DECAYS, PRESETS, STAGES, Config, Player, Stage, decays_of, parse, stack, to_device
+from .stages import BUILD, DECAYS, PRESETS, STAGES, Config, Player, Stage, check, decays_of, parse, stack, to_device
 
 # %% ../nbs/54_train.ipynb #c10
 def lr_at(cfg:Config, step:int)->float:
@@ -115,13 +115,16 @@ def backward(p:Player, parts:list, step:int, amp:bool)->dict: # name → mean, o
         for k,v in dict(loss=loss, **terms).items(): v = v.detach(); v = v if v.numel() == 2 else v/n; out[k] = out[k] + v if i else v
     return out
 
-def optimize(p:Player, cfg:Config, step:int)->Tensor: # the gradient's norm
-    "Clip and step; a gradient that is not finite changes nothing"
+def optimize(p:Player, cfg:Config, step:int,
+             sick:Tensor, # 1 if the loss is not finite on any rank, else 0
+            )->tuple: # the gradient's norm; 1 if the step was left out, else 0
+    "Clip and step; a loss or a gradient that is not finite changes nothing"
     norm = whole(nn.utils.clip_grad_norm_(p.net.parameters(), cfg.clip))
     for g in p.opt.param_groups: g['lr'] = lr_at(cfg, step)
-    p.opt.grad_scale,p.opt.found_inf = None,(~norm.isfinite()).float()        # looked at on the device, so that nothing waits
+    out = torch.maximum(sick, (~norm.isfinite()).float())
+    p.opt.grad_scale,p.opt.found_inf = None,out                               # looked at on the device, so that nothing waits
     p.opt.step()
-    return norm
+    return norm,out
 
 class Health:
     "Which steps were not finite; looked at when the log is written, so that nothing waits for the device"
@@ -148,7 +151,7 @@ def blame(cfg:Config, stage:Stage, ranks:Ranks, step:int)->str:
 def prepare(stage:Stage, cfg:Config, ranks:Ranks)->list: # averages of the network, in the order of `ema`
     "Networks on their device, with optimizers and averages, alone or together with the other ranks"
     how = getattr(cfg, 'parallel', 'ddp'); net = stage.players['net'].net.to(ranks.device)
-    if ranks.device.type == 'cuda' and cfg.tf32: torch.set_float32_matmul_precision('high')
+    if ranks.device.type == 'cuda': torch.set_float32_matmul_precision('high' if cfg.tf32 else 'highest'); torch.backends.cudnn.allow_tf32 = cfg.tf32
     emas = [EMA(net, d) for d in decays_of(cfg)]
     if getattr(cfg, 'compile', False):
         if ranks.device.type == 'cpu' and not (shutil.which('g++') or shutil.which('clang++')): raise ValueError('--compile true needs a C++ compiler (g++ or clang++) on a CPU')
@@ -166,7 +169,8 @@ def fit(name:str, # stage
         stop:Stop=None, # its flag ends the run at a step boundary
        ): # yields {'step': steps done, …} after every step: with what was logged, if something was; with `eval`, rows, and `picture`, a path, if quality was measured. Returns True when all steps are done, False when stopped
     "Train a stage to `cfg.steps`, resuming from `cfg.out`"
-    out,stop = Path(cfg.out),stop or Stop(); cut_batch(cfg.batch, ranks.world, cfg.micro)
+    if name not in STAGES: raise ValueError(f'there are the stages {", ".join(STAGES)}, not {name!r}')
+    check(cfg); out,stop = Path(cfg.out),stop or Stop(); cut_batch(cfg.batch, ranks.world, cfg.micro)
     with run_lock(out, ranks):
         amp = not ranks.any(not (cfg.amp == 'on' or cfg.amp == 'auto' and bf16_pays(ranks.device)))      # all or none
         seed_all(keyed_seed(cfg.seed, f'init-{name}') % 2**32)
@@ -189,8 +193,10 @@ def fit(name:str, # stage
                 for n,p in players.items():
                     if step < p.begins: continue
                     terms = backward(p, parts, step, run.amp)
-                    losses |= {k if n == 'net' or k != 'loss' else f'loss_{n}': v for k,v in terms.items()} | {f'norm_{n}': optimize(p, cfg, step)}
-                for e in emas: e.update(net, step)
+                    norm,out_ = optimize(p, cfg, step, ranks.sum((~terms['loss'].isfinite()).float()).clamp(max=1))
+                    losses |= {k if n == 'net' or k != 'loss' else f'loss_{n}': v for k,v in terms.items()} | {f'norm_{n}': norm}
+                    if n == 'net': left_out = out_
+                for e in emas: e.update(net, step, left_out)
                 health.note(step, losses); bar.update(); done = step + 1; line = dict(step=done)
                 stopping,watching,last = ranks.any(stop.asked),watch.due(done),done == cfg.steps
                 logging = done % cfg.log_every == 0 or last; saving = done % cfg.save_every == 0 or last or stopping or watching
@@ -203,7 +209,7 @@ def fit(name:str, # stage
                 yield line
                 if stopping: return run.stopped(done)
         except GeneratorExit:                                                 # the caller had enough
-            if done > saved: health.check(); run.save(done, emas)
+            if done > saved and ranks.world == 1: health.check(); run.save(done, emas)              # one rank of several can't know that the others leave, too
             raise
         finally: bar.close()
         run.export(emas)
@@ -240,13 +246,15 @@ class Run:
         self.plan = stored if same else plan(self.stage, cfg, ranks, self.amp)
         emas = prepare(self.stage, cfg, ranks)
         meta = restore(out/'checkpoints', dict(self.nets(emas)), {f'opt-{n}': (p.opt, p.net) for n,p in self.stage.players.items()}, ranks, accept)
+        there = [p.name for _,p in steps_in(out/'checkpoints')] if ranks.main else []
+        if ranks.any(not meta and there): raise ValueError(f'none of the checkpoints in {out/"checkpoints"} can be used ({", ".join(there)}; the warnings say why). Mend them, or move that folder away to start from the beginning')
         first = meta['step'] if meta else 0
         if meta and cfg.amp == meta['config']['amp']: self.amp = meta['amp']
         if ranks.main:
             set_aside(out/'checkpoints', first); cut = lambda p: f'{p["world"]} rank(s) × {p["accumulate"]} × {p["micro"]}'
             if meta: print(f'resuming at step {first} of {cfg.steps}' + (f' ({self.changed})' if self.changed else ''), flush=True)
             if stored and cut(stored) != cut(self.plan): print(f'the batch of {cfg.batch} was cut into {cut(stored)}, now into {cut(self.plan)}; samples and their order stay the same', flush=True)
-            if not meta: print(f'{n_params(self.stage.players["net"].net):,} parameters, a batch of {cfg.batch} = {cut(self.plan)}, about {self.plan["GB"]:.2f} GB a rank', flush=True)
+            if not meta: print(f'{n_params(self.stage.players["net"].net):,} parameters on {ranks.device}, a batch of {cfg.batch} = {cut(self.plan)}, about {self.plan["GB"]:.2f} GB a rank', flush=True)
             write_atomic(note, json.dumps(dict(config=now, plan=self.plan, machine=machine()), indent=1).encode())
         fault = None
         try:
@@ -277,9 +285,11 @@ class Run:
         self.ranks.wait()
 
 def done_at(out)->int: # or None
-    "The step of an exported model"
-    f = Path(out)/'model.json'
-    return json.loads(f.read_text()).get('step') if f.is_file() else None
+    "The step of an exported model that is whole"
+    try:
+        info = json.loads((Path(out)/'model.json').read_text())
+        return info['step'] if sha256(Path(out)/'model.safetensors') == info['sha256'] else None
+    except (OSError, ValueError, KeyError, TypeError): return None
 
 class Watch:
     "Quality of the averaged network: `eval.jsonl` and `pictures/`"
@@ -323,8 +333,10 @@ def read_log(path)->list: # of dicts
     if not Path(path).is_file(): return []
     out = []
     for l in Path(path).read_text().splitlines():
-        try: out.append(json.loads(l))
+        try: line = json.loads(l)
         except json.JSONDecodeError: break
+        if not isinstance(line, dict) or 'step' not in line: break
+        out.append(line)
     return out
 
 def mean_over(terms:dict, # name → scalar, or [sum, count]
@@ -365,8 +377,11 @@ def logger(cfg:Config): # function of what `fit` yields
     if cfg.logger == 'tensorboard': return tensorboard(cfg)
     module,_,name = cfg.logger.partition(':')
     try: make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as e: raise ValueError(f"--logger is 'tensorboard' or MODULE:FUNCTION, not {cfg.logger!r} ({e})") from None
-    return make(cfg)
+    except (ImportError, AttributeError, ValueError, TypeError) as e: raise ValueError(f"--logger is 'tensorboard' or MODULE:FUNCTION, not {cfg.logger!r} ({e})") from None
+    try: hook = make(cfg)
+    except TypeError as e: raise ValueError(f'--logger {cfg.logger}: it is called with the configuration and returns a function ({e})') from None
+    if not callable(hook): raise ValueError(f'--logger {cfg.logger} returned {type(hook).__name__}, not a function')
+    return hook
 
 # %% ../nbs/54_train.ipynb #27d30eb2
 def thinned(lines:list, # of a log
@@ -400,13 +415,13 @@ class Live:
                  cfg:Config,
                  ref:dict=None, # what `reference` returned, to be drawn beneath
                  every:float=2., # seconds between drawings
-                ): self.name,self.cfg,self.ref,self.every,self.steps = name,cfg,ref,every,fit(name, cfg)
+                ): self.name,self.cfg,self.ref,self.every,self.stop = name,cfg,ref,every,Stop(); self.steps = fit(name, cfg, stop=self.stop)
     def __call__(self, n:int=None)->dict: # what the last step yielded; None if there was none
         from IPython.display import display
-        h,t,line = display(self.draw(), display_id=True),time.monotonic(),None
-        with Stop() as stop:
-            for i,line in enumerate(self.steps if n is None else islice(self.steps, n)):
-                if stop.asked: break
+        if self.steps.gi_frame is None: self.steps = fit(self.name, self.cfg, stop=self.stop)               # it ended, by an error or an interrupt before its first step: begin again from the last checkpoint
+        h,t,line = display(self.draw(), display_id=True),time.monotonic(),None; self.stop.asked = False
+        with self.stop:
+            for line in self.steps if n is None else islice(self.steps, n):                                # an interrupt ends it at a step, saved; or already while data are prepared
                 if h and time.monotonic() - t > self.every: h.update(self.draw()); t = time.monotonic()
         if h: h.update(self.draw())
         return line

@@ -88,7 +88,7 @@ def test_the_batch_script_runs(base, tmp_path):
     "With stand-ins for SLURM's commands: one machine, two processes"
     for name,does in dict(scontrol='echo localhost', srun='exec "$@"', torchrun=f'exec {sys.executable} -m torch.distributed.run "$@"').items():
         f = tmp_path/name; f.write_text(f'#!/bin/sh\n{does}\n'); f.chmod(0o755)
-    slurm = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_NODELIST='localhost', SLURM_JOB_NUM_NODES='1', SLURM_JOB_ID='7', GPUS_PER_NODE='2')
+    slurm = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_NODELIST='localhost', SLURM_JOB_NUM_NODES='1', SLURM_JOB_ID='7', SLURM_GPUS_ON_NODE='2')
     script = str(Path(__file__).parent.parent/'tools'/'train.sbatch')
     r = subprocess.run(['bash', script, *command('content', tmp_path/'c', *flags(base, 10))[3:]], env=env() | slurm, capture_output=True, text=True)
     assert r.returncode == 0 and 'no problem found' in r.stdout, r.stderr[-3000:]

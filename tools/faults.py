@@ -80,7 +80,9 @@ def term(d, n, seed=0):
     for i in tqdm(range(n), desc='SIGTERM'):
         workers,group = (0, 2)[i % 2],bool(i//2 % 2); out = d/f'term-{i}'; shutil.rmtree(out, ignore_errors=True)
         p = subprocess.Popen(command('content', out, *base(d, workers), '--steps', 100000, '--save_every', 100000), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        while len(log_of(out)) < 2: time.sleep(.02)
+        while len(log_of(out)) < 2:
+            if p.poll() is not None: raise SystemExit(f'the run in {out} ended with {p.returncode} before it could be stopped')
+            time.sleep(.02)
         time.sleep(rng.uniform(0, .5)); before = len(log_of(out)); os.killpg(p.pid, signal.SIGTERM) if group else p.terminate()
         code = p.wait(60); done = log_of(out)[-1]['step']; found = newest(out/'checkpoints')
         rows.append(dict(workers=workers, to='group' if group else 'process', code=code, saved=bool(found) and found[1]['step'] == done, lost=max(0, before - (found[1]['step'] if found else 0))))
