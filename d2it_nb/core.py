@@ -127,7 +127,8 @@ def sole_user(path, # file or folder that only one process may work on
     with open(lock, 'a+') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            f.seek(0); raise ValueError(f'{path} is in use by another run (process {f.read().strip() or "unknown"}); {hint}') from None
+            f.seek(0); who = f.read().strip() or 'unknown'
+            raise ValueError(f'{path} is in use by ' + ('a run of this very process (in a notebook: close it, or restart the kernel)' if who == str(os.getpid()) else f'another run (process {who}); {hint}')) from None
         f.truncate(0); f.write(str(os.getpid())); f.flush()
         os.register_at_fork(after_in_child=f.close)                            # data workers outlive a killed owner for seconds; they must not hold its lock
         yield

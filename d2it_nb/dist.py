@@ -8,7 +8,7 @@ __all__ = ['SOLO', 'PARALLEL', 'Ranks', 'start', 'finish', 'cut_batch', 'togethe
            'same_folder', 'doctor', 'main']
 
 # %% ../nbs/50_dist.ipynb #c2
-import gc, os, platform, shutil, signal, socket, sys, time, uuid
+import gc, os, platform, shutil, signal, socket, sys, time, uuid, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +28,7 @@ class Ranks:
     rank:int = 0     # 0 .. world-1
     world:int = 1    # number of processes
     device:torch.device = torch.device('cpu')
+    patient:object = None # the same group of processes, without a time-out
     @property
     def main(self)->bool: return self.rank == 0
     def share(self, ns)->list:
@@ -53,11 +54,11 @@ class Ranks:
         "What the main rank says, on all of them"
         return self.gather(obj if self.main else None)[0]
     def wait(self):
-        "Until every rank is here"
-        if self.world > 1: self.any(False)
+        "Until every rank is here, which may take hours: one that dies meanwhile ends the job by its launcher"
+        if self.world > 1: dist.all_reduce(torch.zeros(1), group=self.patient)
     @contextmanager
     def main_first(self):
-        "The main rank runs the block first, the others when it is done"
+        "The main rank runs the block first, however long it takes, the others when it is done"
         if not self.main: self.wait()
         try: yield
         finally:
@@ -88,16 +89,19 @@ def start(device:str='auto', # 'auto', 'cpu', 'cuda'
          )->Ranks:
     "Join the other ranks, if `torchrun` started some"
     rank,world,local = (int(os.environ.get(k, d)) for k,d in (('RANK', 0), ('WORLD_SIZE', 1), ('LOCAL_RANK', 0)))
+    if world > 1 and (lack := [k for k in ('RANK', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE') if k not in os.environ]): raise ValueError(f'WORLD_SIZE is {world}, but {", ".join(lack)} is not set: start several processes by torchrun')
     if device not in ('auto', 'cpu', 'cuda'): raise ValueError(f"device is 'auto', 'cpu' or 'cuda', not {device!r}")
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError("no CUDA device is available; use --device cpu")
     here,gpus = int(os.environ.get('LOCAL_WORLD_SIZE', 1)),torch.cuda.device_count()
     if device == 'cuda' and here > gpus: raise ValueError(f'{here} processes on this machine, but {gpus} CUDA device(s); use --nproc_per_node {gpus} or --device cpu')
     cuda = device == 'cuda' or device == 'auto' and gpus >= here and torch.cuda.is_available()   # fewer GPUs than processes: all on the CPU
+    if device == 'auto' and gpus and not cuda and not local: warnings.warn(f'{here} processes on this machine, but {gpus} CUDA device(s): all work on the CPU; --nproc_per_node {gpus} uses the GPUs')
     dev = torch.device('cuda', local) if cuda else torch.device('cpu')
     if cuda: torch.cuda.set_device(dev)
     if world > 1:
         wait = timedelta(seconds=timeout); store = next(dist.rendezvous('env://', rank, world, timeout=wait))[0]
         dist.init_process_group('cpu:gloo,cuda:nccl' if cuda else 'gloo', store=_fresh(store, rank, world, timeout), rank=rank, world_size=world, timeout=wait)
+        return Ranks(rank, world, dev, dist.new_group(backend='gloo', timeout=timedelta(days=30)))
     return Ranks(rank, world, dev)
 
 def finish():

@@ -69,7 +69,7 @@ class Config:
 @dataclass(frozen=True)
 class DVAEConfig(Config):
     "Stage 1"
-    model:str = 'base'          # size of the network
+    model:str = 'base'          # size of the network: tiny, xs, small, base, large
     size:int = 256              # image side in pixels
     factors:str = '8,16'        # downsampling factors
     z:int = 4                   # channels of a code
@@ -105,7 +105,7 @@ class Stage2Config(Config):
 @dataclass(frozen=True)
 class GrainConfig(Stage2Config):
     "Stage 2 (a)"
-    model:str = 'S'             # size of the network
+    model:str = 'S'             # size of the network: tiny, nano, xs, S
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
     design:str = 'gaussian'     # how noise comes in: 'gaussian', 'masked' or 'oneshot'
     p_disturb:float = 0.        # share of training maps that are disturbed; 0: the maps to be learned are real ones
@@ -117,7 +117,7 @@ class GrainConfig(Stage2Config):
 @dataclass(frozen=True)
 class ContentConfig(Stage2Config):
     "Stage 2 (b)"
-    model:str = 'B'             # size of the network
+    model:str = 'B'             # size of the network: tiny, nano, xs, S, B, L, XL
     net:str = 'd2it'            # or 'dit', the baseline of fixed compression (its maps are all fine)
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
     learn_sigma:bool = False    # predict the variance, too

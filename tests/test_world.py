@@ -79,6 +79,18 @@ def test_a_rank_that_hangs_ends_the_job_within_its_timeout(base, tmp_path):
     finally: kill_all(p.pid)
     assert p.returncode == 1 and 'rank 0 of 2 lost the others after step ' in out, out[-3000:]
 
+def test_a_logger_that_fails_costs_no_step_and_a_rank_that_fails_says_where(base, tmp_path, monkeypatch):
+    (tmp_path/'listeners.py').write_text("""
+def once(cfg):
+    def hook(line):
+        if line['step'] == 2: raise KeyError('no such project')
+    return hook
+def never(cfg): raise RuntimeError('the server is down')""")
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    train('content', tmp_path/'a', *flags(base, 6), '--logger', 'listeners:once', ranks=2, says='a logger failed at step 2'); same(losses(tmp_path/'a'), losses(base/'one')[:6])
+    r = subprocess.run(command('content', tmp_path/'b', *flags(base, 6), '--logger', 'listeners:never', ranks=2), env=env(), capture_output=True, text=True)
+    assert r.returncode == 1 and 'rank 0 of 2 failed after step 0: the server is down' in r.stderr and 'in never' in r.stderr, r.stderr[-3000:]
+
 @pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs a C++ compiler on a CPU')
 def test_compiled_sharded_and_computed_twice(base, tmp_path):
     "All three at once change nothing"

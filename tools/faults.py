@@ -83,10 +83,12 @@ def term(d, n, seed=0):
         while len(log_of(out)) < 2:
             if p.poll() is not None: raise SystemExit(f'the run in {out} ended with {p.returncode} before it could be stopped')
             time.sleep(.02)
-        time.sleep(rng.uniform(0, .5)); before = len(log_of(out)); os.killpg(p.pid, signal.SIGTERM) if group else p.terminate()
+        time.sleep(rng.uniform(0, .5)); before,below = len(log_of(out)),descendants(p.pid)[1:]; os.killpg(p.pid, signal.SIGTERM) if group else p.terminate()
         code = p.wait(60); done = log_of(out)[-1]['step']; found = newest(out/'checkpoints')
         rows.append(dict(workers=workers, to='group' if group else 'process', code=code, saved=bool(found) and found[1]['step'] == done, lost=max(0, before - (found[1]['step'] if found else 0))))
-        for q in descendants(p.pid)[1:]: os.kill(q, signal.SIGKILL)
+        for q in below:
+            try: os.kill(q, signal.SIGKILL)
+            except ProcessLookupError: pass
     return dict(fault='SIGTERM', times=n, saved=sum(r['saved'] and r['code'] == 143 for r in rows), steps_lost=max(r['lost'] for r in rows), rows=rows)
 
 def damage(d, n, seed=0):
