@@ -2,7 +2,7 @@
 import dataclasses, math
 import pytest, torch
 from d2it_nb import stages, train as engine
-from d2it_nb.checkpoint import load_checkpoint, steps_in
+from d2it_nb.checkpoint import load_checkpoint, read_part, steps_in
 from d2it_nb.core import keyed_seed, seed_all
 from d2it_nb.dist import SOLO, Stop
 
@@ -14,7 +14,8 @@ def config(d, name, **more): return dataclasses.replace(stages.parse(['content',
 
 def test_four_steps_by_hand(d):
     "AdamW (Loshchilov & Hutter 2019) with decay of the weights, a clip that binds, warm-up, then a line down to zero; the average with its own warm-up"
-    cfg = config(d, 'hand', steps=4, lr=1e-2, warmup=1, decay='linear', wd=.1, beta2=.9, clip=.05, ema='0.2', batch=4); engine.train('content', cfg)
+    cfg = config(d, 'hand', steps=4, lr=1e-2, warmup=1, decay='linear', wd=.1, beta2=.9, clip=.05, ema='0.9', batch=4, save_every=1, keep=4); engine.train('content', cfg)
+    saved = {n: path for n,path in steps_in(d/'hand'/'checkpoints')}
     seed_all(keyed_seed(cfg.seed, 'init-content') % 2**32); stage = stages.content_stage(cfg, SOLO, Stop()); p = stage.players['net']; net = p.net
     ps = {k: v for k,v in net.named_parameters() if v.requires_grad}; m,v = ({k: torch.zeros_like(w) for k,w in ps.items()} for _ in range(2)); avg = {k: w.detach().clone() for k,w in ps.items()}
     for step,lr in enumerate((.5e-2, 1e-2, 1e-2*2/3, 1e-2/3)):
@@ -25,9 +26,10 @@ def test_four_steps_by_hand(d):
                 if g[k] is None: continue
                 x = g[k]*.05/(norm + 1e-6); m[k] += .1*(x - m[k]); v[k] += .1*(x*x - v[k])
                 w -= lr*.1*w + lr*(m[k]/(1 - .9**(step + 1)))/((v[k]/(1 - .9**(step + 1))).sqrt() + 1e-8)
-            for k,w in ps.items(): avg[k] += (1 - min(.2, (1 + step)/(10 + step)))*(w - avg[k])
-    found = load_checkpoint(d/'hand'/'checkpoints')[0]
-    for k,w in ps.items(): torch.testing.assert_close(found['net'][k], w.detach(), rtol=1e-3, atol=2e-5, msg=k); torch.testing.assert_close(found['ema-0.2'][k], avg[k], rtol=1e-3, atol=2e-5, msg=k)
+            for k,w in ps.items(): avg[k] += (1 - (1 + step)/(10 + step))*(w - avg[k])
+        for part,ours in dict([('net', ps), ('ema-0.9', avg)]).items():
+            theirs = read_part(saved[step + 1], part)
+            for k,w in ours.items(): torch.testing.assert_close(theirs[k], w.detach(), rtol=1e-3, atol=2e-5, msg=f'step {step + 1} {part} {k}')
 
 def test_checkpoints_that_a_run_keeps(d):
     engine.train('content', config(d, 'kept', steps=10, save_every=2, keep=1, keep_every=4)); assert [n for n,_ in steps_in(d/'kept'/'checkpoints')] == [10, 8, 4]
@@ -39,6 +41,13 @@ def test_autocast_is_used_and_remembered(d):
     off,on = bf16(config(d, 'off', steps=6)),bf16(config(d, 'on', steps=6, amp='on')); assert off != on and all(abs(a - b) < .02 for a,b in zip(off, on))
     assert bf16(config(d, 'again', steps=3, amp='on')) + bf16(config(d, 'again', steps=6, amp='on')) == on
     assert load_checkpoint(d/'on'/'checkpoints')[0]['net']['trunk.embed.weight'].dtype == torch.float32
+
+def test_what_auto_meant_at_the_start_holds(d, monkeypatch, capsys):
+    "bf16 paid on the machine where the run began; on the next one it doesn't"
+    seen = []
+    for pays,steps in ((True, 3), (False, 6)):
+        monkeypatch.setattr(engine, 'bf16_pays', lambda device, pays=pays: pays); seen += [l['loss'] for l in engine.fit('content', config(d, 'auto', steps=steps, amp='auto'))]
+    assert 'bf16 stays on' in capsys.readouterr().out; assert seen == [l['loss'] for l in engine.read_log(d/'on'/'log.jsonl')]
 
 @pytest.mark.parametrize('stage', list(stages.STAGES))
 def test_only_what_cannot_change_the_run_may_change_on_resume(stage):
@@ -53,3 +62,7 @@ def test_the_plan_is_made_once(d, monkeypatch):
     "A run goes on with its batch cut as it was, whatever memory there is now"
     monkeypatch.setattr(engine, 'free_memory', lambda: math.inf); cfg = config(d, 'plan', steps=2); engine.train('content', cfg)
     monkeypatch.setattr(engine, 'plan', lambda *a: pytest.fail('planned again')); engine.train('content', dataclasses.replace(cfg, steps=4))
+
+def test_what_is_measured_is_saved(d):
+    "A run that is cut off while it measures must have the network that it measured"
+    engine.train('content', config(d, 'seen', steps=4, eval_every=2, eval_n=4, save_every=100, keep=4)); assert [n for n,_ in steps_in(d/'seen'/'checkpoints')] == [4, 2]
