@@ -221,7 +221,7 @@ def run_lock(folder, # made if it is missing
     if ranks.main:
         try: Path(folder).mkdir(parents=True, exist_ok=True); lock.__enter__()
         except (ValueError, OSError) as e: refused = e
-    if why := ranks.tell(str(refused or '')): raise refused or ValueError(why)
+    if ranks.any(refused): why = ranks.tell(str(refused)); raise refused or ValueError(why)
     try: yield
     finally:
         if ranks.main: lock.__exit__(None, None, None)

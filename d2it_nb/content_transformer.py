@@ -117,6 +117,7 @@ class D2iT(nn.Module):
                 y:Tensor, # labels (N,), `num_classes` for none; ignored if unconditional
                 M:Tensor, # grain maps (N,h,w)
                 at:list=None, # `net.pack(M)`, where it was made before (a data worker, a compiled network)
+                seen:list=None, # for the curious: gets (ε₁, ε₂, ε₂*) of every Router, each (N,o,H,W)
                )->Tensor: # like z_t; with learn_sigma twice the channels
         if tuple(z_t.shape) != (want := (len(M), self.c, *(g*2**(self.k - 1) for g in self.grid))): raise ValueError(f'for maps {tuple(M.shape)} of grids {self.grid} codes are {want}, got {tuple(z_t.shape)}')
         at = self.pack(M) if at is None else at
@@ -125,11 +126,12 @@ class D2iT(nn.Module):
         x = self.trunk.run(self.trunk.tokens(z_t) + self.grain(M.flatten(1)), c)             # (n,h·w,d)      Eq. 6
         eps,parts = self.trunk.grids(x, c),[]                                 # (n,o,H,W)
         for s in range(1, self.k):
-            eps1,eps = route(eps, M, s - 1, self.k); parts.append(eps1)       # 2 × (n,o,H,W)                  Eq. 7
+            eps1,eps = route(eps, M, s - 1, self.k); parts.append(eps1); rough = eps             # 2 × (n,o,H,W)                  Eq. 7
             if self.refiners:
                 M_s = at[s - 1].grain if at[s - 1] else enlarge(M, 2**s).flatten(1)          # (P,) or (n,h·w·4^s)
                 delta,x = self.refiners[s - 1](eps, z_t, x, cond, t, self.grain(M_s), M_s >= s, at[s - 1])   #  Eq. 8
                 eps = eps + delta if self.refine == 'residual' else delta     # (n,o,H,W)
+            if seen is not None: seen.append((eps1, rough, eps))
         return merge([*parts, eps], M)                                        # (n,o,H,W)                      Eq. 9
 
 # %% ../nbs/42_content_transformer.ipynb #c17

@@ -181,10 +181,10 @@ def likeliest(logits:Tensor, # (N,k,h,w); -inf for what is forbidden
              )->Tensor: # (N,h,w)
     "The likeliest maps of independent cells with exactly this budget (or the nearest there is), among those that change fewest cells of M"
     N,k,h,w = logits.shape; cost,s = costs(k),h*w; total = s*cost[-1]; n = torch.arange(N)
-    logp = logits.detach().double().cpu().log_softmax(1).flatten(2)
+    logp = logits.detach().cpu().double().log_softmax(1).flatten(2)
     if M is None: M = to_grains(logits)
     else: logp += (1 - s*logp.masked_fill(logp.isinf(), 0).amin((1, 2), keepdim=True))*F.one_hot(M.cpu().flatten(1), k).mT    # one cell kept outweighs all odds
-    want = (ratio.double().cpu().nan_to_num()*total).round()
+    want = (ratio.cpu().double().nan_to_num()*total).round()
     best,took = torch.full((N, total + 1), -torch.inf, dtype=torch.double),torch.empty(s, N, total + 1, dtype=torch.uint8); best[:, 0] = 0
     for i in range(s): best,took[i] = torch.stack([F.pad(best[:, :total + 1 - c], (c, 0), value=-torch.inf) + logp[:, g, i, None] for g,c in enumerate(cost)]).max(0)
     left = (torch.arange(total + 1) - want[:, None]).abs().masked_fill(best == -torch.inf, torch.inf).argmin(1)
@@ -213,7 +213,7 @@ def check_wishes(net, y:Tensor, ratio:Tensor, known:Tensor, exact:bool, temperat
     if exact and ratio.isnan().all(): raise ValueError('exact=True needs a ratio')
     if known is not None: check_map(known.cpu(), k, (N, *net.grid), unknown=True)
     if not exact: return
-    total = cells*costs(k)[-1]; want = (ratio.double()*total).round().tolist()
+    total = cells*costs(k)[-1]; want = (ratio.cpu().double()*total).round().tolist()
     spent = [0]*N if known is None else torch.tensor([0, *costs(k)], device=known.device)[known + 1].sum((1, 2)).tolist()
     free = [cells]*N if known is None else (known < 0).sum((1, 2)).tolist()
     can = {m: reachable(m, k) for m in set(free)}

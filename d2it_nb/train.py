@@ -268,7 +268,7 @@ class Run:
         try:
             if ranks.main and first < cfg.steps: check_room(out/'checkpoints', self.bytes(emas)*(max(1, cfg.keep + 1 - kept) + (cfg.steps//every - first//every if every else 0)))
         except OSError as e: fault = e
-        if why := ranks.tell(str(fault or '')): raise fault or OSError(why)
+        if ranks.any(fault): why = ranks.tell(str(fault)); raise fault or OSError(why)
         return emas, first
     def nets(self, emas:list): # part → network
         yield from ((n, p.net) for n,p in self.stage.players.items())

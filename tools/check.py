@@ -46,7 +46,7 @@ def packages():
 
 def tests():
     "pytest; returns how many passed"
-    r = run(sys.executable, '-m', 'pytest', '-q', 'tests', stdout=subprocess.PIPE, text=True); print(r.stdout, flush=True)
+    r = run(sys.executable, '-m', 'pytest', '-q', '-rs', 'tests', stdout=subprocess.PIPE, text=True); print(r.stdout, flush=True)
     m = re.search(r'(\d+) passed', r.stdout)
     if r.returncode or not m: raise SystemExit('tests failed')
     return int(m[1])
