@@ -22,7 +22,7 @@ from .dvae import DVAE
 from .diffusion import process
 from .samplers import SAMPLERS, Step, guided, keep_known
 from .grain_transformer import GrainTransformer, sample_maps
-from .content_transformer import D2iT
+from .content_transformer import D2iT, DiT
 
 # %% ../nbs/60_pipeline.ipynb #c5
 def number(name:str, # for the message
@@ -67,18 +67,19 @@ Look = namedtuple('Look', 't x x0 parts merged strength')   # what the network d
 # %% ../nbs/60_pipeline.ipynb #c6
 class D2iTPipeline:
     "Dynamic VAE, thresholds, grain and content transformer, ready for use"
-    def __init__(self, dvae:DVAE, content:D2iT, cal:Calibration, grain:GrainTransformer=None,
+    def __init__(self, dvae:DVAE, content, # D2iT, or DiT, which works with all regions fine
+                 cal:Calibration, grain:GrainTransformer=None,
                  device='cpu'): # or 'cuda', 'mps', 'auto'
         for n,net in dict(grain=grain, content=content).items():
             if net is not None and net.meta.get('dvae') != dvae.meta['id']:
                 raise ValueError(f"the {n} transformer was trained on the codes of autoencoder {net.meta.get('dvae')}, not of {dvae.meta['id']}")
-            if net is not None and (net.k, list(net.grid)) != (dvae.k, [dvae.meta['size']//dvae.region]*2): raise ValueError(f"the {n} transformer has {net.k} grains on a grid of {tuple(net.grid)}, the autoencoder {dvae.k} on {(dvae.meta['size']//dvae.region,)*2}")
+            if net is not None and hasattr(net, 'k') and (net.k, list(net.grid)) != (dvae.k, [dvae.meta['size']//dvae.region]*2): raise ValueError(f"the {n} transformer has {net.k} grains on a grid of {tuple(net.grid)}, the autoencoder {dvae.k} on {(dvae.meta['size']//dvae.region,)*2}")
         cal.check(region=dvae.region, size=dvae.meta['size'])
         self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
         self.device,self.diff = pick_device(device),process(**content.meta.get('process', {}))
         for m in (dvae, content, grain, self.diff):
             if m is not None: m.to(self.device).eval().requires_grad_(False)
-        self.k,self.size,self.classes,self.grid = dvae.k,dvae.meta['size'],list(content.meta['classes'] if content.num_classes else ()),content.grid
+        self.k,self.size,self.classes,self.grid = dvae.k,dvae.meta['size'],list(content.meta['classes'] if content.num_classes else ()),(dvae.meta['size']//dvae.region,)*2
     @classmethod
     def load(cls,
              path=None, # folder of a run; one that `save` made; a content transformer's file in either, e.g. another average; None: the bundled weights
@@ -90,7 +91,8 @@ class D2iTPipeline:
         run = (path/'dvae').is_dir(); at = lambda n: path/n/'model' if run else path/n
         grain = load_net(at('grain'), GrainTransformer) if at('grain').with_suffix('.json').is_file() else None
         cal = load_calibration((path/'dvae' if run else path)/'thresholds.json')
-        return cls(load_net(at('dvae'), DVAE), load_net(file or at('content'), D2iT), cal, grain, device)
+        where = file or at('content'); kind = DiT if where.with_name(f'{where.name}.json').is_file() and '"DiT"' in where.with_name(f'{where.name}.json').read_text() else D2iT
+        return cls(load_net(at('dvae'), DVAE), load_net(where, kind), cal, grain, device)
     def save(self,
              folder, # made if missing
              half:bool=True, # store as float16
@@ -155,13 +157,14 @@ class D2iTPipeline:
                  exact:bool=False, # meet it exactly, not roughly
                  known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
                  temperature:float=1., # .05 … 3: below 1 more typical maps, above 1 stranger ones
-                 steps:int=32, cfg:float=1.)->Tensor: # (n,h,w)
+                 steps:int=32, cfg:float=1.,
+                 first:int=0)->Tensor: # (n,h,w)
         "Grain maps from the grain transformer"
         if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
         y = self.labels(label, n); y = torch.where(y == len(self.classes), self.grain.num_classes, y)
         rs = ratio.tolist() if hasattr(ratio, 'tolist') else ratio; rs = list(rs) if isinstance(rs, (list, tuple)) else [rs]*n
         rs = torch.tensor([math.nan if r is None or r != r else number('a ratio', r) for r in rs])
-        rngs = [keyed_rng(seed, 'map', i) for i in range(n)]
+        rngs = [keyed_rng(seed, 'map', first + i) for i in range(n)]
         known = None if known is None else self.maps(known, n, unknown=True)
         if known is not None and (known >= 0).all(): raise ValueError('no cell of the known map is -1 (unknown), so nothing is left to be drawn')
         return sample_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg), generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
@@ -221,6 +224,7 @@ class D2iTPipeline:
                  grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn by the grain transformer
                  n:int=1, # number of images
                  seed:int=0, # image i is a function of (seed, i) alone, whatever n
+                 first:int=0, # number of the first image
                  steps:int=20, sampler:str='dpmpp', cfg:float=1.5, interval=None, # see `trace`
                  ratio=None, exact:bool=False, temperature:float=1., # wishes for the map, if it is drawn: see `draw_map`
                  batch:int=32, # images at once
@@ -231,9 +235,9 @@ class D2iTPipeline:
         "Pictures from noise"
         y = self.labels(label, n)
         M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
-        if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature)
+        if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first)
         elif ratio is not None or exact: raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
-        seeds = [(seed, i) for i in range(n)]
+        seeds = [(seed, first + i) for i in range(n)]
         return self._run(y, M, seeds, self._start(seeds, M)[1], lambda model, p: model, each, progress, batch, steps, sampler=sampler, cfg=cfg, interval=interval, **more)
     def edit(self,
              s:Samples, # what is edited
