@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GrainMap', 'GrainCanvas', 'data_url', 'Stopped', 'allowed_samplers', 'Editor', 'Stepper']
 
-# %% ../nbs/62_editor.ipynb #a7de1d7d
+# %% ../nbs/62_editor.ipynb #f4fcf2ae
 import html, json, threading, time, traceback
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from .grain import budget, check_map, cumulative_ratios, exact_ratio, n_codes
 from .samplers import SAMPLERS
 from .diffusion import Flow
 
-# %% ../nbs/62_editor.ipynb #1d178bd0
+# %% ../nbs/62_editor.ipynb #3d967c4c
 class GrainMap:
     "A grain map that can be painted, undone and redone"
     LONGEST = 500   # steps of history
@@ -50,6 +50,10 @@ class GrainMap:
         if new != self.cells or note is not self.note:
             self.past.append((self.cells, self.note)); del self.past[:-self.LONGEST]
             self.cells,self.note = new,note; self.future.clear()
+        return self
+    def amend(self, cells)->'GrainMap':
+        "Another map in place of the present one, within the same step of the history"
+        self.cells = self.valid(cells)
         return self
     def painted(self, cells, g:int)->list: # rows of ints
         "What the map would be with these (row, column) cells at grain g; cells beyond the edge are left out"
@@ -110,7 +114,10 @@ class GrainMap:
     def from_png(cls, data, # bytes or a path
                  grid, k:int=2)->'GrainMap':
         "The map that a picture shows: each cell one of the grains' colours, or of k greys from black (coarsest) to white; `ValueError` names the cell that is neither"
-        img = read_image(data); (h,w),side = grid,img.width//grid[1]
+        img = read_image(data)
+        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as raw:
+            if 'A' in raw.getbands() and raw.getchannel('A').getextrema()[0] < 255: raise ValueError('a grain map has no transparent places')
+        (h,w),side = grid,img.width//grid[1]
         if not side or img.size != (w*side, h*side): raise ValueError(f'a map of {h}×{w} cells is a picture of {w}×{h} pixels or a multiple, got {img.width}×{img.height}')
         at = (to_pixels(img.resize((w, h), Image.NEAREST)).permute(1, 2, 0)[:, :, None] + 1)*127.5                             # (h,w,1,3)
         own = (grain_rgb(torch.arange(k)[None], k)[:, 0].T + 1)*127.5; grey = torch.linspace(0, 255, k)[:, None].expand(k, 3)
@@ -120,14 +127,14 @@ class GrainMap:
             raise ValueError(f"this picture shows no grain map: cell ({r}, {c}) has the colour {tuple(int(v) for v in at[r, c, 0])}, which is no grain's")
         return cls(grid, k, far[which].argmin(-1).tolist())
 
-# %% ../nbs/62_editor.ipynb #b68e54b8
+# %% ../nbs/62_editor.ipynb #6606a857
 _JS = """
 const BIG = 8e6;                                     // bytes: what a notebook server passes on without closing the connection
 function render({model, el}) {
   const make = (tag, css, into) => { const e = document.createElement(tag); e.style.cssText = css || ''; into.appendChild(e); return e; };
   const box = make('div', 'display:inline-block;max-width:400px', el), cv = make('canvas', 'touch-action:none;cursor:crosshair;outline-offset:2px;display:block', box);
-  const said = make('div', 'color:#b00020;font:13px sans-serif;max-width:384px', box), files = make('div', 'display:flex;gap:4px;margin-top:4px', box);
-  cv.className = 'grain-canvas'; said.className = 'grain-said'; said.setAttribute('role', 'alert');
+  const said = make('div', 'color:var(--jp-error-color1, #b00020);font:13px sans-serif;max-width:384px', box), files = make('div', 'display:flex;flex-wrap:wrap;gap:4px;margin-top:4px', box), aloud = make('div', 'position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)', box);
+  cv.className = 'grain-canvas'; said.className = 'grain-said'; said.setAttribute('role', 'alert'); aloud.setAttribute('aria-live', 'polite');
   cv.tabIndex = 0; cv.setAttribute('role', 'application'); cv.setAttribute('data-lm-suppress-shortcuts', 'true');
   cv.setAttribute('aria-label', 'Grain map. Arrows move, space paints, with shift arrows paint, digits choose the grain, F fills, control Z undoes.');
   const N = 384, cx = cv.getContext('2d'), img = new Image();
@@ -136,15 +143,15 @@ function render({model, el}) {
   const colour = (g, k) => { const t = k > 1 ? g/(k - 1) : 1, a = [53, 100, 216], m = [242, 240, 230], b = [216, 58, 53], [p, q, u] = t < .5 ? [a, m, 2*t] : [m, b, 2*t - 1]; return 'rgba(' + p.map((v, i) => Math.round(v + (q[i] - v)*u)).join(',') + ','; };
 
   // one message a stroke; whoever does not answer is busy or gone
-  const waiting = new Map();
+  const me = Math.random().toString(36).slice(2), waiting = new Map();            // several views may show one editor
   function tell(what, buffers, patience = 5000) {
-    const id = ++number;
+    const id = `${me}-${++number}`;
     waiting.set(id, setTimeout(() => { said.textContent = 'No answer from Python. If it is busy, wait; if it was restarted, re-run the cell.'; }, patience));
     try { model.send({...what, id}, undefined, buffers); } catch (e) { clearTimeout(waiting.get(id)); said.textContent = 'Python is gone: re-run the cell.'; }
   }
   model.on('msg:custom', (m, buffers) => {
     if (m.ack !== undefined) { clearTimeout(waiting.get(m.ack)); waiting.delete(m.ack); said.textContent = ''; }
-    if (m.file) { const a = document.createElement('a'); a.href = URL.createObjectURL(new Blob(buffers)); a.download = m.file; a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 1000); }
+    if (m.file && m.to.startsWith(me + '-')) { const a = document.createElement('a'); a.href = URL.createObjectURL(new Blob(buffers)); a.download = m.file; a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 1000); }
   });
   model.on('comm_live_update', () => tell({kind: 'ping'}, undefined, 2000));
 
@@ -192,12 +199,13 @@ function render({model, el}) {
     else if (key === 'f') fill(cur);
     else if (/^[0-9]$/.test(key) && Number(key) < get('k')) { model.set('grain', Number(key)); model.save_changes(); }
     else return;
+    aloud.textContent = `row ${cur[0] + 1}, column ${cur[1] + 1}: ${get('cells')[cur[0]][cur[1]]} of ${get('k') - 1}, painting ${get('grain')}`;
     e.preventDefault(); e.stopPropagation(); soon();
   });
 
+  function button(label, act) { const b = make('button', 'width:auto', files); b.textContent = label; b.className = 'jupyter-widgets jupyter-button widget-button'; b.addEventListener('click', act); }
   function opener(label, accept, what) {
-    const b = make('button', 'width:auto', files), input = make('input', 'display:none', files); b.textContent = label; b.className = 'jupyter-widgets jupyter-button widget-button'; input.type = 'file'; input.accept = accept; input.className = 'grain-open-' + what;
-    b.addEventListener('click', () => input.click());
+    const input = make('input', 'display:none', files); button(label, () => input.click()); input.type = 'file'; input.accept = accept; input.className = 'grain-open-' + what;
     input.addEventListener('change', async () => {
       const f = input.files[0]; if (!f) return; input.value = '';
       if (f.size > BIG) { said.textContent = `${f.name} has ${(f.size/1e6).toFixed(1)} MB; up to ${BIG/1e6} MB can be opened here. In a cell: editor.open(path) takes any.`; return; }
@@ -205,6 +213,7 @@ function render({model, el}) {
     });
   }
   opener('Open picture…', 'image/*', 'picture'); opener('Open map…', '.json,.png', 'map');
+  for (const [label, what] of [['Save map', 'map.json'], ['Save map picture', 'map.png'], ['Save picture', 'picture.png']]) button(label, () => tell({kind: 'save', what}));
 
   img.onload = soon; const pic = () => { const p = get('picture'); if (p) img.src = p; else { img.removeAttribute('src'); soon(); } };
   const heard = ['cells', 'grid', 'alpha', 'k', 'marked'].map(k => 'change:' + k);
@@ -233,7 +242,7 @@ def data_url(img:Image.Image)->str:
     import base64
     b = BytesIO(); img.save(b, 'PNG'); return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
 
-# %% ../nbs/62_editor.ipynb #11215170
+# %% ../nbs/62_editor.ipynb #13d703ab
 class Stopped(Exception): "The user pressed Stop"
 
 def allowed_samplers(pipe)->list: return [n for n in SAMPLERS if (n == 'heun') <= isinstance(getattr(pipe, 'diff', None), Flow)]
@@ -242,14 +251,18 @@ class Editor:
     "A grain-map editor on a pipeline; `display(editor.view)`"
     SHOWN = 8   # results in the gallery
     def __init__(self, pipe, # D2iTPipeline, or anything with its `generate`, `edit`, `grid`, `k`, `classes`
-                 label=0, # class id, or None for any
+                 label=0, # class, its number or name, or None for any
                  seed:int=0, steps:int=12, sampler:str='dpmpp', cfg:float=1.5,
                  picture=None, # a photograph to begin with: anything that `open` takes
                  wait:bool=False, # sample in the foreground: for scripts and tests
                 ):
-        self.pipe,self.wait_for_it,self.photo,self.before,self.message,self.error = pipe,wait,None,None,'',''
-        self.map,self.lock,self.stopping,self.worker,self.rate,self.drawn,self.kept,self.made = GrainMap(pipe.grid, pipe.k, note=(None, frozenset())),threading.RLock(),threading.Event(),None,None,0,[],None
-        self._controls(label if pipe.classes else None, seed, steps, sampler, cfg)
+        self.pipe,self.wait_for_it,self.photo,self.message,self.error = pipe,wait,None,'',''
+        if isinstance(label, str) and label not in pipe.classes or isinstance(label, int) and pipe.classes and not 0 <= label < len(pipe.classes): raise ValueError(f'no class {label!r}; there are {", ".join(f"{i} {c}" for i,c in enumerate(pipe.classes))}')
+        if sampler not in (can := allowed_samplers(pipe)): raise ValueError(f'no sampler {sampler!r} for these networks; there are {", ".join(can)}')
+        label = pipe.classes.index(label) if isinstance(label, str) else 'any' if label is None or not pipe.classes else label
+        self.map,self.lock,self.stopping,self.worker,self.busy = GrainMap(pipe.grid, pipe.k, note=(None, frozenset(), None)),threading.RLock(),threading.Event(),None,False
+        self.rate,self.drawn,self.kept,self.number,self.made,self.meanwhile = None,0,[],0,None,set()
+        self._controls(label, seed, steps, sampler, cfg)
         self._show()
         if picture is not None: self._safely(lambda: self.open(picture))
 
@@ -259,16 +272,15 @@ class Editor:
         self.tool = W.ToggleButtons(options=['brush', 'rectangle', 'fill'], style=dict(button_width='auto'))
         self.grain = W.ToggleButtons(options=[('coarse', 0), *[(f'{g}', g) for g in range(1, p.k - 1)], ('fine', p.k - 1)][-p.k:], value=p.k - 1, style=dict(button_width='auto'))
         self.brush,self.alpha = W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide),W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide)
-        self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], ('any', None)], value=label, description='class', **wide)
-        self.seed,self.steps = W.IntText(seed, description='seed', **wide),W.IntSlider(steps, 2, 100, description='steps', **wide)
-        self.sampler,self.cfg = W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),W.FloatSlider(cfg, min=1, max=6, step=.25, description='guidance', **wide)
+        self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], ('any', 'any')], value=label, description='class', **wide)
+        self.seed,self.steps = W.IntText(seed, description='seed', **wide),W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide)
+        self.sampler,self.cfg = W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', **wide)
         self.ratio = W.FloatSlider(.5, min=0, max=1, step=.05, description='fine ratio', **wide)
         self.shows = W.ToggleButtons(options=['picture', 'before', 'difference'], style=dict(button_width='auto'))
         self.status,self.cost,self.bar,self.gallery = W.HTML(),W.HTML(),W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden')),W.HBox(layout=W.Layout(flex_flow='row wrap'))
         acts = {'Resample all': self.resample_all, 'Resample painted': self.resample_painted, 'Re-encode': self.re_encode, 'Stop': self.stop,
                 'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map, 'All coarse': lambda: self._replace(self.map.painted(self._all(), 0)), 'All fine': lambda: self._replace(self.map.painted(self._all(), p.k - 1)),
-                'Invert': lambda: self._replace([[p.k - 1 - g for g in r] for r in self.map.cells]), 'Undo': self.undo, 'Redo': self.redo,
-                'Save map': lambda: self.canvas.send(dict(file='grain_map.json'), [self.map.to_json().encode()]), 'Save map picture': lambda: self.canvas.send(dict(file='grain_map.png'), [self.map.to_png()]), 'Save picture': self.save_picture}
+                'Invert': lambda: self._replace([[p.k - 1 - g for g in r] for r in self.map.cells]), 'Undo': self.undo, 'Redo': self.redo}
         tips = {'Resample all': 'a new picture for this map, class and seed', 'Resample painted': 'draw what was painted anew; the codes of all other cells stay, bit by bit', 'Re-encode': "the opened picture's own codes at this map", 'Random': 'independent cells at the fine ratio',
                 'From entropy': 'the map that the picture asks for, at the fine ratio', 'From transformer': 'a map from the grain transformer, of this class, near the fine ratio'}
         self.buttons = {n: W.Button(description=n, tooltip=tips.get(n, n), button_style={'Resample all': 'primary', 'Resample painted': 'primary', 'Stop': 'danger'}.get(n, ''), layout=W.Layout(width='auto')) for n in acts}
@@ -281,11 +293,12 @@ class Editor:
         left = W.VBox([W.HBox([self.tool, self.grain], layout=W.Layout(justify_content='space-between', width='384px')), self.canvas, self.shows, self.bar, self.status])
         right = W.VBox([title('Picture'), self.label, self.seed, self.steps, self.sampler, self.cfg, row('Resample all', 'Resample painted', 'Re-encode', 'Stop'),
                         title('Map'), self.ratio, row('Random', 'From entropy', 'From transformer'), row('All coarse', 'All fine', 'Invert', 'Undo', 'Redo'), self.cost,
-                        title('Brush'), self.brush, self.alpha, title('Save'), row('Save map', 'Save map picture', 'Save picture')], layout=W.Layout(margin='0 0 0 16px'))
+                        title('Brush'), self.brush, self.alpha], layout=W.Layout(margin='0 0 0 16px'))
         self.view = W.VBox([W.HBox([left, right], layout=W.Layout(flex_flow='row wrap')), self.gallery])
     # what the state is
     sample = property(lambda self: self.map.note[0])   # Samples of one picture, or None
     dirty = property(lambda self: self.map.note[1])    # (row, column) of the cells that were painted since
+    before = property(lambda self: self.map.note[2])   # the sample before that
     def _all(self): return [(r, c) for r in range(self.map.grid[0]) for c in range(self.map.grid[1])]
     def anew(self)->Tensor: # (1,h,w) bool
         "The cells that Resample painted will draw: painted ones, and those whose grain is not the picture's"
@@ -294,13 +307,13 @@ class Editor:
         return R | (self.map.tensor != self.sample.M.cpu()) if self.sample is not None else R
 
     # how it is shown
-    def say(self, text:str): self.message = text; self.status.value = f'<span style="line-height:1.3">{html.escape(text)}</span>'
+    def say(self, text:str): self.message = text; self.status.value = f'<div role="status" style="line-height:1.3">{html.escape(text)}</div>'
     def _safely(self, f):
         try: f()
         except Exception as e: self._failed(e)
     def _failed(self, e):
-        self.error = traceback.format_exc(); self.say(f'⚠ {type(e).__name__}: {e}')
-        self.status.value = f'<details style="color:#b00020;line-height:1.3;max-width:384px"><summary>{html.escape(self.message)}</summary><pre style="overflow:auto;max-height:12em">{html.escape(self.error)}</pre></details>'
+        self.error = ''.join(traceback.format_exception(e)); self.say(f'⚠ {type(e).__name__}: {e}')
+        self.status.value = f'<details role="alert" style="color:var(--jp-error-color1, #b00020);line-height:1.3;max-width:384px"><summary>{html.escape(self.message)}</summary><pre style="overflow:auto;max-height:12em">{html.escape(self.error)}</pre></details>'
     def _price(self):
         "What the map costs"
         M,k = self.map.tensor,self.map.k; text = f'{n_codes(M).item()} codes of {M.numel()} … {M.numel()*4**(k - 1)}, budget {budget(M, k).item():.0%}'
@@ -315,14 +328,16 @@ class Editor:
         self.canvas.picture = '' if x is None else data_url(to_image(x))
     def _show(self, text:str=None):
         w = self.map.grid[1]; self.canvas.cells = self.map.cells; self.canvas.marked = [i for i,on in enumerate(self.anew().flatten().tolist()) if on] if self.sample is not None else []
-        self._price(); self._draw(); self.say(text or ('Paint, then Resample painted.' if self.sample is not None else 'Resample all draws the first picture.'))
+        self._price()
+        if not self.busy: self._draw(); self.say(text or ('Paint, then Resample painted.' if self.sample is not None else 'Resample all draws the first picture.'))
 
     # messages of the canvas
     def _heard(self, msg, buffers=()):
         self._safely(lambda: self._do(msg if isinstance(msg, dict) else {}, buffers)); self.canvas.send(dict(ack=msg.get('id') if isinstance(msg, dict) else None))
     def _do(self, msg, buffers):
         kind,w = msg.get('kind'),self.map.grid[1]
-        if kind == 'paint': self.paint([divmod(int(i), w) for i in msg['cells']], msg['grain'])
+        if kind == 'save': name,data = self.save(msg.get('what')); self.canvas.send(dict(file=name, to=str(msg.get('id'))), [data])
+        elif kind == 'paint': self.paint([divmod(int(i), w) for i in msg['cells']], msg['grain'])
         elif kind == 'fill': self.paint(self.map.patch(tuple(msg['at'])), msg['grain'])
         elif kind in ('undo', 'redo'): getattr(self, kind)()
         elif kind == 'open': (self.open if msg.get('what') == 'picture' else self.open_map)(bytes(buffers[0]))
@@ -331,12 +346,16 @@ class Editor:
     def paint(self, cells, g:int):
         "Cells (row, column) that were painted with a grain"
         with self.lock:
-            h,w = self.map.grid; on = frozenset((int(r), int(c)) for r,c in cells if 0 <= r < h and 0 <= c < w)
-            self.map.replace(self.map.painted(on, g), (self.sample, self.dirty | on)); self._show()
+            h,w = self.map.grid; on = frozenset((int(r), int(c)) for r,c in cells if 0 <= r < h and 0 <= c < w); new = self.map.painted(on, g)
+            if new == self.map.cells and on <= self.dirty: return                # nothing new: no step of the history
+            self.meanwhile |= on; self.map.replace(new, (self.sample, self.dirty | on, self.before)); self._show()
     def undo(self): self._back(self.map.undo)
     def redo(self): self._back(self.map.redo)
     def _back(self, f):
+        self._free()
         with self.lock: f(); self._show()
+    def _free(self):
+        if self.busy: raise RuntimeError('it is still sampling; press Stop first')
 
     # maps
     def random(self): self.drawn += 1; self._make(lambda: GrainMap(self.map.grid, self.map.k).random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
@@ -347,81 +366,93 @@ class Editor:
         self._make(lambda: self.pipe.map_of(x, self.ratio.value)[0].tolist())
     def _make(self, f):
         "A map that follows the slider, until something else is done to it"
-        self._replace(f()); self.made = self.map.cells,f
+        with self.lock: n = self.map.cells; self._replace(f()); self.made = self.map.cells,f,self.map.cells is not n
     def _follow(self):
-        if self.made and self.made[0] is self.map.cells: f = self.made[1]; self.map.undo(); self._make(f)
-    def draw_map(self): self.drawn += 1; self._replace(self.pipe.draw_map(self.label.value, ratio=self.ratio.value, seed=self.drawn)[0])
+        with self.lock:
+            if not self.made or self.made[0] is not self.map.cells: return
+            _,f,step = self.made
+            if step: self.map.amend(f()); self.made = self.map.cells,f,True; self._show()
+            else: self._make(f)
+    def draw_map(self): self.drawn += 1; self._replace(self.pipe.draw_map(self.wanted(), ratio=self.ratio.value, seed=self.drawn)[0])
     def open(self, picture):
         "A picture to start from (path, bytes, PIL image, tensor): its map by its entropy, its codes by the encoder"
-        x = self.pipe.pixels(picture); M = self.pipe.map_of(x, self.ratio.value); s = self.pipe.encode(x, M)
-        with self.lock: self.photo = x; self._took(s, M[0], 'opened picture')
+        self._free(); x = self.pipe.pixels(picture); M = self.pipe.map_of(x, self.ratio.value); s = self.pipe.encode(x, M)
+        with self.lock: self.photo,self.meanwhile = x,set(); self._took(s, M[0], 'opened picture', self.settings())
     def open_map(self, data):
         "A map, as JSON or PNG (bytes)"
-        m = GrainMap.from_png(data, self.map.grid, self.map.k) if data[:4] == b'\x89PNG' else GrainMap.from_json(data.decode(errors='replace'))
+        m = GrainMap.from_png(data, self.map.grid, self.map.k) if data[:4] == b'\x89PNG' else GrainMap.from_json(data.decode(errors='replace')) if data[:1] != b'\xff' else None
+        if m is None: raise ValueError('a map is a .json or a .png file')
         if m.k != self.map.k: raise ValueError(f'this map has {m.k} grains, the pipeline has {self.map.k}')
         self._replace(m.cells)
-    def save_picture(self):
+    def save(self, what:str)->tuple: # file name, bytes
+        "The map as 'map.json' or 'map.png', or the 'picture.png'"
+        if what == 'map.json': return 'grain_map.json',self.map.to_json().encode()
+        if what == 'map.png': return 'grain_map.png',self.map.to_png()
         if self.sample is None: raise ValueError('there is no picture yet')
-        b = BytesIO(); self.sample.images[0].save(b, 'PNG'); self.canvas.send(dict(file='picture.png'), [b.getvalue()])
+        b = BytesIO(); self.sample.images[0].save(b, 'PNG'); return 'picture.png',b.getvalue()
 
     # pictures
+    def wanted(self): # class id, or None for any
+        return None if self.label.value == 'any' else self.label.value
+    def settings(self)->dict: return dict(label=self.label.value, seed=self.seed.value, **self.how())
     def how(self)->dict: return dict(steps=self.steps.value, sampler=self.sampler.value, cfg=self.cfg.value)
     def resample_all(self):
         "A new picture for this map, class and seed"
-        M,label,seed = self.map.tensor,self.label.value,self.seed.value
-        self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, **self.how()), M, 'resampled')
+        M,label,seed,how = self.map.tensor,self.wanted(),self.seed.value,self.how(); self.photo = None
+        self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, **how), M, 'resampled')
     def resample_painted(self):
         "Draw the painted cells anew, keep the codes of the rest; the image's own seed gives them their own noise"
         if self.sample is None: return self.resample_all()
-        M,R,s,label,seed = self.map.tensor,self.anew(),self.sample,self.label.value,self.seed.value
+        M,R,s,label,seed,how = self.map.tensor,self.anew(),self.sample,self.wanted(),self.seed.value,self.how()
         if not R.any(): raise ValueError('nothing is painted; paint some cells first')
-        self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=label, each=each, **self.how()), M, f'{R.sum().item()} cells resampled')
+        self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, **how), M, f'{R.sum().item()} cells resampled')
     def re_encode(self):
         "The opened picture's own codes, at this map"
         if self.photo is None: raise ValueError('Re-encode belongs to a picture that was opened; press Open picture…')
-        M = self.map.tensor; self._work(lambda each: self.pipe.encode(self.photo, M), M, 're-encoded')
-    def stop(self): self.stopping.set()
+        M,x = self.map.tensor,self.photo; self._work(lambda each: self.pipe.encode(x, M), M, 're-encoded')
+    def stop(self):
+        self.stopping.set()
+        if self.busy: self.say('stopping …')
     def wait(self, timeout:float=None):
         "Until the sampling that runs is done"
         if self.worker: self.worker.join(timeout)
         return self
     def _work(self, f, M, what):
-        if self.worker and self.worker.is_alive(): raise RuntimeError('it is still sampling; press Stop first')
-        self.stopping.clear(); self.bar.max,self.bar.value,self.bar.layout.visibility,self.shows.value = self.steps.value,0,'visible','picture'; self.say('sampling …')
-        self.worker = threading.Thread(target=self._run, args=(f, M, what), daemon=True); self.worker.start()
+        self._free(); was = self.settings(); self.stopping.clear(); self.meanwhile,self.busy = set(),True
+        self.bar.max,self.bar.value,self.bar.layout.visibility,self.shows.value = was['steps'],0,'visible','picture'; self.say('sampling …')
+        self.worker = threading.Thread(target=self._run, args=(f, M, what, was), daemon=True); self.worker.start()
         if self.wait_for_it: self.wait()
-    def _run(self, f, M, what):
+    def _run(self, f, M, what, was):
         t0,shown,n = time.monotonic(),0.,0
         def each(s):
             nonlocal shown,n
             n += 1; self.bar.value = n
             if self.stopping.is_set(): raise Stopped
-            if time.monotonic() - shown > .15 and hasattr(self.pipe, 'decode') and hasattr(s, 'x0'): self.canvas.picture = data_url(to_image(self.pipe.decode(s.x0, M.to(s.x0.device))[0])); shown = time.monotonic()
-        try:
-            s = f(each); seconds = time.monotonic() - t0
-            with self.lock:
-                if n and hasattr(self.pipe, 'content'): self.rate = seconds/n/(sum(flops(self.pipe.content, s.M).values())*(1 if self.cfg.value == 1 else 2))
-                self._took(s, self.map.tensor[0], what, f'{what} in {seconds:.1f} s')
-        except Stopped:
-            with self.lock: self._show(f'stopped after step {n}; nothing was changed')
-        except Exception as e:
-            with self.lock: self._draw(); self._failed(e)
-        finally: self.bar.layout.visibility = 'hidden'
-    def _took(self, s, M, what, text=None):
-        self.before = self.sample; self.map.replace(M, (s, frozenset())); self._keep(s, what); self._show(text or what)
-    def _keep(self, s, what):
+            if time.monotonic() - shown > .15 and hasattr(self.pipe, 'decode') and hasattr(s, 'x0'): self.canvas.picture = data_url(to_image(self.pipe.decode(s.x0, M.to(s.x0.device))[0].cpu())); shown = time.monotonic()
+        try: s,fault = f(each),None
+        except Exception as e: s,fault = None,e
+        with self.lock:
+            self.busy,seconds = False,time.monotonic() - t0; self.bar.layout.visibility = 'hidden'
+            if s is not None:
+                if n and hasattr(self.pipe, 'content'): self.rate = seconds/n/(sum(flops(self.pipe.content, s.M).values())*(1 if was['cfg'] == 1 else 2))
+                self._safely(lambda: self._took(s, self.map.tensor[0], what, was, f'{what} in {seconds:.1f} s'))
+            elif isinstance(fault, Stopped): self._show(f'stopped after step {n}; nothing was changed')
+            else: self._draw(); self._failed(fault)
+    def _took(self, s, M, what, was, text=None):
+        s = s.to('cpu'); self.map.replace(M, (s, frozenset(self.meanwhile), self.sample)); self._keep(s, what, was); self._show(text or what)
+    def _keep(self, s, what, was):
         "One more in the gallery; a click brings its map, picture and settings back"
-        was = dict(label=self.label.value, seed=self.seed.value, **self.how()); name = next((n for n,v in self.label.options if v == was['label']), 'any')
-        b = BytesIO(); to_image(overlay_grain(s.x[0].cpu(), s.M[0].cpu(), self.map.k, .2)).resize((72, 72), Image.NEAREST).save(b, 'PNG')
-        back = W.Button(description=f'{name}, {was["seed"]}', tooltip=f'{what}: ' + ', '.join(f'{k} {v}' for k,v in was.items()), layout=W.Layout(width='76px')); photo = self.photo
-        def restore():
+        name = next((n for n,v in self.label.options if v == was['label']), 'any'); b = BytesIO(); to_image(overlay_grain(s.x[0], s.M[0], self.map.k, .2)).resize((72, 72), Image.NEAREST).save(b, 'PNG')
+        self.kept,self.number = [*self.kept, (s, was, self.photo)][-self.SHOWN:],self.number + 1; back = W.Button(description=f'{self.number}: {name}', tooltip=f'{what}: ' + ', '.join(f'{k} {v}' for k,v in was.items()), layout=W.Layout(width='76px'))
+        def restore(photo=self.photo):
+            self._free()
             with self.lock:
                 for k,v in was.items(): getattr(self, k).value = v
-                self.photo,self.before = photo,self.sample; self.map.replace(s.M[0], (s, frozenset())); self._show('back again')
-        back.on_click(lambda _: self._safely(restore)); self.kept = [*self.kept, (s, was)][-self.SHOWN:]
+                self.photo = photo; self.map.replace(s.M[0], (s, frozenset(), self.sample)); self._show('back again')
+        back.on_click(lambda _: self._safely(restore))
         self.gallery.children = [*self.gallery.children, W.VBox([W.Image(value=b.getvalue(), width=72, height=72), back])][-self.SHOWN:]
 
-# %% ../nbs/62_editor.ipynb #bc1f83f8
+# %% ../nbs/62_editor.ipynb #c7ae9958
 class Stepper:
     "Look into the network, step by step; `display(stepper.view)`"
     def __init__(self, pipe, # D2iTPipeline

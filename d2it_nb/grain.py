@@ -152,13 +152,13 @@ def is_block_constant(z:Tensor, # (N,c,H,W)
 # %% ../nbs/12_grain.ipynb #a0607461
 class LastMap:
     "What was made of a grain map, kept until another one comes, or the same one painted over"
-    def __init__(self): self.M = self.mark = self.key = self.out = None
+    def __init__(self): self.last = None,None,None,None                       # one tuple, read and replaced as a whole: several threads may ask
     def __reduce__(self): return LastMap, ()                                  # neither copies nor files contain it
     def __call__(self, M:Tensor, make, *key):                                 # make: M → anything; key: whatever else it depends on
-        cpu = M.device.type == 'cpu'; mark = M.clone() if cpu else None if M.is_inference() else M._version
-        same = isinstance(self.mark, Tensor) and torch.equal(self.mark, M) if cpu else self.M is M and mark is not None and mark == self.mark
-        if not same or key != self.key: self.out = make(M); self.M,self.mark,self.key = M,mark,key
-        return self.out
+        last,mark,old,out = self.last; cpu = M.device.type == 'cpu'; now = M.clone() if cpu else None if M.is_inference() else M._version
+        same = isinstance(mark, Tensor) and torch.equal(mark, M) if cpu else last is M and now is not None and now == mark
+        if not same or key != old: out = make(M); self.last = M,now,key,out
+        return out
 
 # %% ../nbs/12_grain.ipynb #c34
 def share_noise(e:Tensor, # standard normal draw on the finest grid (N,c,H,W)

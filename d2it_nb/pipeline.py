@@ -38,8 +38,10 @@ def number(name:str, # for the message
 def pick_device(device='auto')->torch.device:
     "'auto' is CUDA, else MPS, else the CPU"
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-    try: return torch.device(device)
+    try: dev = torch.device(device)
     except RuntimeError: raise ValueError(f"device is 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …, not {device!r}") from None
+    if dev.type == 'cuda' and (dev.index or 0) >= torch.cuda.device_count() or dev.type == 'mps' and not torch.backends.mps.is_available(): raise ValueError(f'there is no device {device!r} here')
+    return dev
 
 @dataclass(frozen=True)
 class Samples:
@@ -55,9 +57,11 @@ class Samples:
     def __getitem__(self, i)->'Samples': # a slice or a number of images, still Samples
         if not isinstance(i, slice): i = range(len(self))[i]; i = slice(i, i + 1)
         return Samples(self.x[i], self.z[i], self.M[i], self.y[i], self.seeds[i], self.e[i], self.settings)
+    def to(self, device)->'Samples': return dataclasses.replace(self, **{k: getattr(self, k).to(device) for k in ('x', 'z', 'M', 'y', 'e')})
     @property
     def images(self)->list: "PIL images"; return [to_image(x) for x in self.x]
     def _repr_png_(self):
+        if not len(self): return None
         row,b = to_image(torch.cat(list(self.x), -1)),BytesIO()
         row.resize((3*row.width, 3*row.height), 0).save(b, 'PNG')
         return b.getvalue()
@@ -74,6 +78,7 @@ class D2iTPipeline:
             if net is not None and net.meta.get('dvae') != dvae.meta['id']:
                 raise ValueError(f"the {n} transformer was trained on the codes of autoencoder {net.meta.get('dvae')}, not of {dvae.meta['id']}")
             if net is not None and hasattr(net, 'k') and (net.k, list(net.grid)) != (dvae.k, [dvae.meta['size']//dvae.region]*2): raise ValueError(f"the {n} transformer has {net.k} grains on a grid of {tuple(net.grid)}, the autoencoder {dvae.k} on {(dvae.meta['size']//dvae.region,)*2}")
+        if grain is not None and content.num_classes and grain.num_classes and grain.meta['classes'] != content.meta['classes']: raise ValueError(f"the grain transformer knows the classes {', '.join(grain.meta['classes'])}, the content transformer {', '.join(content.meta['classes'])}")
         cal.check(region=dvae.region, size=dvae.meta['size'])
         self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
         self.device,self.diff = pick_device(device),process(**content.meta.get('process', {}))
@@ -99,8 +104,11 @@ class D2iTPipeline:
             ):
         "Write all parts and a model card into one folder that `load` reads"
         folder = Path(folder)
+        if (folder/'dvae').is_dir(): raise ValueError(f'{folder} is the folder of a run; save to another one')
         for n in ('dvae', 'grain', 'content'):
-            if (net := getattr(self, n)) is None: continue
+            if (net := getattr(self, n)) is None:
+                for f in (folder/f'{n}.json', folder/f'{n}.safetensors'): f.unlink(missing_ok=True)
+                continue
             save_net(folder/n, net, half, **{k: v for k,v in net.meta.items() if k not in ('kind', 'config', 'sha256')})
         write_atomic(folder/'thresholds.json', self.cal.to_json().encode()); write_atomic(folder/'README.md', self.card().encode())
     def card(self)->str:
@@ -115,7 +123,8 @@ class D2iTPipeline:
     # inputs, checked
     def labels(self, label, n:int)->Tensor:
         "Class ids (n,) from a name, an id, a sequence of them, or None for 'any'"
-        if number('n', n, int) < 1: raise ValueError(f'n must be at least 1, got {n}')
+        n = number('n', n, int)
+        if n < 1: raise ValueError(f'n must be at least 1, got {n}')
         K,label = len(self.classes),label.tolist() if hasattr(label, 'tolist') else label; ls = list(label) if isinstance(label, (list, tuple, range)) else [label]*n
         if len(ls) != n: raise ValueError(f'{len(ls)} labels for {n} images')
         for i,l in enumerate(ls):
@@ -125,26 +134,29 @@ class D2iTPipeline:
                 if l not in self.classes: raise ValueError(f'no class {l!r}; there are {", ".join(self.classes)}')
                 ls[i] = self.classes.index(l)
             elif not 0 <= number('a label that is no name', l, int) < K: raise ValueError(f'class id {l} is out of range; valid are 0 … {K-1} ({", ".join(self.classes)})')
-        return torch.tensor(ls, device=self.device)
+        return torch.tensor([int(l) for l in ls], device=self.device)
     def maps(self, grain_map, n:int, unknown:bool=False)->Tensor:
         "Grain maps (n,h,w) from one map or a batch; `ValueError` names a bad cell"
         try: M = torch.as_tensor(grain_map)
         except (TypeError, ValueError, RuntimeError): raise ValueError(f'a grain map is an array of whole numbers, got {type(grain_map).__name__}') from None
         M = M[None] if M.ndim == 2 else M
+        if M.is_complex(): raise ValueError(f'a grain map holds whole numbers, got {M.dtype}')
         if M.dtype != torch.long and not M.is_floating_point(): M = M.long()
         check_map(M.cpu(), self.k, (None, *self.grid), unknown)
         if len(M) not in (1, n): raise ValueError(f'{len(M)} grain maps for {n} images')
         return M.expand(n, -1, -1).to(self.device).clone()           # the caller may go on painting in its own
     def pixels(self, img)->Tensor:
         "(N,3,size,size) from a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1]"
-        if not isinstance(img, Tensor):
+        if not isinstance(img, (Tensor, str, Path, bytes)) and not hasattr(img, 'convert'): raise ValueError(f'a picture is a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1], not {type(img).__name__}')
+        if isinstance(img, Tensor): img = img.float()
+        else:
             img = to_pixels(resize_crop(to_rgb(img) if hasattr(img, 'convert') else read_image(img), self.size))
         x = (img[None] if img.ndim == 3 else img).to(self.device)
         s = self.size
         if tuple(x.shape[1:]) != (3, s, s): raise ValueError(f'pictures must be (3,{s},{s}), got {tuple(x.shape[1:])}')
         return x
     def _start(self, seeds, M)->tuple: # one generator an image, and its first draw at the finest grain
-        rngs = [keyed_rng(s, 'sample', i) for s,i in seeds]
+        rngs = [keyed_rng(number('a seed', s, int), 'sample', i) for s,i in seeds]
         return rngs, grain_noise(torch.full_like(M, self.k - 1), self.dvae.z, self.k, rngs)
 
     # the four verbs
@@ -164,7 +176,7 @@ class D2iTPipeline:
         y = self.labels(label, n); y = torch.where(y == len(self.classes), self.grain.num_classes, y)
         rs = ratio.tolist() if hasattr(ratio, 'tolist') else ratio; rs = list(rs) if isinstance(rs, (list, tuple)) else [rs]*n
         rs = torch.tensor([math.nan if r is None or r != r else number('a ratio', r) for r in rs])
-        rngs = [keyed_rng(seed, 'map', first + i) for i in range(n)]
+        rngs = [keyed_rng(number('a seed', seed, int), 'map', first + i) for i in range(n)]
         known = None if known is None else self.maps(known, n, unknown=True)
         if known is not None and (known >= 0).all(): raise ValueError('no cell of the known map is -1 (unknown), so nothing is left to be drawn')
         return sample_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg), generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
@@ -189,14 +201,19 @@ class D2iTPipeline:
               **more, # the sampler's own, e.g. eta for ddim
              ): # yields samplers.Step
         "Denoise step by step"
+        steps,lo,hi = self._checked(steps, sampler, cfg, interval, more)
+        rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
+        yield from SAMPLERS[sampler](wrap(guided(self.content, y, cfg, interval=(lo, hi))), x_T, M, self.diff, steps=steps, k=self.k, generator=rngs, **more)
+    def _checked(self, steps, sampler, cfg, interval, more)->tuple: # steps, lo, hi
+        "Options of a sampling, or `ValueError` before anything is done"
         if sampler not in SAMPLERS: raise ValueError(f'no sampler {sampler!r}; there are {", ".join(SAMPLERS)}')
         own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters if p not in ('model', 'x_T', 'M', 'diff', 'steps', 'k', 'generator')]
         if odd := set(more) - set(own): raise ValueError(f'{sampler} takes no {", ".join(sorted(odd))}; it takes {", ".join(own)}')
         if not math.isfinite(number('cfg', cfg)): raise ValueError(f'cfg must be a finite number, got {cfg!r}')
-        try: lo,hi = (0, math.inf) if interval is None else (number('an end of the interval', v) for v in interval)
-        except TypeError: raise ValueError(f'an interval is a pair of times (lo, hi), got {interval!r}') from None
-        rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
-        yield from SAMPLERS[sampler](wrap(guided(self.content, y, cfg, interval=(lo, hi))), x_T, M, self.diff, steps=number('steps', steps, int), k=self.k, generator=rngs, **more)
+        try: lo,hi = (0, math.inf) if interval is None else (float(v) for v in interval)
+        except (TypeError, ValueError): raise ValueError(f'an interval is a pair of times (lo, hi), got {interval!r}') from None
+        if (ts := more.get('times')) is not None and (len(ts) < 2 or any(a <= b for a,b in zip(ts, ts[1:]))): raise ValueError(f'times descend, at least two of them, got {ts}')
+        return number('steps', steps, int) if ts is None else len(ts) - 1, lo, hi
     @torch.no_grad()
     def film(self, y:Tensor, M:Tensor, seeds, **how): # as `trace`; yields a Look each
         "Denoise step by step, and look into the network (with its label, without guidance) at what each step began with"
@@ -205,14 +222,16 @@ class D2iTPipeline:
             def heard(x, t, m): began.append((x, t)); return model(x, t, m)
             return heard
         for s in self.trace(y, M, seeds, wrap=listening, **how):
+            if not isinstance(self.content, D2iT): raise ValueError('only a D2iT has parts to look at')
             (x,t),parts = began[0],[]; began.clear()                          # some samplers look twice
             merged = self.content(x, torch.full((len(x),), t, device=x.device), y, M, seen=parts)[:, :x.shape[1]]
             parts = [tuple(p[:, :x.shape[1]] for p in level) for level in parts]
             yield Look(t, x, s.x0, parts, merged, sum((b - a).pow(2).mean(1).sqrt() for _,a,b in parts))
     def _run(self, y, M, seeds, e, wrap, each, progress, batch, steps, **how)->Samples:
-        if number('batch', batch, int) < 1: raise ValueError(f'batch must be at least 1, got {batch}')
+        batch = number('batch', batch, int); steps,_,_ = self._checked(steps, how['sampler'], how['cfg'], how['interval'], {k: v for k,v in how.items() if k not in ('sampler', 'cfg', 'interval')})
+        if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
         zs,xs,cuts = [],[],[slice(i, i + batch) for i in range(0, len(M), batch)]
-        with tqdm(total=number('steps', steps, int)*len(cuts), desc='sampling', disable=not progress) as bar:
+        with tqdm(total=steps*len(cuts), desc='sampling', disable=not progress) as bar:
             for p in cuts:
                 for s in self.trace(y[p], M[p], seeds[p], steps, e=e[p], wrap=lambda model, p=p: wrap(model, p), **how):
                     bar.update()
@@ -233,7 +252,7 @@ class D2iTPipeline:
                  **more, # the sampler's own, e.g. eta for ddim
                 )->Samples:
         "Pictures from noise"
-        y = self.labels(label, n)
+        self._checked(steps, sampler, cfg, interval, more); y = self.labels(label, n); n = len(y)
         M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
         if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first)
         elif ratio is not None or exact: raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
@@ -244,23 +263,26 @@ class D2iTPipeline:
              grain_map=None, # new map(s); cells whose grain changes are drawn anew
              region=None, # (h,w) or (N,h,w) bool: cells to be drawn anew, too
              seed:int=None, # new noise for the region; None: the image's own
-             label=None, # None: the images' own labels
+             label=..., # default: the images' own; None: any
              steps:int=20, sampler:str='dpmpp', cfg:float=1.5, interval=None,
              batch:int=32, each=None, progress:bool=False, **more, # as in `generate`
             )->Samples:
         "Draw some regions anew; the codes of all others stay bit-identical"
+        self._checked(steps, sampler, cfg, interval, more); given,s = s,s.to(self.device)
         n = len(s); M = s.M if grain_map is None else self.maps(grain_map, n)
         R = M != s.M
         if region is not None:
-            r = torch.as_tensor(region).bool().to(self.device); r = r[None] if r.ndim == 2 else r
+            r = torch.as_tensor(region)
+            if r.is_floating_point() or r.is_complex(): raise ValueError(f'a region is true or false in each cell, got {r.dtype}')
+            r = r.bool().to(self.device); r = r[None] if r.ndim == 2 else r
             if tuple(r.shape[1:]) != tuple(self.grid) or len(r) not in (1, n):
                 raise ValueError(f'a region is a map of {self.grid[0]}×{self.grid[1]} cells, got {tuple(r.shape)}')
             R = R | r
-        if not R.any(): return s
-        Rf = on_finest(R.long(), self.k).bool(); y = s.y if label is None else self.labels(label, n)
-        seeds = s.seeds if seed is None else [(seed, i) for i in range(n)]
+        if not R.any(): return given
+        Rf = on_finest(R.long(), self.k).bool(); y = s.y if label is ... else self.labels(label, n)
+        seeds = s.seeds if seed is None else [(seed, i) for _,i in s.seeds]
         e = s.e if seed is None else torch.where(Rf, self._start(seeds, M)[1], s.e)      # outside the region the noise stays as well
         shared = share_noise(e, M, self.k); known = lambda model, p: keep_known(model, s.z[p], shared[p], Rf[p], self.diff)
         new = self._run(y, M, list(seeds), e, known, each, progress, batch, steps, sampler=sampler, cfg=cfg, interval=interval, **more)
         z = torch.where(Rf, new.z, s.z)
-        return dataclasses.replace(new, z=z, x=self.decode(z, M), seeds=s.seeds)
+        return dataclasses.replace(new, z=z, x=self.decode(z, M), seeds=s.seeds, settings=new.settings | ({} if seed is None else dict(seed=seed)))

@@ -47,3 +47,14 @@ def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, 
     cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '1', '--eval_every', '1', '--eval_n', '4'])[1]
     train.train('dvae', cfg)
     assert len(seen) == 1 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
+
+def test_the_papers_tables(tmp_path, monkeypatch):
+    "Two rungs of the ladder, trained, sampled and scored; the next figure finds the same networks"
+    ds = PhotoCrops(64, n=80)
+    for i in range(80): (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True); to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
+    two = lambda t: {k: v for k,v in t.items() if k in ('DiT', '+ RefineNet & position')}; t3 = experiments.TABLES['table3']; monkeypatch.setitem(experiments.TABLES, 'table3', lambda s: two(t3(s)))
+    res = experiments.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs'); a,b = res['rows']
+    assert (a['row'], b['row'], res['n']) == ('DiT', '+ RefineNet & position', 24) and a['parameters'] < b['parameters'] and a['pFD'] != b['pFD'] > 0
+    root = tmp_path/'runs'/'photos-tiny'; made = {p: p.stat().st_mtime_ns for p in root.glob('content-*/model.safetensors')}; assert len(made) == 2
+    curves = experiments.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')['rows']; assert [[l['step'] for l in r['curve']] for r in curves] == [[4, 8]]*2 and all(p.stat().st_mtime_ns == t for p,t in made.items())
+    (where,) = root.glob('content-net=dit-*'); cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('content-*/scores-*/card.json'))]; assert sorted(c['maps'] for c in cards) == ['fine', 'real'] and len(list(root.glob('reference-*'))) == 1
