@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels',
            'without_places', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit',
-           'curves', 'psnr_of', 'rungs', 'depths', 'paper', 'main']
+           'curves', 'psnr_of', 'accuracy', 'rungs', 'depths', 'at_step', 'paper', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
-import inspect, json, os, subprocess, sys
+import csv, inspect, json, os, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from .entropy import PRESETS, bump_matrix, entropy_map, entropy_ref, grey_histog
 from .thresholds import Calibration, load_calibration
 from .grain import block_mean, budget, exact_ratio, grain_map, grain_noise
 from .map_statistics import class_means, independent, intervals, map_scores, map_statistics, nearest
-from .metrics import lpips
+from .metrics import extractor, lpips
 from .dvae import DVAE, fourier
 from .reconstruction import assess, at_random, by_entropy, scores, shuffled
 from .diffusion import Diffusion, grain_loss
@@ -31,6 +31,7 @@ from .content_transformer import SIZES, DiT, D2iT, d2it
 from .dist import SOLO, Stop
 from .stages import PRESETS as TRAINING, parse, stage2
 from .train import read_log, thinned
+from .checkpoint import read_part, steps_in
 from .pipeline import D2iTPipeline
 from .evaluate import MAPS, evaluate
 
@@ -272,11 +273,22 @@ def psnr_of(run, n:int=64)->float: # dB
     net,cal = load_net(Path(run)/'model', DVAE),load_calibration(Path(run)/'thresholds.json')
     return scores(assess(net, PhotoCrops(net.meta['size'], n, 'valid'), cal, {'r': by_entropy(cal, .5, net.k)}))[0]['psnr']
 
+# %% ../nbs/70_experiments.ipynb #fafec1b5
+@torch.no_grad()
+def accuracy(folder, # of images, with attribution.csv: columns file and imagenet_label_0based
+             size:int=224, # side in pixels that they are cut to
+            )->dict:
+    "How often the proxy extractor's most probable class is the right one"
+    rows = {r['file']: int(r['imagenet_label_0based']) for r in csv.DictReader(open(Path(folder)/'attribution.csv'))}; net,ds = extractor(),ImageFolder(folder, size, progress=True); right,five = [],[]
+    for i in tqdm(range(len(ds)), desc='recognising'):
+        p = net.probabilities(net(ds.image(i)[None]))[0]; y = rows[Path(ds.files[i]).name]; right.append(p.argmax().item() == y); five.append(y in p.topk(5).indices.tolist())
+    return dict(data=ds.fingerprint, images=len(ds), top1=sum(right)/len(right), top5=sum(five)/len(five))
+
 # %% ../nbs/70_experiments.ipynb #d1b3a41d
 SCALES = dict( #     flags of the three stages; pictures, and how they are sampled
-    tiny  = dict(dvae=dict(preset='tiny', held=.1), grain=dict(preset='tiny', ratio=.5), content=dict(preset='tiny', steps=8, eval_every=4, eval_n=8), n=24, sample=dict(steps=4)),
-    small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0), grain=dict(preset='cpu', ratio=.5, eval_every=0), content=dict(preset='demo', steps=2500, batch=64, eval_every=500, eval_n=320), n=1000, sample=dict(steps=20)),
-    paper = dict(dvae=dict(preset='paper'), grain=dict(preset='paper', ratio=.5), content=dict(preset='B'), n=10_000, sample=dict(steps=250, sampler='ddpm')))
+    tiny  = dict(dvae=dict(preset='tiny', held=.1), grain=dict(preset='tiny', ratio=.5), content=dict(preset='tiny', steps=8, save_every=4, keep_every=4), n=24, sample=dict(steps=4)),
+    small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0), grain=dict(preset='cpu', ratio=.5, eval_every=0), content=dict(preset='demo', steps=2500, batch=64, eval_every=0, save_every=500, keep_every=500), n=1000, sample=dict(steps=20)),
+    paper = dict(dvae=dict(preset='paper'), grain=dict(preset='paper', ratio=.5), content=dict(preset='B', save_every=10_000, keep_every=50_000), n=10_000, sample=dict(steps=250, sampler='ddpm')))
 
 def rungs(scale:str)->dict: # name → flags of `train content`
     "Table 3: from DiT to D²iT, equal width and equal total depth"
@@ -293,7 +305,13 @@ TABLES = dict( #  scale → {row: (flags of `train content`, {column: how it is 
     table4 = lambda s: {k: (f, dict(real=dict(maps='real'))) for k,f in depths(s).items()},
     table5 = lambda s: {'D²iT': (dict(pos='learned'), {m: dict(maps=m) for m in ('drawn', *MAPS)})},
     fig5   = lambda s: {f'r = {r}': (dict(pos='learned', **dict(ratio=r) if r != .5 else {}), dict(real=dict(maps='real', ratio=r))) for r in (0., .3, .5, .7, 1.)})
-TABLES['fig6'] = lambda s: {k: v for k,v in TABLES['table3'](s).items() if k in ('DiT', '+ RefineNet & position')}          # over the steps of training, which were watched
+TABLES['fig6'] = lambda s: {k: v for k,v in TABLES['table3'](s).items() if k in ('DiT', '+ RefineNet & position')}          # over the steps of training, from the checkpoints that were kept
+
+def at_step(out, path, cls)->torch.nn.Module:
+    "The averaged network of one of a run's checkpoints"
+    net = load_net(Path(out)/'model', cls); part = next(f.stem for f in sorted(Path(path).glob('ema-*.safetensors')))
+    load_tensors(net, read_part(path, part), str(path)).eval(); net.meta = dict(net.meta, id=digest(net))
+    return net
 
 def paper(name:str, # one of TABLES
           folder, # of images
@@ -319,14 +337,16 @@ def paper(name:str, # one of TABLES
     ds = ImageFolder(folder, vae.meta['size'], progress=True)
     for (k, s),out in tqdm(where.items(), desc='scores'):
         net = load_net(out/'model', DiT if rows[k][0].get('net') == 'dit' else D2iT); pipe = D2iTPipeline(vae, net, cal, grain); plan = json.loads((out/'run.json').read_text())['plan']
-        log = [{a: l[a] for a in ('step', 'loss', 'pFD') if a in l} for l in read_log(out/'eval.jsonl')]; base = dict(row=k, seed=s, parameters=n_params(net), MFLOP=plan['flops']/1e6)
+        base = dict(row=k, seed=s, parameters=n_params(net), MFLOP=plan['flops']/1e6)
+        for step,path in sorted(steps_in(out/'checkpoints')) if name == 'fig6' else ():
+            pipe = D2iTPipeline(vae, at_step(out, path, type(net)), cal, grain); how = next(iter(rows[k][1].values()))
+            found.append(base | dict(step=step) | evaluate(pipe, out/f'scores-{n}-step-{step}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))['scores'])
         for col,how in rows[k][1].items() if name != 'fig6' else ():
             found.append(base | dict(maps=col) | evaluate(pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))['scores'])
-        if name == 'fig6': found.append(base | dict(curve=log))
     return dict(data=ds.fingerprint, scale=scale, n=n, rows=found)
 
 # %% ../nbs/70_experiments.ipynb #c40
-EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit, curves=curves, **{t: partial(paper, t) for t in TABLES})
+EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit, curves=curves, accuracy=accuracy, **{t: partial(paper, t) for t in TABLES})
 
 @call_parse
 def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
