@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GrainMap', 'GrainCanvas', 'data_url', 'Stopped', 'allowed_samplers', 'Editor', 'Stepper']
 
-# %% ../nbs/62_editor.ipynb #f4fcf2ae
+# %% ../nbs/62_editor.ipynb #41087c1d
 import html, json, threading, time, traceback
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from .grain import budget, check_map, cumulative_ratios, exact_ratio, n_codes
 from .samplers import SAMPLERS
 from .diffusion import Flow
 
-# %% ../nbs/62_editor.ipynb #3d967c4c
+# %% ../nbs/62_editor.ipynb #a1d5a96a
 class GrainMap:
     "A grain map that can be painted, undone and redone"
     LONGEST = 500   # steps of history
@@ -127,7 +127,7 @@ class GrainMap:
             raise ValueError(f"this picture shows no grain map: cell ({r}, {c}) has the colour {tuple(int(v) for v in at[r, c, 0])}, which is no grain's")
         return cls(grid, k, far[which].argmin(-1).tolist())
 
-# %% ../nbs/62_editor.ipynb #6606a857
+# %% ../nbs/62_editor.ipynb #6d8dc857
 _JS = """
 const BIG = 8e6;                                     // bytes: what a notebook server passes on without closing the connection
 function render({model, el}) {
@@ -242,7 +242,7 @@ def data_url(img:Image.Image)->str:
     import base64
     b = BytesIO(); img.save(b, 'PNG'); return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
 
-# %% ../nbs/62_editor.ipynb #13d703ab
+# %% ../nbs/62_editor.ipynb #c9867c04
 class Stopped(Exception): "The user pressed Stop"
 
 def allowed_samplers(pipe)->list: return [n for n in SAMPLERS if (n == 'heun') <= isinstance(getattr(pipe, 'diff', None), Flow)]
@@ -279,8 +279,8 @@ class Editor:
         self.shows = W.ToggleButtons(options=['picture', 'before', 'difference'], style=dict(button_width='auto'))
         self.status,self.cost,self.bar,self.gallery = W.HTML(),W.HTML(),W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden')),W.HBox(layout=W.Layout(flex_flow='row wrap'))
         acts = {'Resample all': self.resample_all, 'Resample painted': self.resample_painted, 'Re-encode': self.re_encode, 'Stop': self.stop,
-                'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map, 'All coarse': lambda: self._replace(self.map.painted(self._all(), 0)), 'All fine': lambda: self._replace(self.map.painted(self._all(), p.k - 1)),
-                'Invert': lambda: self._replace([[p.k - 1 - g for g in r] for r in self.map.cells]), 'Undo': self.undo, 'Redo': self.redo}
+                'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map, 'All coarse': lambda: self._changed(lambda m: m.fill(0)), 'All fine': lambda: self._changed(lambda m: m.fill(p.k - 1)),
+                'Invert': lambda: self._changed(GrainMap.invert), 'Undo': self.undo, 'Redo': self.redo}
         tips = {'Resample all': 'a new picture for this map, class and seed', 'Resample painted': 'draw what was painted anew; the codes of all other cells stay, bit by bit', 'Re-encode': "the opened picture's own codes at this map", 'Random': 'independent cells at the fine ratio',
                 'From entropy': 'the map that the picture asks for, at the fine ratio', 'From transformer': 'a map from the grain transformer, of this class, near the fine ratio'}
         self.buttons = {n: W.Button(description=n, tooltip=tips.get(n, n), button_style={'Resample all': 'primary', 'Resample painted': 'primary', 'Stop': 'danger'}.get(n, ''), layout=W.Layout(width='auto')) for n in acts}
@@ -299,7 +299,8 @@ class Editor:
     sample = property(lambda self: self.map.note[0])   # Samples of one picture, or None
     dirty = property(lambda self: self.map.note[1])    # (row, column) of the cells that were painted since
     before = property(lambda self: self.map.note[2])   # the sample before that
-    def _all(self): return [(r, c) for r in range(self.map.grid[0]) for c in range(self.map.grid[1])]
+    def _new(self)->GrainMap: return GrainMap(self.map.grid, self.map.k, self.map.cells)
+    def _changed(self, f): self._replace(f(self._new()).cells)
     def anew(self)->Tensor: # (1,h,w) bool
         "The cells that Resample painted will draw: painted ones, and those whose grain is not the picture's"
         R = torch.zeros(1, *self.map.grid, dtype=torch.bool)
@@ -358,7 +359,7 @@ class Editor:
         if self.busy: raise RuntimeError('it is still sampling; press Stop first')
 
     # maps
-    def random(self): self.drawn += 1; self._make(lambda: GrainMap(self.map.grid, self.map.k).random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
+    def random(self): self.drawn += 1; self._make(lambda: self._new().random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
     def from_entropy(self):
         s = self.sample
         if s is None: raise ValueError('there is no picture yet whose entropy could be measured: open one, or press Resample all')
@@ -452,7 +453,7 @@ class Editor:
         back.on_click(lambda _: self._safely(restore))
         self.gallery.children = [*self.gallery.children, W.VBox([W.Image(value=b.getvalue(), width=72, height=72), back])][-self.SHOWN:]
 
-# %% ../nbs/62_editor.ipynb #c7ae9958
+# %% ../nbs/62_editor.ipynb #db194d6e
 class Stepper:
     "Look into the network, step by step; `display(stepper.view)`"
     def __init__(self, pipe, # D2iTPipeline

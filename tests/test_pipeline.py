@@ -22,6 +22,10 @@ def test_batches_and_numbers_with_fresh_noise_at_every_step(pipe):
     changed = (e.z != s.z).any(1); assert torch.equal(changed, on_finest(R.long()).bool()[:, 0] & changed) and changed.flatten(1).any(1).all()
     assert torch.equal(e.x, pipe.decode(e.z, e.M)) and e.seeds == s.seeds and e.settings['seed'] == 9
 
+def test_an_edit_remembers_its_noise(pipe):
+    s = pipe.generate('cat', n=1, seed=0, steps=4); R = torch.zeros(8, 8, dtype=torch.bool); R[2:5, 3] = True; a = pipe.edit(s, region=R, seed=9, steps=4)
+    near(pipe.edit(a, region=R, steps=4).z, a.z); assert (pipe.edit(s, region=R, steps=4).z - a.z).abs().max() > .1
+
 def test_edit_has_labels_and_intervals(pipe):
     s = pipe.generate('cat', n=1, seed=0, steps=3); R = torch.ones(8, 8, dtype=torch.bool); how = dict(region=R, seed=0, steps=3); z = lambda **kw: pipe.edit(s, **(how | kw)).z
     assert torch.equal(z(), z(label='cat')) and not torch.equal(z(), z(label='coffee')) and not torch.equal(z(), z(label=None)) and pipe.edit(s, label=None, **how).y.item() == len(pipe.classes)
