@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .data import ImageFolder, PhotoCrops, to_image, to_pixels
 from .metrics import FeatureStats, extractor, frechet, inception_score, kid, precision_recall
-from .grain import cumulative_ratios, grain_map
+from .grain import budget, cumulative_ratios, grain_map
 from .dist import SOLO, Ranks, Stop, finish, start
 from .checkpoint import run_lock
 from .train import check_same
@@ -157,7 +157,8 @@ def evaluate(pipe:D2iTPipeline,
         real = real_features(ds if reference is None else reference, net, cache or out, ranks, stop)
         if not ranks.main: ranks.wait(); return {}
         with warnings.catch_warnings(record=True, action='always') as said: scores = score(gather_features(fs, net.dim, {}), real, net)
-        card = dict(scores=scores, settings=settings, reference=real.what, warnings=sorted({str(w.message) for w in said}), machine=machine() | dict(d2it_nb=importlib.metadata.version('d2it_nb')))
+        budgets = torch.cat([budget(torch.from_numpy(M).long(), pipe.k) for M, in read_chunks(fs, 'M')])
+        card = dict(scores=scores | dict(budget=budgets.mean().item()), settings=settings, reference=real.what, warnings=sorted({str(w.message) for w in said}), machine=machine() | dict(d2it_nb=importlib.metadata.version('d2it_nb')))
         to_npz(fs, out/'samples.npz', n, pipe.size); write_atomic(out/'card.json', json.dumps(card, indent=1).encode()); write_atomic(out/'card.md', as_card(card).encode())
         if png:
             for f,(xs,) in zip(fs, read_chunks(fs, 'x')):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels',
            'without_places', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit',
-           'curves', 'psnr_of', 'accuracy', 'rungs', 'depths', 'at_step', 'paper', 'main']
+           'curves', 'psnr_of', 'accuracy', 'rungs', 'depths', 'on_paper', 'at_step', 'paper', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
 import csv, inspect, json, os, subprocess, sys
@@ -300,7 +300,11 @@ def depths(scale:str)->dict:
     a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]; d,r = a['depth'],a['refine_depth']
     return {f'{m} + {s}': dict(depth=m, refine_depth=s, pos='learned') for m,s in ((d + r, 0), (d, r), (max(1, d - r), 2*r), (d + r, r), (d + r, 2*r))}
 
+def on_paper(scale, preset)->dict: return dict(preset=preset) if scale == 'paper' else {}
+
 TABLES = dict( #  scale → {row: (flags of `train content`, {column: how it is evaluated})}
+    table1 = lambda s: {'D²iT-L, no classes': (dict(drop=1.) | on_paper(s, 'L'), dict(drawn=dict(maps='drawn')))},
+    table2 = lambda s: {'D²iT-XL': (on_paper(s, 'XL'), dict(drawn=dict(maps='drawn'), guided=dict(maps='drawn', cfg=1.5)))},
     table3 = lambda s: {k: (f, dict(real=dict(maps='fine' if f.get('net') == 'dit' else 'real'))) for k,f in rungs(s).items()},
     table4 = lambda s: {k: (f, dict(real=dict(maps='real'))) for k,f in depths(s).items()},
     table5 = lambda s: {'D²iT': (dict(pos='learned'), {m: dict(maps=m) for m in ('drawn', *MAPS)})},
@@ -343,6 +347,9 @@ def paper(name:str, # one of TABLES
             found.append(base | dict(step=step) | evaluate(pipe, out/f'scores-{n}-step-{step}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))['scores'])
         for col,how in rows[k][1].items() if name != 'fig6' else ():
             found.append(base | dict(maps=col) | evaluate(pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))['scores'])
+    if name == 'fig5':                                                        # and how well the pictures themselves come through
+        seen = assess(vae, ds, cal, {r: by_entropy(cal, r, vae.k) for r in (0., .3, .5, .7, 1.)}, features=extractor(), items=range(min(n, len(ds))), progress=True)
+        found += [dict(row='reconstruction', ratio=r['maps'], **{a: r[a] for a in ('pFD', 'psnr', 'codes')}) for r in scores(seen)]
     return dict(data=ds.fingerprint, scale=scale, n=n, rows=found)
 
 # %% ../nbs/70_experiments.ipynb #c40
