@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels',
            'without_places', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit',
-           'curves', 'psnr_of', 'accuracy', 'rungs', 'depths', 'on_paper', 'at_step', 'paper', 'main']
+           'curves', 'psnr_of', 'accuracy', 'rungs', 'depths', 'both', 'on_paper', 'at_step', 'paper', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
 import csv, inspect, json, os, subprocess, sys
@@ -287,7 +287,7 @@ def accuracy(folder, # of images, with attribution.csv: columns file and imagene
 # %% ../nbs/70_experiments.ipynb #d1b3a41d
 SCALES = dict( #     flags of the three stages; pictures, and how they are sampled
     tiny  = dict(dvae=dict(preset='tiny', held=.1), grain=dict(preset='tiny', ratio=.5), content=dict(preset='tiny', steps=8, save_every=4, keep_every=4), n=24, sample=dict(steps=4)),
-    small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0), grain=dict(preset='cpu', ratio=.5, eval_every=0), content=dict(preset='demo', steps=2500, batch=64, eval_every=0, save_every=500, keep_every=500), n=1000, sample=dict(steps=20)),
+    small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0), grain=dict(preset='cpu', ratio=.5, eval_every=0), content=dict(preset='demo', steps=2500, batch=64, eval_every=0, save_every=500, keep_every=500), n=1500, sample=dict(steps=20)),
     paper = dict(dvae=dict(preset='paper'), grain=dict(preset='paper', ratio=.5), content=dict(preset='B', save_every=10_000, keep_every=50_000), n=10_000, sample=dict(steps=250, sampler='ddpm')))
 
 def rungs(scale:str)->dict: # name → flags of `train content`
@@ -300,15 +300,16 @@ def depths(scale:str)->dict:
     a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]; d,r = a['depth'],a['refine_depth']
     return {f'{m} + {s}': dict(depth=m, refine_depth=s, pos='learned') for m,s in ((d + r, 0), (d, r), (max(1, d - r), 2*r), (d + r, r), (d + r, 2*r))}
 
+def both(r=.5)->dict: "Maps drawn for the ratio r, which know of no picture; and real pictures' maps, which tell something of them"; return dict(drawn=dict(maps='drawn', ratio=r), real=dict(maps='real', ratio=r))
 def on_paper(scale, preset)->dict: return dict(preset=preset) if scale == 'paper' else {}
 
 TABLES = dict( #  scale → {row: (flags of `train content`, {column: how it is evaluated})}
-    table1 = lambda s: {'D²iT-L, no classes': (dict(drop=1.) | on_paper(s, 'L'), dict(drawn=dict(maps='drawn')))},
-    table2 = lambda s: {'D²iT-XL': (on_paper(s, 'XL'), dict(drawn=dict(maps='drawn'), guided=dict(maps='drawn', cfg=1.5)))},
-    table3 = lambda s: {k: (f, dict(real=dict(maps='fine' if f.get('net') == 'dit' else 'real'))) for k,f in rungs(s).items()},
-    table4 = lambda s: {k: (f, dict(real=dict(maps='real'))) for k,f in depths(s).items()},
+    table1 = lambda s: {'no classes': (dict(drop=1., pos='learned') | on_paper(s, 'L'), dict(drawn=dict(maps='drawn')))},
+    table2 = lambda s: {'classes': (dict(pos='learned') | on_paper(s, 'XL'), dict(drawn=dict(maps='drawn'), guided=dict(maps='drawn', cfg=1.5)))},
+    table3 = lambda s: {k: (f, dict(fine=dict(maps='fine')) if f.get('net') == 'dit' else both()) for k,f in rungs(s).items()},
+    table4 = lambda s: {k: (f, both()) for k,f in depths(s).items()},
     table5 = lambda s: {'D²iT': (dict(pos='learned'), {m: dict(maps=m) for m in ('drawn', *MAPS)})},
-    fig5   = lambda s: {f'r = {r}': (dict(pos='learned', **dict(ratio=r) if r != .5 else {}), dict(real=dict(maps='real', ratio=r))) for r in (0., .3, .5, .7, 1.)})
+    fig5   = lambda s: {f'r = {r}': (dict(pos='learned', **dict(ratio=r) if r != .5 else {}), both(r)) for r in (0., .3, .5, .7, 1.)})
 TABLES['fig6'] = lambda s: {k: v for k,v in TABLES['table3'](s).items() if k in ('DiT', '+ RefineNet & position')}          # over the steps of training, from the checkpoints that were kept
 
 def at_step(out, path, cls)->torch.nn.Module:
@@ -339,14 +340,15 @@ def paper(name:str, # one of TABLES
     if not measure: return {}
     vae,cal,grain = load_net(root/'dvae'/'model', DVAE),load_calibration(root/'dvae'/'thresholds.json'),load_net(root/'grain'/'model', GrainTransformer); found = []
     ds = ImageFolder(folder, vae.meta['size'], progress=True)
+    told = lambda card: card['scores'] | (dict(warnings=card['warnings']) if card['warnings'] else {})
     for (k, s),out in tqdm(where.items(), desc='scores'):
         net = load_net(out/'model', DiT if rows[k][0].get('net') == 'dit' else D2iT); pipe = D2iTPipeline(vae, net, cal, grain); plan = json.loads((out/'run.json').read_text())['plan']
         base = dict(row=k, seed=s, parameters=n_params(net), MFLOP=plan['flops']/1e6)
         for step,path in sorted(steps_in(out/'checkpoints')) if name == 'fig6' else ():
             pipe = D2iTPipeline(vae, at_step(out, path, type(net)), cal, grain); how = next(iter(rows[k][1].values()))
-            found.append(base | dict(step=step) | evaluate(pipe, out/f'scores-{n}-step-{step}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))['scores'])
+            found.append(base | dict(step=step) | told(evaluate(pipe, out/f'scores-{n}-step-{step}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))))
         for col,how in rows[k][1].items() if name != 'fig6' else ():
-            found.append(base | dict(maps=col) | evaluate(pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))['scores'])
+            found.append(base | dict(maps=col) | told(evaluate(pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))))
     if name == 'fig5':                                                        # and how well the pictures themselves come through
         seen = assess(vae, ds, cal, {r: by_entropy(cal, r, vae.k) for r in (0., .3, .5, .7, 1.)}, features=extractor(), items=range(min(n, len(ds))), progress=True)
         found += [dict(row='reconstruction', ratio=r['maps'], **{a: r[a] for a in ('pFD', 'psnr', 'codes')}) for r in scores(seen)]

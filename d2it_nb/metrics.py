@@ -84,7 +84,7 @@ def read_weights(file # PATH, or PATH#sha256=HEX; .safetensors, or a .pth that h
     "Tensors of a file; `ValueError` if it isn't the one that was meant"
     path,_,want = str(file).partition('#sha256='); path = Path(path)
     if not path.is_file(): raise ValueError(f'{path} is not a file')
-    named = re.search(r'-([0-9a-f]{8,64})$', path.stem); h = sha256(path)
+    named = re.search(r'-(?!\d{8}$)([0-9a-f]{8,64})$', path.stem); h = sha256(path)          # a date is no hash
     for w in filter(None, (want.lower(), named and named[1])):
         if not h.startswith(w): raise ValueError(f'{path} has SHA-256 {h[:16]}…, but {w} is wanted')
     try: ts = load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
@@ -180,7 +180,7 @@ def inception_score(p:Tensor, # class probabilities (N,K)
     "exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016)"
     if p.ndim != 2 or len(p) < splits or not torch.allclose(p.sum(1), torch.ones_like(p[:, 0]), atol=1e-3): raise ValueError(f'at least {splits} rows of probabilities that add up to one are needed, got {tuple(p.shape)}')
     H = lambda q: torch.special.entr(q).sum(-1)
-    found = torch.stack([(H(q.mean(0)) - H(q).mean()).exp() for q in p.double().chunk(splits)])
+    found = torch.stack([(H(q.mean(0)) - H(q).mean()).exp() for q in p.double().tensor_split(splits)])
     return found.mean().item(), found.std(correction=0).item()
 
 # %% ../nbs/03_metrics.ipynb #3eb78902
@@ -255,6 +255,7 @@ def inception(file)->InceptionV3: # frozen
     "InceptionV3 with your weights, `PATH` or `PATH#sha256=HEX`"
     ts,h = read_weights(file); net = load_tensors(InceptionV3(), {k: v for k,v in ts.items()} | {k: v for k,v in InceptionV3().state_dict().items() if k.endswith('num_batches_tracked') and k not in ts}, str(file))
     net.source = {Path(str(file).partition('#')[0]).name: h}
+    if not h.startswith('6726825d'): net.name = 'other weights of InceptionV3'; warnings.warn(f'{file} are not the weights that the literature calls FID (their SHA-256 begins with 6726825d); scores will be named as a proxy\'s')
     return net.eval().requires_grad_(False)
 
 # %% ../nbs/03_metrics.ipynb #c31

@@ -85,7 +85,7 @@ def assess(net:DVAE,
                 e = F.avg_pool2d((rec - x).pow(2).mean(1, keepdim=True), net.region)[:, 0]
                 for g in range(net.k): now |= {f'sse{g}': (e*(M == g)).flatten(), f'cells{g}': (M == g).flatten()}
             s = out.setdefault(name, {}); s |= {k: s.get(k, 0) + v.double().sum() for k,v in now.items()}
-            if features: s.setdefault('features', FeatureStats(features.dim, dev)).update(features(rec))
+            if features: s.setdefault('features', FeatureStats(features.dim, dev)).update(features(((rec + 1)*127.5).round()/127.5 - 1))        # as a file would hold it
     return out
 
 def add_sums(a:dict, b:dict)->dict: # either may be empty

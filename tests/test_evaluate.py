@@ -24,8 +24,8 @@ def test_two_ranks_make_the_same(one, tmp_path):
 
 def test_stopped_and_started_again(one, tmp_path):
     p = subprocess.Popen(command(tmp_path/'s', '--cache', one/'cache'), env=env(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True); end = time.time() + 60
-    while len(list((tmp_path/'s').glob('chunks/0*.npz'))) < 2: assert p.poll() is None and time.time() < end; time.sleep(.01)
-    p.send_signal(signal.SIGTERM); assert p.wait(60) == 143 and 'goes on from here' in p.stdout.read(); done = len(list((tmp_path/'s').glob('chunks/0*.npz'))); assert 2 <= done < 10
+    while len(list((tmp_path/'s').glob('chunks-*/0*.npz'))) < 2: assert p.poll() is None and time.time() < end; time.sleep(.01)
+    p.send_signal(signal.SIGTERM); assert p.wait(60) == 143 and 'goes on from here' in p.stdout.read(); done = len(list((tmp_path/'s').glob('chunks-*/0*.npz'))); assert 2 <= done < 10
     assert run(tmp_path/'s', '--cache', one/'cache').returncode == 0; (a,sa),(b,sb) = result(one/'one'),result(tmp_path/'s'); assert (a == b).all() and sa == sb
 
 @pytest.mark.parametrize('flags,says', [(['--model', '/nowhere'], 'is not a folder'), (['--data', '/nowhere'], 'is not a folder'), (['--maps', 'nice'], 'there are drawn'), (['--reference', '/nowhere.npz'], 'is not an .npz'), (['--features', 'inception:/nowhere'], 'is not a file'),

@@ -53,8 +53,9 @@ def test_the_papers_tables(tmp_path, monkeypatch):
     ds = PhotoCrops(64, n=80)
     for i in range(80): (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True); to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
     two = lambda t: {k: v for k,v in t.items() if k in ('DiT', '+ RefineNet & position')}; t3 = experiments.TABLES['table3']; monkeypatch.setitem(experiments.TABLES, 'table3', lambda s: two(t3(s)))
-    res = experiments.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs'); a,b = res['rows']
-    assert (a['row'], b['row'], res['n']) == ('DiT', '+ RefineNet & position', 24) and a['parameters'] < b['parameters'] and a['pFD'] != b['pFD'] > 0
+    res = experiments.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs'); a,b,c = res['rows']
+    assert [(r['row'], r['maps']) for r in res['rows']] == [('DiT', 'fine'), ('+ RefineNet & position', 'drawn'), ('+ RefineNet & position', 'real')] and res['n'] == 24 and b['pFD'] != c['pFD'] and 'full rank' in a['warnings'][0]
+    assert (a['row'], b['row']) == ('DiT', '+ RefineNet & position') and a['parameters'] < b['parameters'] and a['pFD'] != b['pFD'] > 0
     root = tmp_path/'runs'/'photos-tiny'; made = {p: p.stat().st_mtime_ns for p in root.glob('content-*/model.safetensors')}; assert len(made) == 2
     curves = experiments.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')['rows']; assert [(r['row'], r['step']) for r in curves] == [('DiT', 4), ('DiT', 8), ('+ RefineNet & position', 4), ('+ RefineNet & position', 8)] and [curves[i]['pFD'] for i in (1, 3)] == [a['pFD'], b['pFD']] != [curves[i]['pFD'] for i in (0, 2)] and all(p.stat().st_mtime_ns == t for p,t in made.items())
-    (where,) = root.glob('content-net=dit-*'); cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('content-*/scores-*/card.json'))]; assert sorted(c['maps'] for c in cards) == ['fine']*3 + ['real']*3 and len(list(root.glob('reference-*'))) == 1
+    (where,) = root.glob('content-net=dit-*'); cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('content-*/scores-*/card.json'))]; assert sorted(c['maps'] for c in cards) == ['drawn']*3 + ['fine']*3 + ['real'] and len(list(root.glob('reference-*'))) == 1
