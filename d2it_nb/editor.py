@@ -315,11 +315,12 @@ class Editor:
     def _failed(self, e):
         self.error = ''.join(traceback.format_exception(e)); self.say(f'⚠ {type(e).__name__}: {e}')
         self.status.value = f'<details role="alert" style="color:var(--jp-error-color1, #b00020);line-height:1.3;max-width:384px"><summary>{html.escape(self.message)}</summary><pre style="overflow:auto;max-height:12em">{html.escape(self.error)}</pre></details>'
+    def _flops(self, M, cfg): return sum(flops(self.pipe.content, M).values())*(1 if cfg == 1 else 2)     # of a step; guidance looks twice
     def _price(self):
         "What the map costs"
         M,k = self.map.tensor,self.map.k; text = f'{n_codes(M).item()} codes of {M.numel()} … {M.numel()*4**(k - 1)}, budget {budget(M, k).item():.0%}'
         if hasattr(self.pipe, 'content'):
-            n = sum(flops(self.pipe.content, M.to(self.pipe.device)).values())*(1 if self.cfg.value == 1 else 2); text += f', {n/1e9:.2f} GFLOP a step'
+            n = self._flops(M.to(self.pipe.device), self.cfg.value); text += f', {n/1e9:.2f} GFLOP a step'
             if self.rate: text += f', about {max(n*self.rate*self.steps.value, .1):.1f} s'
         self.cost.value = f'<span class="grain-cost">{html.escape(text)}</span>'
     def _draw(self):
@@ -328,13 +329,13 @@ class Editor:
         if how != 'picture' and b is not None and x is not None: x = b.x[0].cpu() if how == 'before' else (x - b.x[0].cpu()).abs().mean(0, keepdim=True).expand(3, -1, -1)*4 - 1
         self.canvas.picture = '' if x is None else data_url(to_image(x))
     def _show(self, text:str=None):
-        w = self.map.grid[1]; self.canvas.cells = self.map.cells; self.canvas.marked = [i for i,on in enumerate(self.anew().flatten().tolist()) if on] if self.sample is not None else []
+        self.canvas.cells = self.map.cells; self.canvas.marked = [i for i,on in enumerate(self.anew().flatten().tolist()) if on] if self.sample is not None else []
         self._price()
         if not self.busy: self._draw(); self.say(text or ('Paint, then Resample painted.' if self.sample is not None else 'Resample all draws the first picture.'))
 
     # messages of the canvas
     def _heard(self, msg, buffers=()):
-        self._safely(lambda: self._do(msg if isinstance(msg, dict) else {}, buffers)); self.canvas.send(dict(ack=msg.get('id') if isinstance(msg, dict) else None))
+        msg = msg if isinstance(msg, dict) else {}; self._safely(lambda: self._do(msg, buffers)); self.canvas.send(dict(ack=msg.get('id')))
     def _do(self, msg, buffers):
         kind,w = msg.get('kind'),self.map.grid[1]
         if kind == 'save': name,data = self.save(msg.get('what')); self.canvas.send(dict(file=name, to=str(msg.get('id'))), [data])
@@ -342,8 +343,8 @@ class Editor:
         elif kind == 'fill': self.paint(self.map.patch(tuple(msg['at'])), msg['grain'])
         elif kind in ('undo', 'redo'): getattr(self, kind)()
         elif kind == 'open': (self.open if msg.get('what') == 'picture' else self.open_map)(bytes(buffers[0]))
-    def _replace(self, cells, text=None):
-        with self.lock: self.map.replace(cells); self._show(text)
+    def _replace(self, cells):
+        with self.lock: self.map.replace(cells); self._show()
     def paint(self, cells, g:int):
         "Cells (row, column) that were painted with a grain"
         with self.lock:
@@ -399,7 +400,7 @@ class Editor:
     def how(self)->dict: return dict(steps=self.steps.value, sampler=self.sampler.value, cfg=self.cfg.value)
     def resample_all(self):
         "A new picture for this map, class and seed"
-        M,label,seed,how = self.map.tensor,self.wanted(),self.seed.value,self.how(); self.photo = None
+        M,label,seed,how = self.map.tensor,self.wanted(),self.seed.value,self.how()
         self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, **how), M, 'resampled')
     def resample_painted(self):
         "Draw the painted cells anew, keep the codes of the rest; the image's own seed gives them their own noise"
@@ -435,7 +436,7 @@ class Editor:
         with self.lock:
             self.busy,seconds = False,time.monotonic() - t0; self.bar.layout.visibility = 'hidden'
             if s is not None:
-                if n and hasattr(self.pipe, 'content'): self.rate = seconds/n/(sum(flops(self.pipe.content, s.M).values())*(1 if was['cfg'] == 1 else 2))
+                if n and hasattr(self.pipe, 'content'): self.rate = seconds/n/self._flops(s.M, was['cfg'])
                 self._safely(lambda: self._took(s, self.map.tensor[0], what, was, f'{what} in {seconds:.1f} s'))
             elif isinstance(fault, Stopped): self._show(f'stopped after step {n}; nothing was changed')
             else: self._draw(); self._failed(fault)
@@ -471,7 +472,7 @@ class Stepper:
         for n,(a,b,c) in enumerate(l.parts): tick = "'"*n; out |= {f'ε₁{tick}': grey(a), f'ε₂{tick}': grey(b), f'ε₂*{tick}': grey(c)}
         return out | {'merged': grey(l.merged), 'x̂₀': grey(l.x0), 'x̂₀, decoded': self.pipe.decode(l.x0, self.M)[0].cpu(), '|ε₂* − ε₂|': (2*l.strength[0]/self.top - 1).cpu()}
     def figure(self, i:int):
-        "The panels of a step, side by side, under a row number"
+        "The panels of a step, side by side"
         ps = self.panels(i); axs = show_images(ps.values(), [*ps], ncols=len(ps) if len(ps) <= 8 else 6, size=1.4); plt.close(axs[0].figure); return axs[0].figure
     def _show(self, i):
         if i not in self.png: b = BytesIO(); self.figure(i).savefig(b, format='png'); self.png[i] = b.getvalue()

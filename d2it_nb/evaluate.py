@@ -7,7 +7,7 @@ __all__ = ['MAPS', 'npz', 'in_chunks', 'read_chunks', 'Features', 'gather_featur
            'digest_of', 'read_pictures', 'maps_of', 'score', 'evaluate', 'to_npz', 'as_card', 'main']
 
 # %% ../nbs/61_evaluate.ipynb #e9eb925a
-import dataclasses, importlib.metadata, io, json, math, platform, sys, warnings, zipfile
+import dataclasses, hashlib, importlib.metadata, io, json, math, platform, sys, warnings, zipfile
 from pathlib import Path
 import numpy as np, torch
 from fastcore.script import bool_arg, call_parse
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .data import ImageFolder, PhotoCrops, to_image, to_pixels
 from .metrics import FeatureStats, extractor, frechet, inception_score, kid, precision_recall
-from .grain import budget, cumulative_ratios, grain_map
+from .grain import budget
 from .dist import SOLO, Ranks, Stop, finish, start
 from .checkpoint import run_lock
 from .train import check_same
@@ -87,8 +87,8 @@ def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
 def stamp(ds)->str: # when its files were written, so that other contents under the same name are seen
     return sha_of([(str(f), Path(f).stat().st_mtime_ns) for f in getattr(ds, 'files', ())])[:12]
 
-def sha_of(what)->str: import hashlib; return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-def digest_of(a)->str: import hashlib; return hashlib.sha256(np.ascontiguousarray(a)).hexdigest()[:16]
+def sha_of(what)->str: return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+def digest_of(a)->str: return hashlib.sha256(np.ascontiguousarray(a)).hexdigest()[:16]
 
 def read_pictures(file)->np.ndarray: # uint8 (N,H,W,3)
     "The pictures of an .npz as the field's evaluators write it (`arr_0`); `ValueError` if there are none"
@@ -120,9 +120,9 @@ def maps_of(kind:str, # 'drawn', or one of MAPS
     if kind not in ('drawn', *MAPS): raise ValueError(f'no maps {kind!r}; there are drawn, {", ".join(MAPS)}')
     items = [item_of(i, len(ds), seed) for i in ns]; y = [ds.label(i) for i in items] if pipe.classes else None
     if kind == 'drawn': return pipe.labels(y, len(ns)),pipe.draw_map(y, len(ns), seed, first=ns.start)
-    T = pipe.cal.thresholds(cumulative_ratios(ratio, pipe.k)); look = lambda js: grain_map(pipe.cal.entropy_map(torch.stack([ds.image(j) for j in js])), T)
+    look = lambda js: pipe.map_of(torch.stack([ds.image(j) for j in js]), ratio)
     M = MAPS[kind](look(items), look([(i + 1 + len(ds)//3) % len(ds) for i in items]) if kind == 'other' else None, pipe.k, [keyed_rng(seed, 'random map', i) for i in ns])
-    return pipe.labels(y, len(ns)),M.to(pipe.device)
+    return pipe.labels(y, len(ns)),M
 
 # %% ../nbs/61_evaluate.ipynb #fab18f43
 def score(fake:Features, real:Features, net)->dict: # name → number
@@ -168,8 +168,8 @@ def evaluate(pipe:D2iTPipeline,
         at = out/f'chunks-{sha_of(settings)[:12]}'                            # never those of other settings
         @torch.no_grad()
         def some(r):
-            y,M = maps_of(maps, pipe, ds, r, ratio, seed); seeds = [(seed, i) for i in r]
-            s = pipe._run(y, M, seeds, pipe._start(seeds, M)[1], lambda model, p: model, None, False, len(r), steps, sampler=sampler, cfg=cfg, interval=interval)
+            y,M = maps_of(maps, pipe, ds, r, ratio, seed)
+            s = pipe.generate(y if pipe.classes else None, M, len(r), seed, r.start, steps, sampler, cfg, interval, batch=len(r))
             if not s.x.isfinite().all(): raise ValueError(f'pictures {r.start} … {r.stop - 1} hold numbers that are not finite; are these trained weights?')
             x = ((s.x.clamp(-1, 1) + 1)*127.5).round().byte()
             return dict(x=x.permute(0, 2, 3, 1).cpu().numpy(), y=y.cpu().numpy(), M=M.byte().cpu().numpy(), f=net(x.float()/127.5 - 1).cpu().numpy())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels',
            'without_places', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit',
-           'curves', 'psnr_of', 'accuracy', 'rungs', 'depths', 'both', 'on_paper', 'at_step', 'paper', 'main']
+           'curves', 'psnr_of', 'accuracy', 'blocks', 'rungs', 'depths', 'both', 'on_paper', 'at_step', 'paper', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
 import csv, inspect, json, os, subprocess, sys
@@ -290,17 +290,19 @@ SCALES = dict( #     flags of the three stages; pictures, and how they are sampl
     small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0), grain=dict(preset='cpu', ratio=.5, eval_every=0), content=dict(preset='demo', steps=2500, batch=64, eval_every=0, save_every=500, keep_every=500), n=1500, sample=dict(steps=20)),
     paper = dict(dvae=dict(preset='paper'), grain=dict(preset='paper', ratio=.5), content=dict(preset='B', save_every=10_000, keep_every=50_000), n=10_000, sample=dict(steps=250, sampler='ddpm')))
 
+def blocks(scale:str)->tuple: a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]; return a['depth'],a['refine_depth']     # of the Multi-grained Net, of the RefineNet
+
 def rungs(scale:str)->dict: # name → flags of `train content`
     "Table 3: from DiT to D²iT, equal width and equal total depth"
-    a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]; d,r = a['depth'],a['refine_depth']
+    d,r = blocks(scale)
     return {'DiT': dict(net='dit'), '+ DVAE & routing': dict(depth=d + r, refine_depth=0, loss='cell'), '+ grain loss': dict(depth=d + r, refine_depth=0), '+ RefineNet & position': dict(pos='learned')}
 
 def depths(scale:str)->dict:
     "Table 4: blocks of the Multi-grained Net and of the RefineNet"
-    a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]; d,r = a['depth'],a['refine_depth']
+    d,r = blocks(scale)
     return {f'{m} + {s}': dict(depth=m, refine_depth=s, pos='learned') for m,s in ((d + r, 0), (d, r), (max(1, d - r), 2*r), (d + r, r), (d + r, 2*r))}
 
-def both(r=.5)->dict: "Maps drawn for the ratio r, which know of no picture; and real pictures' maps, which tell something of them"; return dict(drawn=dict(maps='drawn', ratio=r), real=dict(maps='real', ratio=r))
+def both(r=.5)->dict: "Drawn maps, which know of no picture, where the grain transformer was trained for this ratio; and real pictures' maps, which tell something of them"; return (dict(drawn=dict(maps='drawn', ratio=r)) if r == .5 else {}) | dict(real=dict(maps='real', ratio=r))
 def on_paper(scale, preset)->dict: return dict(preset=preset) if scale == 'paper' else {}
 
 TABLES = dict( #  scale → {row: (flags of `train content`, {column: how it is evaluated})}

@@ -253,7 +253,7 @@ class InceptionV3(nn.Module):
 
 def inception(file)->InceptionV3: # frozen
     "InceptionV3 with your weights, `PATH` or `PATH#sha256=HEX`"
-    ts,h = read_weights(file); net = load_tensors(InceptionV3(), {k: v for k,v in ts.items()} | {k: v for k,v in InceptionV3().state_dict().items() if k.endswith('num_batches_tracked') and k not in ts}, str(file))
+    ts,h = read_weights(file); net = InceptionV3(); load_tensors(net, {k: v for k,v in net.state_dict().items() if k.endswith('num_batches_tracked')} | ts, str(file))        # counters that the published file lacks
     net.source = {Path(str(file).partition('#')[0]).name: h}
     if not h.startswith('6726825d'): net.name = 'other weights of InceptionV3'; warnings.warn(f'{file} are not the weights that the literature calls FID (their SHA-256 begins with 6726825d); scores will be named as a proxy\'s')
     return net.eval().requires_grad_(False)

@@ -59,6 +59,7 @@ def test_stop_and_errors_leave_everything_as_it_was(ed):
     def burst(i):
         if i == 2: raise RuntimeError('out of ink')
     ed.pipe.hook = burst; ed.resample_all(); assert ed.message == '⚠ RuntimeError: out of ink' and 'burst' in ed.error and ed.sample is was and ed.canvas.picture == shown(-.25) and ed.map.cells == cells
+    ed.pipe.hook = lambda i: None; ed.open(.5); was,photo = ed.sample,ed.photo; ed.pipe.hook = burst; ed.resample_all(); assert ed.photo is photo        # also what was opened
     ed.pipe.hook = lambda i: None; ed.resample_all(); assert ed.sample is not was and 'resampled in' in ed.message                     # and it goes on
 
 def test_what_is_done_while_it_samples(ed):
