@@ -30,7 +30,7 @@ from .blocks import pack
 from .grain_transformer import grain_net
 from .content_transformer import RefineNet, d2it, dit, flops
 from .checkpoint import EMA
-from .latents import Latents, record_type
+from .latents import Latents, checksums, record_type
 from .train import read_log
 
 # %% ../nbs/71_benchmark.ipynb #c5
@@ -122,14 +122,14 @@ def bench_latents(n:int=4096, # records
                  )->list: # a row a way of keeping them
     "CPU time of reading random batches of latent records"
     dt = record_type((8, 16), 4, 256); rng = np.random.default_rng(0)
-    rec = np.zeros(n, dt); fields = dt.names[:-1]
+    rec = np.zeros(n, dt); fields = dt.names[:-2]
     for k in fields: rec[k] = rng.standard_normal(rec[k].shape, dtype=np.float32)
-    rec['y'] = rng.integers(1000, size=n); idx = rng.permutation(n)[:4*batch].reshape(-1, batch)
+    rec['y'] = rng.integers(1000, size=n); rec['crc'] = checksums(rec); idx = rng.permutation(n)[:4*batch].reshape(-1, batch)
     with tempfile.TemporaryDirectory() as d:
         d = Path(d); rec.tofile(d/'latents.bin'); (d/'one').mkdir()
         (d/'latents.json').write_text(json.dumps(dict(factors=[8, 16], z=4, size=256, n=n)))
         for i,r in enumerate(rec):
-            save_file({k: torch.from_numpy(np.array(r[k])) for k in dt.names}, d/'one'/f'{i}.safetensors'); np.save(d/'one'/f'{i}.npy', r)
+            save_file({k: torch.from_numpy(np.array(r[k])) for k in (*fields, 'y')}, d/'one'/f'{i}.safetensors'); np.save(d/'one'/f'{i}.npy', r)
         lat = Latents(d)
         def files(read, ids):
             rs = [read(i) for i in ids]; get = lambda k: torch.stack([r[k] if isinstance(r, dict) else torch.from_numpy(np.array(r[k])) for r in rs])

@@ -132,14 +132,14 @@ def save_checkpoint(folder, # where checkpoints live
 def verify(path)->dict: # what meta.json says
     "`ValueError` names the first file that is missing, changed or not listed"
     path = Path(path)
-    try: manifest = json.loads((path/'manifest.json').read_text())
-    except (OSError, ValueError) as e: raise ValueError(f'{path/"manifest.json"}: {e}') from None
-    if not isinstance(manifest, dict) or 'meta.json' not in manifest: raise ValueError(f'{path/"manifest.json"} is not a manifest')
+    try: manifest = read_json(path/'manifest.json')
+    except OSError as e: raise ValueError(f'{path/"manifest.json"}: {e}') from None
+    if 'meta.json' not in manifest: raise ValueError(f'{path/"manifest.json"} is not a manifest')
     for name,h in manifest.items():
         if '/' in name or not (path/name).is_file(): raise ValueError(f'{path}: {name} is missing')
         if sha256(path/name) != h: raise ValueError(f'{path/name} is damaged: its SHA-256 is not the one in the manifest')
     if extra := [f.name for f in path.iterdir() if f.name not in manifest and f.name != 'manifest.json']: raise ValueError(f'{path/extra[0]} is not in the manifest')
-    return json.loads((path/'meta.json').read_text())
+    return read_json(path/'meta.json')
 
 def newest(folder,
            ranks:Ranks=SOLO, # all must call this together

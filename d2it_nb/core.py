@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
-           'peak_bytes', 'kept_bytes', 'again', 'write_atomic', 'sole_user', 'sha256', 'save_net', 'check_tensors',
-           'load_tensors', 'digest', 'load_net', 'asset', 'package_file', 'machine', 'save_result', 'load_result',
-           'as_table']
+           'peak_bytes', 'kept_bytes', 'again', 'write_atomic', 'read_json', 'sealed', 'unsealed', 'sole_user',
+           'sha256', 'save_net', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than', 'load_net', 'asset',
+           'package_file', 'machine', 'save_result', 'load_result', 'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
-import fcntl, hashlib, importlib.util, json, os, platform, random, weakref
+import fcntl, hashlib, importlib.util, json, os, platform, random, threading, weakref
 from contextlib import contextmanager
 from pathlib import Path
 from importlib import resources
@@ -18,6 +18,8 @@ from torch import nn, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from safetensors import SafetensorError
 from safetensors.torch import save_file, load_file
 
 # %% ../nbs/00_core.ipynb #c5
@@ -115,7 +117,23 @@ def write_atomic(path, # file to (over)write
     try:
         with open(tmp, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
         os.replace(tmp, path)
+    except OSError as e: e.filename = str(path); raise                        # a full disk does not say which file it is about
     finally: tmp.unlink(missing_ok=True)
+
+def read_json(path)->dict:
+    "The object that a JSON file holds; `ValueError` names the file, however odd its content"
+    try: d = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as e: raise ValueError(f'{path} is not JSON ({e})') from None
+    if not isinstance(d, dict): raise ValueError(f'{path} holds no JSON object')
+    return d
+
+def _seal(d:dict): return hashlib.sha256(json.dumps({k: v for k,v in json.loads(json.dumps(d)).items() if k != 'seal'}, sort_keys=True).encode()).hexdigest()[:16]
+
+def sealed(d:dict)->dict: "With a checksum of itself, so that a changed digit shows"; return d | dict(seal=_seal(d))
+def unsealed(d:dict, what)->dict:
+    "Without its checksum; `ValueError` if that is not right"
+    if d.get('seal') != (s := _seal(d)): raise ValueError(f'{what} is damaged or was changed by hand: its seal is {d.get("seal")!r}, its content asks for {s!r}')
+    return {k: v for k,v in d.items() if k != 'seal'}
 
 @contextmanager
 def sole_user(path, # file or folder that only one process may work on
@@ -152,7 +170,7 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
     save_file(ts, tmp)
     info = dict(kind=type(net).__name__, config=net.config, sha256=sha256(tmp), **meta)
     st,js = _pair(path); os.replace(tmp, st)
-    write_atomic(js, json.dumps(info, indent=1).encode())
+    write_atomic(js, json.dumps(sealed(info), indent=1).encode())
 
 def check_tensors(own:dict, # name → tensor, as they should be
                   tensors:dict, # name → tensor, as they are
@@ -183,6 +201,19 @@ def digest(net:nn.Module # any module
     for k,v in sorted(net.state_dict().items()): h.update(k.encode()), h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
 
+@contextmanager
+def no_larger_than(tensors:dict):
+    "Networks that are built inside take no memory, and building ends with `ValueError` where there are more parameters than tensors: a forged description costs nothing"
+    me,left = threading.get_ident(),[2*len(tensors) + 16]
+    def count(module, name, p):
+        if threading.get_ident() != me: return
+        left[0] -= 1
+        if left[0] < 0: raise ValueError(f'the configuration asks for more parameters than the {len(tensors)} tensors of the file')
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device('meta'): yield
+    finally: hook.remove()
+
 def load_net(path, # without extension
              cls, # the class that is expected
             )->nn.Module: # in eval mode, with its JSON as `net.meta`
@@ -190,13 +221,19 @@ def load_net(path, # without extension
     st,js = _pair(path)
     for f in (js, st):
         if not f.is_file(): raise FileNotFoundError(f'{f} does not exist; a saved network is a pair .json + .safetensors')
-    try: info = json.loads(js.read_text())
-    except json.JSONDecodeError as e: raise ValueError(f'{js} is not JSON ({e})') from None
+    info = read_json(js)
     if missing := {'kind', 'config', 'sha256'} - set(info): raise ValueError(f'{js} lacks {sorted(missing)}')
     if info.get('kind') != cls.__name__: raise ValueError(f"{js} describes a {info.get('kind')}, but a {cls.__name__} is wanted")
+    info = unsealed(info, js)
+    if not isinstance(info['config'], dict) or not isinstance(info['sha256'], str): raise ValueError(f'{js}: config is an object and sha256 a text')
     if (h := sha256(st)) != info['sha256']: raise ValueError(f"{st} is damaged or was replaced: SHA-256 {h[:12]}…, {js.name} says {info['sha256'][:12]}…")
-    try: net = load_tensors(cls(**info['config']), load_file(st), str(st)).eval()
-    except TypeError as e: raise ValueError(f'{js}: the configuration does not fit a {cls.__name__} ({e})') from None
+    try: ts = load_file(st)
+    except SafetensorError as e: raise ValueError(f'{st} is not a safetensors file ({e})') from None
+    try:
+        with no_larger_than(ts): own = cls(**info['config']).state_dict()
+        check_tensors(own, ts, str(st), cls.__name__)
+        net = load_tensors(cls(**info['config']), ts, str(st)).eval()
+    except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as e: raise ValueError(f'{js}: the configuration does not fit a {cls.__name__} ({e})') from None
     net.meta = info
     return net
 

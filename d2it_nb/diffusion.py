@@ -64,7 +64,7 @@ class Diffusion(Process):
                 ):
         super().__init__(); self._set(predict, ('eps', 'x0', 'v'))
         if isinstance(schedule, str) and schedule not in SCHEDULES: raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}')
-        betas = SCHEDULES[schedule](T) if isinstance(schedule, str) else torch.as_tensor(schedule).double()
+        with torch.device('cpu'): betas = SCHEDULES[schedule](T) if isinstance(schedule, str) else torch.as_tensor(schedule).double()   # numbers, even where the network is only sketched (`meta`)
         if len(betas) < 2 or not (betas.min() > 0 and betas.max() < 1): raise ValueError(f'every β must lie strictly between 0 and 1; T = {T} is too small for this schedule')
         abar = (1 - betas).cumprod(0); self.T = len(betas)
         self.table = list(zip(abar.sqrt().tolist(), (1 - abar).sqrt().tolist())) + [(1., 0.)]   # double precision, on the host; [-1] is the clean image

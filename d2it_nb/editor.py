@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from .viz import grain_rgb, overlay_grain, show_images
-from .data import read_image, to_image, to_pixels
+from .data import open_image, read_image, to_image, to_pixels
 from .content_transformer import flops
 from .grain import budget, check_map, cumulative_ratios, exact_ratio, n_codes
 from .samplers import SAMPLERS
@@ -115,7 +115,7 @@ class GrainMap:
                  grid, k:int=2)->'GrainMap':
         "The map that a picture shows: each cell one of the grains' colours, or of k greys from black (coarsest) to white; `ValueError` names the cell that is neither"
         img = read_image(data)
-        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as raw:
+        with open_image(data) as raw:
             if 'A' in raw.getbands() and raw.getchannel('A').getextrema()[0] < 255: raise ValueError('a grain map has no transparent places')
         (h,w),side = grid,img.width//grid[1]
         if not side or img.size != (w*side, h*side): raise ValueError(f'a map of {h}×{w} cells is a picture of {w}×{h} pixels or a multiple, got {img.width}×{img.height}')
@@ -349,8 +349,9 @@ class Editor:
         "Cells (row, column) that were painted with a grain"
         with self.lock:
             h,w = self.map.grid; on = frozenset((int(r), int(c)) for r,c in cells if 0 <= r < h and 0 <= c < w); new = self.map.painted(on, g)
+            self.meanwhile |= on                                                 # also what is marked already: while it samples, that will be drawn, and this comes after
             if new == self.map.cells and on <= self.dirty: return                # nothing new: no step of the history
-            self.meanwhile |= on; self.map.replace(new, (self.sample, self.dirty | on, self.before)); self._show()
+            self.map.replace(new, (self.sample, self.dirty | on, self.before)); self._show()
     def undo(self): self._back(self.map.undo)
     def redo(self): self._back(self.map.redo)
     def _back(self, f):

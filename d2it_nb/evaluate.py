@@ -158,9 +158,9 @@ def evaluate(pipe:D2iTPipeline,
         note = out/'settings.json'
         old = None
         if ranks.main and note.is_file():
-            try: old = json.loads(note.read_text())
+            try: old = read_json(note)
             except ValueError: old = {}
-            if not isinstance(old, dict) or old.keys() != settings.keys(): old = {}
+            if old.keys() != settings.keys(): old = {}
         old = ranks.tell(old)
         if old == {}: raise ValueError(f'{note} is damaged; delete {out}, or choose another --out')
         if old: check_same(old, json.loads(json.dumps(settings)))

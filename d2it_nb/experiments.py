@@ -175,7 +175,7 @@ def maps(folder, # of images
 
     K,T = len(lat.info['classes']),cal.threshold(.5); both = lambda M: torch.stack([M, M.flip(-1)], 1).flatten(0, 1)     # pairs of mirror images
     real = both(grain_map(torch.cat([cal.entropy_map(held.image(i)[None]) for i in range(len(held))]), T)); y = torch.tensor([held.label(i) for i in range(len(held))]).repeat_interleave(2)
-    known,y_known = grain_map(lat.entropies(slice(None)), T),torch.from_numpy(lat.records['y'].astype('int64')); sub = torch.randperm(len(known), generator=keyed_rng(0, 'some'))
+    known,y_known = grain_map(lat.entropies(slice(None)), T),lat.labels(slice(None)); sub = torch.randperm(len(known), generator=keyed_rng(0, 'some'))
     y_d = y.repeat(-(-n//len(y))); n = len(y_d); some,rest = sub[:n],sub[n:]; score = lambda M, y_M, **kw: map_scores(M, y_M, real, y, K, **kw)
     rows = [dict(maps='held out') | score(real, y) | dict(nearest=nearest(real, known).mean().item()), dict(maps='training') | score(known[some], y_known[some], known=known[rest]) | dict(nearest=None),   # the rest holds their mirror images
             dict(maps='independent') | score(independent(known, y_known, keyed_rng(0, 'independent'))[some], y_known[some], known=known)]

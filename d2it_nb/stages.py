@@ -19,7 +19,7 @@ from torch import nn, Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .viz import overlay_grain
-from .data import ImageFolder, PhotoCrops, hold_out
+from .data import Guarded, ImageFolder, PhotoCrops, hold_out
 from .metrics import FeatureStats, efficientnet_lite0, frechet, lpips
 from .thresholds import Calibration, calibrate, load_calibration, to_count
 from .grain import budget, grain_noise, share_noise, training_map
@@ -319,9 +319,12 @@ def by_time(l:Tensor, # a loss a sample (N,)
     return {f'time{i}': sum_count(torch.where(b == i, l, torch.nan)) for i in range(bins)}
 
 # %% ../nbs/53_stages.ipynb #545da4d5
-def open_data(cfg:Config, size:int, held:float)->tuple: # training part, held-out part
-    "The data set that the flags name"
-    return hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), held)
+def open_data(cfg:Config, size:int, held:float, ranks:Ranks, folder)->tuple: # training part, held-out part; the same, with stand-ins for what can't be read
+    "The data set that the flags name; what can't be read will be listed in `folder`"
+    parts = hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), held)
+    safe = [ds and Guarded(ds, Path(folder)/f'quarantine{what}.jsonl') for ds,what in zip(parts, ('', '-held'))]
+    if ranks.main and safe[0]: safe[0].start()
+    return *parts, *safe
 
 def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Calibration:
     "The calibration of this run's data, made when missing"
@@ -340,14 +343,14 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     "Reconstruct through codes at every grain (§3.1)"
     try: factors = [int(f) for f in cfg.factors.split(',')]
     except ValueError: raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
-    (ds,held),net = open_data(cfg, cfg.size, cfg.held),dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
+    (found,_,ds,held),net = open_data(cfg, cfg.size, cfg.held, ranks, cfg.out),dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
     if cfg.size % net.region: raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
     to_dev = lambda f: f.to(ranks.device) if isinstance(f, nn.Module) else f
     pixel,eye = PIXEL[cfg.pixel],to_dev(PERCEPTUAL[cfg.perceptual]([f for f in cfg.vgg.split(',') if f]))
     measure = [to_dev(lpips()), to_dev(efficientnet_lite0())] if cfg.eval_every else None
     if measure and (n_held := min(len(held or ()), cfg.eval_n)) < max(2, ranks.world): raise ValueError(f'{n_held} held-out pictures are too few to measure on {ranks.world} rank(s); raise --held or --eval_n, or use --eval_every 0')
     judge = PatchGAN(cfg.gan_ch) if cfg.w_gan else None
-    cal = find_thresholds(cfg, ds, net.region, ranks, stop)
+    cal = find_thresholds(cfg, found, net.region, ranks, stop)      # counts what can be read, and nothing twice
     def look(f, b, step): # reconstruction loss, KL, the judge's word or None, terms
         x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float(); gan = None
         near = pixel(rec, x).mean(); kl = kl_codes(moments, M).mean()
@@ -427,7 +430,7 @@ def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop)->tuple: # DVAE, Calibration
     if vae.k == 1 and isinstance(cfg, GrainConfig): raise ValueError('an autoencoder of one grain needs no grain maps')
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
-    ds,held = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.))    # what stage 1 held back, stage 2 does not see
+    _,_,ds,held = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.), ranks, folder)    # what stage 1 held back, stage 2 does not see
     lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
     return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2), held
 
@@ -457,7 +460,7 @@ def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Lat
     if n < 2: raise ValueError(f'{n} held-out pictures are too few to compare maps with; train stage 1 with --held, or use --eval_every 0')
     as_trained = lambda E, what: torch.stack([training_map(e, cal, k, keyed_rng(cfg.seed, what, i), ratio_of(cfg), 0.) for i,e in enumerate(E)])
     picks = torch.randperm(len(lat), generator=keyed_rng(cfg.seed, 'known maps'))[:4096]
-    known = as_trained(lat.entropies(picks), 'known maps'); y_known = torch.from_numpy(lat.records['y'][picks.numpy()].astype('int64'))
+    known = as_trained(lat.entropies(picks), 'known maps'); y_known = lat.labels(picks)
     real = as_trained(torch.cat([cal.entropy_map(held.image(i)[None]) for i in tqdm(range(n), desc='held-out maps', disable=not ranks.main, leave=False)]), 'real maps')
     y = torch.tensor([held.label(i) for i in range(n)]); real,y = torch.cat([real, real.flip(-1)]),torch.cat([y, y])   # mirror images belong to the training maps, too
     fixed = [dict(maps='held out') | map_scores(real, y, real, y, K, k) | dict(nearest=nearest(real, known).mean().item()), dict(maps='training') | map_scores(known[:2*n], y_known[:2*n], real, y, K, k)]

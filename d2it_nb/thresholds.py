@@ -111,9 +111,9 @@ class Calibration:
     def to_json(self)->str:
         "Everything, as text; the same counts give the same text"
         nz = self.counts.nonzero().flatten()
-        return json.dumps(dict(kind='Calibration', settings=self.settings, parts=self.parts, images=self.images, n=self.n,
+        return json.dumps(sealed(dict(kind='Calibration', settings=self.settings, parts=self.parts, images=self.images, n=self.n,
             percentiles={f'{p}': round(self.threshold(1 - p/100), 5) for p in (5, 10, 25, 30, 50, 70, 75, 90, 95)} if self.n else {},
-            unreadable=dict(sorted(self.unreadable.items())), levels=nz.tolist(), counts=self.counts[nz].tolist()))
+            unreadable=dict(sorted(self.unreadable.items())), levels=nz.tolist(), counts=self.counts[nz].tolist())))
     @classmethod
     def from_json(cls, s:str):
         "`ValueError` if it is not one, or is not as `to_json` wrote it"
@@ -128,6 +128,7 @@ class Calibration:
         c = cls(**d['settings']); c.parts,c.images,c.unreadable = d['parts'],d['images'],d['unreadable']
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
         ok(f"it says {d['n']} regions and holds {c.n}", c.n == d['n'] and (not c.images or c.n == c.images*(c.settings['size']//c.settings['region'])**2))
+        unsealed(d, 'the calibration')
         return c
 
 # %% ../nbs/11_thresholds.ipynb #c27
@@ -223,7 +224,7 @@ def load_calibration(path=None, # a JSON; None: the one that ships with the proj
     if not path.is_file(): raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
     try: return Calibration.from_json(path.read_bytes().decode(errors='replace'))
     except KeyError as e: raise ValueError(f'{path} does not hold a calibration ({e} is missing)') from None
-    except (ValueError, TypeError, AttributeError) as e: raise ValueError(f'{path} does not hold a calibration ({e})') from None
+    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError, RuntimeError) as e: raise ValueError(f'{path} does not hold a calibration ({e})') from None
 
 # %% ../nbs/11_thresholds.ipynb #c41
 def merged(files:list, # calibration files, all shards of one data set

@@ -8,7 +8,7 @@ __all__ = ['FREE', 'lr_at', 'probe', 'cost', 'room', 'plan', 'Batches', 'bf16_pa
            'mean_over', 'Meter', 'tensorboard', 'logger', 'thinned', 'reference', 'against', 'Live', 'usage', 'main']
 
 # %% ../nbs/54_train.ipynb #c2
-import dataclasses, importlib, json, math, os, resource, shutil, sys, time, traceback
+import dataclasses, importlib, json, math, multiprocessing, os, resource, shutil, sys, time, traceback
 from itertools import islice
 from pathlib import Path
 import matplotlib.pyplot as plt, torch
@@ -22,7 +22,7 @@ from .core import *
 from .viz import axes
 from .data import to_image
 from .blocks import DiTBlock
-from .dist import SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, start, together, unsharded, whole
+from .dist import SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, local, start, together, unsharded, whole
 from .checkpoint import EMA, check_room, n_bytes, opt_tensors, restore, run_lock, save_checkpoint, set_aside, steps_in
 from .stages import BUILD, DECAYS, PRESETS, STAGES, Config, Player, Stage, check, decays_of, parse, stack, to_device
 
@@ -240,12 +240,13 @@ class Run:
         "Everything that happens before the first step"
         for p in self.stage.players.values(): p.net.to(self.ranks.device)
         cfg,ranks,out,now = self.cfg,self.ranks,self.out,dataclasses.asdict(self.cfg); note = out/'run.json'
-        try: old = json.loads(note.read_text()) if ranks.main else None
+        try: old = read_json(note) if ranks.main else None
         except (OSError, ValueError): old = None                              # a new run, or a damaged note: the checkpoints know it, too
         old = ranks.tell(old if isinstance(old, dict) and {'config', 'plan'} <= set(old) else None); stored = old and old['plan']
         free = room(ranks, sum(4*n_params(p.net) for p in self.stage.players.values()))
         def usable(p, old): return (p['world'], p.get('device')) == (ranks.world, ranks.device.type) and all(old.get(k) == v for k,v in now.items() if k not in FREE or k in ('micro', 'parallel', 'recompute', 'amp')) and not ranks.any(p['GB']*1e9 > free)
         def accept(meta):
+            if missing := {'config', 'stage', 'plan', 'step'} - set(meta): raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
             self.changed = check_same(meta['config'], now, FREE); check_same(meta['stage'], self.stage.meta)
             if usable(meta['plan'], meta['config']): self.plan = meta['plan']
             if meta['step'] > cfg.steps: raise ValueError(f'{out} has done {meta["step"]} steps already, --steps {cfg.steps} are wanted; ask for at least {meta["step"]}, or choose another --out')
@@ -275,8 +276,10 @@ class Run:
         yield from ((f'ema-{e.decay:g}', e.net) for e in emas)
     def bytes(self, emas)->int: "What a checkpoint takes"; return n_bytes({k: net.state_dict() for k,net in self.nets(emas)}) + 2*n_bytes({k: dict(p.net.named_parameters()) for k,p in self.stage.players.items()})
     def save(self, done:int, emas:list):
-        "A checkpoint"
+        "A checkpoint; `FloatingPointError` instead of one with a number that is not finite"
         cfg = self.cfg; tensors = {k: net.state_dict() for k,net in self.nets(emas)} | {f'opt-{n}': opt_tensors(p.opt, p.net) for n,p in self.stage.players.items()}
+        if self.ranks.any(bad := next((f'{k} of {p}' for p,ts in tensors.items() for k,v in ts.items() if v.is_floating_point() and not local(v).isfinite().all()), '')):
+            raise FloatingPointError(f'{bad or "a tensor on another rank"} is not finite after step {done}: nothing is saved, and the last checkpoint is kept. To go on from there, start again; if it comes back, give a lower --lr or --clip, or --amp off')
         meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=self.stage.meta, plan=self.plan, amp=self.amp, torch=torch.__version__)
         save_checkpoint(self.out/'checkpoints', done, tensors, meta, cfg.keep, cfg.keep_every, self.ranks)
     def stopped(self, done:int)->bool:
@@ -295,7 +298,7 @@ class Run:
 def done_at(out)->int: # or None
     "The step of an exported model that is whole"
     try:
-        info = json.loads((Path(out)/'model.json').read_text())
+        info = read_json(Path(out)/'model.json')
         return info['step'] if sha256(Path(out)/'model.safetensors') == info['sha256'] else None
     except (OSError, ValueError, KeyError, TypeError): return None
 
@@ -320,7 +323,7 @@ class Watch:
 class Log:
     "A file of JSON lines, each with a step; lines beyond step `first` are dropped"
     def __init__(self, path:Path, first:int, active:bool=True):
-        self.path,self.active,self.t0 = Path(path),active,time.time()
+        self.path,self.active,self.t0 = Path(path),active,time.monotonic()
         if active:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = [l for l in read_log(path) if l['step'] <= first]
@@ -329,8 +332,10 @@ class Log:
     def write(self, step:int, terms:dict, **more)->dict: # the line; what is not a number is left out
         line = {k: v for k,v in (dict(step=step) | terms | more).items() if v == v}
         if self.active:
-            line['seconds'] = round(self.before + time.time() - self.t0, 2)
-            with open(self.path, 'a') as f: f.write(json.dumps(line) + '\n')
+            line['seconds'] = round(self.before + time.monotonic() - self.t0, 2)
+            try:
+                with open(self.path, 'a') as f: f.write(json.dumps(line) + '\n')
+            except OSError as e: raise OSError(f'{self.path} could not be written ({e.strerror}); what is saved is kept, and the same command goes on from there') from None
         return line
     def write_all(self, step:int, rows:list):
         "All of them or none"
@@ -342,7 +347,7 @@ def read_log(path)->list: # of dicts
     out = []
     for l in Path(path).read_text().splitlines():
         try: line = json.loads(l)
-        except json.JSONDecodeError: break
+        except (ValueError, RecursionError): break
         if not isinstance(line, dict) or 'step' not in line: break
         out.append(line)
     return out
@@ -473,13 +478,16 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused, 143 st
     except RuntimeError as e:
         rank,world = (int(os.environ.get(k, d)) for k,d in (('RANK', 0), ('WORLD_SIZE', 1)))
         if isinstance(e, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(e): says = f'rank {rank} ran out of memory after step {at["step"]}; a smaller --micro needs less, and so do --recompute true and --parallel fsdp ({e})'
+        elif 'DataLoader worker' in str(e): says = f'rank {rank}: a reading process died after step {at["step"]}; the last checkpoint is kept, and the same command goes on from there ({str(e).splitlines()[0]})'
         elif world == 1: raise
         elif isinstance(e, DistError) or 'gloo' in str(e) or 'NCCL' in str(e): says = f'rank {rank} of {world} lost the others after step {at["step"]}: {e}'
         else: traceback.print_exc(); says = f'rank {rank} of {world} failed after step {at["step"]}: {e}'
         print(f'error: {says}', file=sys.stderr, flush=True)
         if world > 1: os._exit(1)                                             # a group that lost a rank can't be left politely
         return 1
-    finally: finish()
+    finally:
+        for p in multiprocessing.active_children(): p.kill()                   # readers ignore the polite signal, and would be waited for
+        finish()
 
 if __name__ == '__main__' and '__file__' in globals():                        # as a program, not in a notebook
     from d2it_nb.train import main                                            # by its name: comments of `__main__` can't be read
