@@ -1,4 +1,4 @@
-# make demo | make test | make lab | make bench.   TORCH='torch --index-url …' chooses another build of PyTorch.
+# make demo | make test | make lab | make bench | make stress.   TORCH='torch --index-url …' chooses another build of PyTorch.
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
@@ -6,13 +6,21 @@ BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lab bench env notebooks readme clean
+.PHONY: demo test stress lab bench env notebooks readme clean
 
 demo: env
 	$(BIN)/python -m d2it_nb.demo --run $(RUN)
 
 test: env
 	$(BIN)/python tools/check.py
+
+# hours: the long versions of what `make test` does in short
+stress: env
+	STRESS=1 $(BIN)/python -m pytest -q -m stress tests
+	$(BIN)/python tools/fuzz.py all --browser
+	$(BIN)/python tools/faults.py all
+	$(BIN)/python tools/lines.py
+	$(BIN)/python tools/mutants.py
 
 bench: env
 	$(BIN)/python -m d2it_nb.benchmark

@@ -310,7 +310,7 @@ TABLES = dict( #  scale → {row: (flags of `train content`, {column: how it is 
     table2 = lambda s: {'classes': (dict(pos='learned') | on_paper(s, 'XL'), dict(drawn=dict(maps='drawn'), guided=dict(maps='drawn', cfg=1.5)))},
     table3 = lambda s: {k: (f, dict(fine=dict(maps='fine')) if f.get('net') == 'dit' else both()) for k,f in rungs(s).items()},
     table4 = lambda s: {k: (f, both()) for k,f in depths(s).items()},
-    table5 = lambda s: {'D²iT': (dict(pos='learned'), {m: dict(maps=m) for m in ('drawn', *MAPS)})},
+    table5 = lambda s: {'D²iT': (dict(pos='learned'), {m: dict(maps=m, ratio=.5) for m in ('drawn', *MAPS)})},
     fig5   = lambda s: {f'r = {r}': (dict(pos='learned', **dict(ratio=r) if r != .5 else {}), both(r)) for r in (0., .3, .5, .7, 1.)})
 TABLES['fig6'] = lambda s: {k: v for k,v in TABLES['table3'](s).items() if k in ('DiT', '+ RefineNet & position')}          # over the steps of training, from the checkpoints that were kept
 

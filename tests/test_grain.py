@@ -1,5 +1,5 @@
 "Neighbour copy, its adjoint and its noise, for any number of grains, any size and any map."
-import torch
+import pytest, torch
 from hypothesis import given, settings, strategies as st
 from d2it_nb.core import assert_close, assert_equal
 from d2it_nb.grain import *
@@ -89,3 +89,36 @@ def test_exact_ratio_meets_every_budget(km, rs):
     for i in range(len(rs)):                                                    # no region with less entropy has a finer grain
         for e,g in zip(E, G):
             if (g > i).any() and (g <= i).any(): assert e[g > i].min() >= e[g <= i].max()
+
+def test_disturbing_rectangles_are_any():
+    "Every rectangle of the map, to its edges, in every grain; the map itself is left alone; without another image, inverting takes its turn"
+    import itertools
+    M = torch.full((2, 3), 1); seen,kinds = set(),[]
+    for n in range(6000):
+        D = disturb(M, 3, torch.Generator().manual_seed(n)); at = (D != M).nonzero()
+        if len(at) == 0: continue                                               # a rectangle of the grain that was there
+        kinds.append(len(at)); (t,l),(b,r) = at.min(0).values.tolist(),at.max(0).values.tolist(); assert len(at) == (b - t + 1)*(r - l + 1) and len(set(D[D != M].tolist())) == 1
+        seen.add((t, l, b, r, int(D[t, l])))
+    assert seen == {(t, l, b, r, g) for t,b in itertools.combinations_with_replacement(range(2), 2) for l,r in itertools.combinations_with_replacement(range(3), 2) for g in (0, 2)}
+    M = torch.zeros(2, 3, dtype=torch.long); other = torch.tensor([[1, 0, 1], [0, 1, 0]]); got = [disturb(M, 2, torch.Generator().manual_seed(n), other) for n in range(3000)]
+    assert abs(sum(torch.equal(g, other) for g in got)/3000 - 1/3) < .04 and abs(sum(torch.equal(disturb(M, 2, torch.Generator().manual_seed(n)), 1 - M) for n in range(3000))/3000 - 2/3 - 1/3/18/2) < .05
+
+def test_ratios_of_training():
+    rs = {how: [draw_ratio(torch.Generator().manual_seed(n), how) for n in range(4000)] for how in ('uniform', 'normal')}
+    for how,v in rs.items():
+        v = torch.tensor(v); assert 0 <= v.min() and v.max() <= 1 and abs((v == 0).float().mean() - .05) < .02 and abs((v == 1).float().mean() - .05) < .02 and abs(v.mean() - .5) < .02
+    inner = lambda how: torch.tensor([r for r in rs[how] if 0 < r < 1]); assert abs(inner('uniform').std() - 12**-.5) < .01 and abs(inner('normal').std() - .2) < .02 and inner('normal').max() > .9
+    assert [draw_ratio(torch.Generator(), r) for r in (0, .25, 1)] == [0., .25, 1.]
+    for bad in (-.01, 1.01):
+        with pytest.raises(ValueError, match='lies in'): draw_ratio(torch.Generator(), bad)
+
+def test_shares_of_disturbed_maps():
+    from d2it_nb.thresholds import Calibration
+    E = torch.rand(64, 8, 8, generator=torch.Generator().manual_seed(0)); cal = Calibration(8, 64).update(E); whole = grain_map(E[:1], [cal.threshold(.5)])[0]
+    share = lambda **kw: sum(not torch.equal(training_map(E[0], cal, 2, torch.Generator().manual_seed(n), .5, other=lambda: E[1], **kw), whole) for n in range(1500))/1500
+    assert abs(share() - .15) < .03 and share(p_disturb=0.) == 0 and share(p_disturb=1.) > .9
+    other = grain_map(E[1:2], [cal.threshold(.5)])[0]; assert any(torch.equal(training_map(E[0], cal, 2, torch.Generator().manual_seed(n), .5, 1., lambda: E[1]), other) for n in range(30))
+
+def test_grains_are_two_unless_said():
+    M = torch.tensor([[[0, 1]]]); assert block_side(0) == 2 and block_side(1) == 1; e = torch.randn(1, 2, 2, 4); assert torch.equal(share_noise(e, M), share_noise(e, M, 2)) and grain_noise(M, 2).shape == (1, 2, 2, 4)
+    assert grain_noise(torch.tensor([[[0, 2, 1]]]), 5, 3, torch.Generator()).shape == (1, 5, 4, 12)

@@ -7,12 +7,22 @@ def refuse(what):
     if log := os.environ.get('OFFLINE_LOG'):
         with open(log, 'a') as f: f.write(f'{what} by {" ".join(sys.argv[:3])}\n')
     raise OSError(f'no connections in tests: {what}')
-def here(address): return not isinstance(address, tuple) or address[0] in HERE or str(address[0]).startswith('127.')
+def here(host): return (host.decode() if isinstance(host, bytes) else host) in HERE or str(host).startswith('127.')
 
-for name in ('connect', 'connect_ex', 'sendto'):
-    def guarded(self, *a, plain=getattr(socket.socket, name), name=name): return plain(self, *a) if here(a[-1]) else refuse(f'{name} {a[-1]}')
+def guard(name):
+    plain = getattr(socket.socket, name)
+    def guarded(self, *a):
+        if isinstance(a[-1], tuple) and not here(a[-1][0]): refuse(f'{name} {a[-1]}')      # not a tuple: a socket of this machine
+        return plain(self, *a)
     setattr(socket.socket, name, guarded)
-def named(host, *a, plain=socket.getaddrinfo, **kw):
-    if (host.decode() if isinstance(host, bytes) else host) not in HERE and not str(host).startswith('127.'): refuse(f'look-up of {host}')
-    return plain(host, *a, **kw)
+for name in ('connect', 'connect_ex', 'sendto'): guard(name)
+
+look_up = socket.getaddrinfo
+def named(host, *a, **kw):
+    if not here(host): refuse(f'look-up of {host}')
+    return look_up(host, *a, **kw)
 socket.getaddrinfo = named
+
+if os.environ.get('COVERAGE_PROCESS_START'):
+    import coverage
+    coverage.process_startup()

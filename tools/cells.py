@@ -1,0 +1,37 @@
+"""A notebook's cells, run in this process; its exported cells are taken from the module, and count as lines of the module.
+
+    python tools/cells.py NAME …        run these notebooks (with `coverage run`, the lines of the modules are counted)
+"""
+import os, re, sys, time, types
+from pathlib import Path
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+
+ROOT = Path(__file__).resolve().parent.parent
+
+def parts(module:Path)->dict: # cell id → (source, line before its first one)
+    lines,out,at = module.read_text().split('\n'),{},None
+    for i,l in enumerate(lines):
+        if m := re.match(r'# %% \.\./nbs/\S+\.ipynb #(\S+)', l): at = m[1]; out[at] = [],i + 1
+        elif at: out[at][0].append(l)
+    return {k: ('\n'.join(ls), i) for k,(ls,i) in out.items()}
+
+def code_of(name:str, root:Path=ROOT)->list: # (compiled cell, its text)
+    "All cells of nbs/NAME.ipynb that nbdev_test would run"
+    nb = nbformat.read(root/'nbs'/f'{name}.ipynb', 4); module = root/'d2it_nb'/f'{name.split("_", 1)[-1]}.py'; own = parts(module) if module.is_file() else {}; t = TransformerManager(); out = []
+    for i,c in enumerate(nb.cells):
+        if c.cell_type != 'code' or re.search(r'^#\| *(eval: *false|slow|cuda|default_exp)', c.source, re.M): continue
+        if c.id in own and re.match(r'#\| *export', c.source): text,line = own[c.id]; out.append((compile('\n'*line + text, str(module), 'exec'), text))
+        else: out.append((compile(t.transform_cell(c.source), f'{name}, cell {i}', 'exec'), c.source))
+    return out
+
+def run(cells:list):
+    "In a namespace that takes itself for the main program"
+    m = types.ModuleType('__main__'); m.__dict__.update(__package__='d2it_nb', display=lambda *a: None, get_ipython=lambda: None); old,sys.modules['__main__'] = sys.modules['__main__'],m
+    try:
+        for code,_ in cells: exec(code, m.__dict__)
+    finally: sys.modules['__main__'] = old
+
+if __name__ == '__main__':
+    import matplotlib; matplotlib.use('Agg'); os.chdir(ROOT/'nbs')
+    for n in sys.argv[1:] or sorted(p.stem for p in (ROOT/'nbs').glob('[0-9]*.ipynb')): t = time.time(); run(code_of(n)); print(f'{n}: {time.time() - t:.0f} s', flush=True)
