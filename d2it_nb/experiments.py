@@ -8,7 +8,7 @@ __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'hal
            'curves', 'psnr_of', 'accuracy', 'blocks', 'rungs', 'depths', 'both', 'on_paper', 'at_step', 'paper', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
-import csv, inspect, json, os, subprocess, sys
+import csv, inspect, json, os, shlex, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -327,16 +327,20 @@ def paper(name:str, # one of TABLES
           jobs:int=2, # runs at once
           steps:int=None, # of content transformers, other than the scale's
           n:int=None, # pictures, other than the scale's
+          rows:str='', # only these, separated by commas
           runs:str='runs/paper', # where they live; started again, they resume
           measure:bool=True, # or only train
          )->dict:
     "Train, generate and score the rows of a table"
     if name not in TABLES: raise ValueError(f'no table {name!r}; there are {", ".join(TABLES)}')
     if scale not in SCALES: raise ValueError(f'no scale {scale!r}; there are {", ".join(SCALES)}')
+    table = TABLES[name](scale)
+    if bad := set(rows.split(',')) - {'', *table}: raise ValueError(f'{name} has no row {", ".join(sorted(bad))}; there are {", ".join(table)}')
+    rows = {k: v for k,v in table.items() if not rows or k in rows.split(',')}
     S = SCALES[scale]; content = S['content'] | dict(ratio=.5, p_disturb=0.) | ({'steps': steps} if steps else {}); n = n or S['n']; root = Path(runs)/f'{Path(folder).name}-{scale}'
     line = lambda stage, **flags: [sys.executable, '-m', 'd2it_nb.train', stage, *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
     train_runs({root/'dvae': line('dvae', out=root/'dvae', **S['dvae'])}, 1); train_runs({root/'grain': line('grain', out=root/'grain', dvae=root/'dvae', latents=root/'latents', **S['grain'])}, 1)
-    rows = TABLES[name](scale); tag = lambda f, s: root/f'content-{"-".join(f"{k}={v}" for k,v in sorted(f.items())) or "plain"}-{content.get("steps", "")}-{s}'
+    tag = lambda f, s: root/f'content-{"-".join(f"{k}={v}" for k,v in sorted(f.items())) or "plain"}-{content.get("steps", "")}-{s}'
     where = {(k, s): tag(f, s) for s in range(seeds) for k,(f,_) in rows.items()}
     train_runs({where[k, s]: line('content', out=where[k, s], dvae=root/'dvae', latents=root/'latents', seed=s, **(content | rows[k][0])) for k,s in where}, jobs)
     if not measure: return {}
@@ -352,7 +356,7 @@ def paper(name:str, # one of TABLES
         for col,how in rows[k][1].items() if name != 'fig6' else ():
             found.append(base | dict(maps=col) | told(evaluate(pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))))
     if name == 'fig5':                                                        # and how well the pictures themselves come through
-        seen = assess(vae, ds, cal, {r: by_entropy(cal, r, vae.k) for r in (0., .3, .5, .7, 1.)}, features=extractor(), items=range(min(n, len(ds))), progress=True)
+        seen = assess(vae, ds, cal, {f.get('ratio', .5): by_entropy(cal, f.get('ratio', .5), vae.k) for f,_ in rows.values()}, features=extractor(), items=[i*len(ds)//min(n, len(ds)) for i in range(min(n, len(ds)))], progress=True)
         found += [dict(row='reconstruction', ratio=r['maps'], **{a: r[a] for a in ('pFD', 'psnr', 'codes')}) for r in scores(seen)]
     return dict(data=ds.fingerprint, scale=scale, n=n, rows=found)
 
@@ -373,13 +377,14 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
          runs:str=None, # their folder
          n:int=None, # grain maps, or pictures, drawn each time
          scale:str=None, # of the paper's tables: tiny, small, paper
+         rows:str=None, # of such a table, separated by commas
         ):
     "Run an experiment and write its figures"
     try:
-        more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, designs=designs, presets=presets, scale=scale, seeds=seeds, jobs=jobs, runs=runs, n=n).items() if v is not None}
+        more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, designs=designs, presets=presets, scale=scale, seeds=seeds, jobs=jobs, runs=runs, n=n, rows=rows).items() if v is not None}
         takes = inspect.signature(EXPERIMENTS[name]).parameters; folder = 'folder' in takes
         if folder != bool(data): raise ValueError('--data FOLDER is needed' if folder else f'{name} takes no --data')
         if bad := set(more) - set(takes): raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
         with sole_user(out := out or f'data/results/{name}.json'):
-            save_result(out, ' '.join([f'python -m d2it_nb.experiments {name}' + ' --data FOLDER'*folder, *(f'--{k} {v}' for k,v in more.items() if k not in ('jobs', 'runs'))]), **EXPERIMENTS[name](*[data]*folder, **more))
+            save_result(out, ' '.join([f'python -m d2it_nb.experiments {name}' + ' --data FOLDER'*folder, *(f'--{k} {shlex.quote(str(v))}' for k,v in more.items() if k not in ('jobs', 'runs'))]), **EXPERIMENTS[name](*[data]*folder, **more))
     except (ValueError, OSError) as e: print(f'd2it_nb.experiments: {e}', file=sys.stderr); raise SystemExit(2) from None
