@@ -12,7 +12,7 @@ from cells import ROOT, code_of, parts, run
 
 #                          what looks at a mutant that its own notebook lets through
 TESTS = dict(grain=['tests/test_grain.py', 'tests/test_three_grains.py', '13_map_statistics', '20_dvae'], diffusion=['tests/test_diffusion.py', 'tests/test_processes.py', 'tests/test_diffusers.py', '31_samplers'],
-             samplers=['tests/test_diffusers.py', 'tests/test_pipeline.py', '41_grain_transformer'], content_transformer=['tests/test_three_grains.py', 'tests/test_pipeline.py', 'tests/test_ranks.py'],
+             samplers=['tests/test_samplers.py', 'tests/test_diffusers.py', 'tests/test_pipeline.py', '41_grain_transformer'], content_transformer=['tests/test_three_grains.py', 'tests/test_pipeline.py', 'tests/test_ranks.py'],
              checkpoint=['tests/test_checkpoint.py', 'tests/test_engine.py', 'tests/test_faults.py', 'tests/test_ranks.py', 'tests/test_kill.py'])
 SWAP = {ast.Add: ('+', '-'), ast.Sub: ('-', '+'), ast.Mult: ('*', '/'), ast.Div: ('/', '*'), ast.FloorDiv: ('//', '*'), ast.Mod: ('%', '*'), ast.Pow: ('**', '*'), ast.MatMult: ('@', '*'), ast.BitAnd: ('&', '|'), ast.BitOr: ('|', '&'),
         ast.Lt: ('<', '<='), ast.LtE: ('<=', '<'), ast.Gt: ('>', '>='), ast.GtE: ('>=', '>'), ast.Eq: ('==', '!='), ast.NotEq: ('!=', '=='), ast.Is: ('is', 'is not'), ast.IsNot: ('is not', 'is'), ast.In: ('in', 'not in'), ast.NotIn: ('not in', 'in'), ast.And: ('and', 'or'), ast.Or: ('or', 'and')}
