@@ -3,7 +3,7 @@ import subprocess, time
 import numpy as np, pytest
 from common import command, env, train
 from faults import kill_all
-from d2it_nb.latents import record_type
+from d2it_nb.latents import checksums, record_type
 
 @pytest.fixture(scope='module')
 def stage1(tmp_path_factory):
@@ -31,7 +31,8 @@ def test_killed_while_caching(stage1, tmp_path, ranks):
     whole,part = records(stage1/'cache'),records(cache)
     for c in np.flatnonzero(np.frombuffer(done, np.uint8)):                    # nothing that was noted as done is lost …
         assert (part[64*c:64*c + 64] == whole[64*c:64*c + 64]).all()
-        with open(cache/'latents.bin', 'r+b') as f: f.seek((64*c + 1)*part.itemsize - 4); f.write(np.int32(-7).tobytes())   # … a mark in its first label …
+        r = part[64*c:64*c + 1].copy(); r['y'] = -7; r['crc'] = checksums(r)
+        with open(cache/'latents.bin', 'r+b') as f: f.seek(64*c*part.itemsize); f.write(r.tobytes())      # … a mark in its first label …
     train('grain', tmp_path/'run', *flags(stage1, cache), ranks=ranks)
     after = records(cache); marked = np.zeros(len(after), bool); marked[[64*c for c in range(16) if done[c]]] = True
     assert (after['y'][marked] == -7).all(); assert (after[~marked] == whole[~marked]).all()          # … shows that it is not made again
