@@ -480,7 +480,7 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused, 143 st
         if isinstance(e, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(e): says = f'rank {rank} ran out of memory after step {at["step"]}; a smaller --micro needs less, and so do --recompute true and --parallel fsdp ({e})'
         elif 'DataLoader worker' in str(e): says = f'rank {rank}: a reading process died after step {at["step"]}; the last checkpoint is kept, and the same command goes on from there ({str(e).splitlines()[0]})'
         elif world == 1: raise
-        elif isinstance(e, DistError) or 'gloo' in str(e) or 'NCCL' in str(e): says = f'rank {rank} of {world} lost the others after step {at["step"]}: {e}'
+        elif isinstance(e, DistError) or any(w in str(e) for w in ('gloo', 'NCCL', 'pair closure')): says = f'rank {rank} of {world} lost the others after step {at["step"]}: {e}'
         else: traceback.print_exc(); says = f'rank {rank} of {world} failed after step {at["step"]}: {e}'
         print(f'error: {says}', file=sys.stderr, flush=True)
         if world > 1: os._exit(1)                                             # a group that lost a rank can't be left politely
