@@ -232,7 +232,7 @@ def load_net(path, # without extension
     try:
         with no_larger_than(ts): own = cls(**info['config']).state_dict()
         check_tensors(own, ts, str(st), cls.__name__)
-        net = load_tensors(cls(**info['config']), ts, str(st)).eval()
+        net = cls(**info['config']).eval(); net.load_state_dict(ts)           # what fits the sketch fits the network
     except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as e: raise ValueError(f'{js}: the configuration does not fit a {cls.__name__} ({e})') from None
     net.meta = info
     return net

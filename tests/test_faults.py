@@ -20,16 +20,16 @@ def test_the_bombs_are_live(tmp_path):
     import pickle
     pickle.loads(pickle.dumps(faults.Bomb(tmp_path/'made'))); assert (tmp_path/'made').is_dir()
 
+def no_files_beyond(n): return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n, n))
+
 def test_a_full_disk_keeps_the_last_checkpoint(d, tmp_path):
     "No file may grow beyond 300 kB, so the log can be written and a checkpoint not"
     out = tmp_path/'c'; flags = [*faults.base(d), '--save_every', 5]
-    train('content', out, *flags, '--steps', 5); small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000,)*2)
-    r = subprocess.run(command('content', out, *flags, '--steps', 20), env=env(), capture_output=True, text=True, preexec_fn=small)
+    train('content', out, *flags, '--steps', 5)
+    r = subprocess.run(command('content', out, *flags, '--steps', 20), env=env(), capture_output=True, text=True, preexec_fn=no_files_beyond(300_000))
     assert r.returncode == 2 and 'the checkpoint of step 10 could not be written' in r.stderr and 'the last good one is step-000005' in r.stderr and 'Traceback' not in r.stderr, r.stderr
     assert [p.name for p in (out/'checkpoints').iterdir()] == ['step-000005'] and newest(out/'checkpoints')[1]['step'] == 5
     assert len(train('content', out, *flags, '--steps', 20)) == 20                # and with room again, it goes on
-
-def no_files_beyond(n): return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n, n))
 
 def test_a_full_disk_under_the_log(d, tmp_path):
     "Said, without a traceback; the run goes on when there is room, and is what it would have been"

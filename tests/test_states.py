@@ -2,7 +2,7 @@
 import json
 import pytest, torch
 from hypothesis import HealthCheck, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from test_editor import Recorder
 from d2it_nb.editor import Editor, GrainMap
 from d2it_nb.pipeline import D2iTPipeline

@@ -4,7 +4,7 @@
     python tools/fuzz.py files --n 1000        networks, checkpoints, caches, calibrations, maps, evaluations: n damages and n odd JSONs, in turn
     python tools/fuzz.py all                   both, into data/results/fuzz.json
 """
-import base64, io, json, os, random, resource, shutil, signal, struct, sys, tempfile, time, warnings
+import base64, hashlib, io, json, os, random, resource, shutil, signal, struct, sys, tempfile, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -144,7 +144,7 @@ def headers(raw, rng):
 
 def files(d, n, seed=0):
     "n damages (cut, flipped, overwritten, emptied) and n forgeries (odd JSON with a fresh seal, odd headers with a fresh hash), spread over all kinds of files"
-    from d2it_nb.core import sealed, sha256
+    from d2it_nb.core import sealed
     rng = random.Random(seed); hard,soft = targets(d); canary = d/'escape'; accepted,crashes,slow = [],[],0.
     true = {k: f() for k,(_,f) in (hard | soft).items()}; limit = resource.getrlimit(resource.RLIMIT_AS); size = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize()
     def attempt(k, path, f, bad, judge, beside=()):
@@ -173,7 +173,7 @@ def files(d, n, seed=0):
         texts = [k for k,(p,_) in (hard | soft).items() if p.suffix == '.json']; tensors = [k for k,(p,_) in hard.items() if p.suffix == '.safetensors']
         for i in tqdm(range(n), desc='forged files'):
             if i % 4 == 3: # a header that the neighbour vouches for
-                k = tensors[i//4 % len(tensors)]; path,f = hard[k]; bad = headers(path.read_bytes(), rng); h = __import__('hashlib').sha256(bad).hexdigest(); beside = []
+                k = tensors[i//4 % len(tensors)]; path,f = hard[k]; bad = headers(path.read_bytes(), rng); h = hashlib.sha256(bad).hexdigest(); beside = []
                 if (js := path.with_suffix('.json')).is_file(): beside = [(js, json.dumps(sealed(json.loads(js.read_text()) | dict(sha256=h))).encode())]
                 elif (m := path.parent/'manifest.json').is_file(): beside = [(m, json.dumps(json.loads(m.read_text()) | {path.name: h}).encode())]
                 attempt(k, path, f, bad, False, beside)
@@ -183,7 +183,7 @@ def files(d, n, seed=0):
                     if isinstance(o := json.loads(bad), dict) and 'seal' in o and rng.random() < .8: bad = json.dumps(sealed(o))
                 except (ValueError, RecursionError): pass
                 raw = bad.encode(errors='surrogatepass')
-                if path.name == 'meta.json': beside = [(m := path.parent/'manifest.json', json.dumps(json.loads(m.read_text()) | {'meta.json': __import__('hashlib').sha256(raw).hexdigest()}).encode())]
+                if path.name == 'meta.json': beside = [(m := path.parent/'manifest.json', json.dumps(json.loads(m.read_text()) | {'meta.json': hashlib.sha256(raw).hexdigest()}).encode())]
                 attempt(k, path, f, raw, False, beside)
     finally: resource.setrlimit(resource.RLIMIT_AS, limit)
     for k,(_,f) in (hard | soft).items(): assert f() == true[k], k
