@@ -1,4 +1,4 @@
-# make demo | make test | make lab | make bench | make stress.   TORCH='torch --index-url …' chooses another build of PyTorch.
+# make demo | make test | make lab | make bench | make docs | make stress.   TORCH='torch --index-url …' chooses another build of PyTorch.
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test stress lab bench env notebooks readme clean
+.PHONY: demo test stress lab bench docs env notebooks readme clean
 
 demo: env
 	$(BIN)/python -m d2it_nb.demo --run $(RUN)
@@ -24,6 +24,10 @@ stress: env
 
 bench: env
 	$(BIN)/python -m d2it_nb.benchmark
+
+# the notebooks and a page for each module as a static site: _docs/index.html
+docs: env
+	$(BIN)/python tools/docs/build.py
 
 lab: env
 	$(BIN)/jupyter lab nbs/index.ipynb
@@ -50,4 +54,4 @@ readme: env
 	$(BIN)/python tools/readme.py
 
 clean:
-	rm -rf build dist *.egg-info _proc runs
+	rm -rf build dist *.egg-info _proc _docs runs

@@ -10,8 +10,8 @@ def d(tmp_path_factory): return tmp_path_factory.mktemp('faults')
 
 def test_kills(d): r = faults.kill(d, 3, per=40); assert r['exact'] and len(r['killed_at']) == 3, r
 def test_sigterms(d):
-    r = faults.term(d, 4); assert r['saved'] == 4 and r['steps_lost'] == 0, r
-    assert {(x['workers'], x['to']) for x in r['rows']} == {(w, t) for w in (0, 2) for t in ('process', 'group')}
+    r = faults.term(d, 6); assert r['saved'] == 6 and r['steps_lost'] == 0, r
+    assert {(x['workers'], x['to'], x['ranks']) for x in r['rows']} == {*((w, t, 1) for w in (0, 2) for t in ('process', 'group')), (0, 'process', 2), (2, 'process', 2)}
 def test_damaged_checkpoints(d): r = faults.damage(d, 25); assert r['accepted'] == r['unnamed'] == 0, r
 def test_hostile_files(tmp_path): r = faults.hostile(tmp_path); assert r['executed'] == 0 and r['times'] > 100, r
 

@@ -28,6 +28,10 @@ def lint(): must('ruff', 'check', '-q', '--select', 'E9,F63,F7,F82,F811,B006,B00
 
 def readme(): must(sys.executable, 'tools/readme.py', '--check')
 
+def site():
+    "The site can be built, and no link in it leads nowhere"
+    with tempfile.TemporaryDirectory() as d: must(sys.executable, 'tools/docs/build.py', '--out', f'{d}/site', stdout=subprocess.DEVNULL)
+
 def packages():
     "sdist → wheel → a new environment without this checkout, where the bundled weights draw a picture"
     with tempfile.TemporaryDirectory() as d:
@@ -65,7 +69,7 @@ def notebooks():
 
 if __name__ == '__main__':
     os.chdir(ROOT); total = 0
-    for f in (tidy, in_step, lint, readme, packages, tests, notebooks):
+    for f in (tidy, in_step, lint, readme, site, packages, tests, notebooks):
         t = time.time(); n = f(); total += n or 0
         print(f'✓ {f.__name__}{f" ({n})" if n else ""}: {time.time() - t:.0f} s', flush=True)
     print(f'{total} passed, 0 failed')

@@ -1,8 +1,8 @@
 """What a training run survives: kills, signals, damaged and hostile checkpoints, each as often as you like.
 
-    python tools/faults.py kill --n 30 --ranks 1       kill -9 at random moments; the resumed run must be the uninterrupted one, to the last bit
-    python tools/faults.py term --n 20                 SIGTERM, to the process and to its group, with 0 and 2 workers
-    python tools/faults.py damage --n 200              truncated files and flipped bits, n of each: none may be accepted
+    python tools/faults.py kill --n 70 --ranks 1       kill -9 at random moments; the resumed run must be the uninterrupted one, to the last bit
+    python tools/faults.py term --n 24                 SIGTERM, to the process and to its group, with 0 and 2 workers, at 1 and 2 ranks
+    python tools/faults.py damage --n 500              truncated files and flipped bits, n of each: none may be accepted
     python tools/faults.py hostile                     pickles in every place a file is read from: none may run
     python tools/faults.py all                         all of these, with kills at 1 and 2 ranks, into data/results/faults.json
 """
@@ -75,21 +75,21 @@ def kill(d, n, ranks=1, seed=0, per=60):
     return dict(fault='kill -9', ranks=ranks, times=n, steps=n*per, killed_at=at, stretches=len(set(at) - {0}), exact=same_run(ref, cut))
 
 def term(d, n, seed=0):
-    "n SIGTERMs; each must be saved, with 143 as the process's own code, at the step that was logged last"
+    "n SIGTERMs; each must be saved at the step that was logged last, with 143 as the process's own code (torchrun's is 1)"
     rng,rows = random.Random(seed),[]
     for i in tqdm(range(n), desc='SIGTERM'):
-        workers,group = (0, 2)[i % 2],bool(i//2 % 2); out = d/f'term-{i}'; shutil.rmtree(out, ignore_errors=True)
-        p = subprocess.Popen(command('content', out, *base(d, workers), '--steps', 100000, '--save_every', 100000), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        workers,group,ranks = (0, 2)[i % 2],bool(i//2 % 2),(1, 2)[i//4 % 2]; out = d/f'term-{i}'; shutil.rmtree(out, ignore_errors=True)
+        p = subprocess.Popen(command('content', out, *base(d, workers), '--steps', 100000, '--save_every', 100000, ranks=ranks), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         while len(log_of(out)) < 2:
             if p.poll() is not None: raise SystemExit(f'the run in {out} ended with {p.returncode} before it could be stopped')
             time.sleep(.02)
         time.sleep(rng.uniform(0, .5)); before,below = len(log_of(out)),descendants(p.pid)[1:]; os.killpg(p.pid, signal.SIGTERM) if group else p.terminate()
-        code = p.wait(60); done = log_of(out)[-1]['step']; found = newest(out/'checkpoints')
-        rows.append(dict(workers=workers, to='group' if group else 'process', code=code, saved=bool(found) and found[1]['step'] == done, lost=max(0, before - (found[1]['step'] if found else 0))))
+        code = p.wait(60); done = log_of(out)[-1]['step']; found = newest(out/'checkpoints'); saved = bool(found) and found[1]['step'] == done and code == (143 if ranks == 1 else 1)
+        rows.append(dict(workers=workers, to='group' if group else 'process', ranks=ranks, code=code, saved=saved, lost=max(0, before - (found[1]['step'] if found else 0))))
         for q in below:
             try: os.kill(q, signal.SIGKILL)
             except ProcessLookupError: pass
-    return dict(fault='SIGTERM', times=n, saved=sum(r['saved'] and r['code'] == 143 for r in rows), steps_lost=max(r['lost'] for r in rows), rows=rows)
+    return dict(fault='SIGTERM', times=n, saved=sum(r['saved'] for r in rows), steps_lost=max(r['lost'] for r in rows), rows=rows)
 
 def damage(d, n, seed=0):
     "n truncations and n flipped bits, of any file of the newest checkpoint: the one before must be taken, and the file be named"
@@ -142,16 +142,16 @@ def hostile(d):
 
 @call_parse
 def main(what:str, # kill, term, damage, hostile or all
-         n:int=0, # how often; 0: 30 kills at one rank and 20 at two, 20 SIGTERMs, 200 truncations and 200 flips
+         n:int=0, # how often; 0: 70 kills at one rank and 30 at two, 104 SIGTERMs, 500 truncations and 500 flips
          ranks:int=1, # of the runs that are killed
          seed:int=0, # of the random moments
          folder:str='', # for the runs; empty: a temporary one
         ):
     "Try it, and say how it went; exit status 1 if anything was lost"
     d = Path(folder or tempfile.mkdtemp()); d.mkdir(parents=True, exist_ok=True)
-    one = dict(kill=lambda: [kill(d, n or (30 if ranks == 1 else 20), ranks, seed)], term=lambda: [term(d, n or 20, seed)], damage=lambda: [damage(d, n or 200, seed)], hostile=lambda: [hostile(d/'hostile')])
+    one = dict(kill=lambda: [kill(d, n or (70 if ranks == 1 else 30), ranks, seed)], term=lambda: [term(d, n or 104, seed)], damage=lambda: [damage(d, n or 500, seed)], hostile=lambda: [hostile(d/'hostile')])
     if what != 'all' and what not in one: raise SystemExit(f'there are {", ".join(one)} and all, not {what}')
-    rows = one[what]() if what != 'all' else [kill(d, 30, 1, seed), kill(d, 20, 2, seed), term(d, 20, seed), damage(d, 200, seed), hostile(d/'hostile')]
+    rows = one[what]() if what != 'all' else [kill(d, 70, 1, seed), kill(d, 30, 2, seed), term(d, 104, seed), damage(d, 500, seed), hostile(d/'hostile')]
     for r in rows: print(json.dumps({k: v for k,v in r.items() if k != 'rows'}))
     if what == 'all': save_result('data/results/faults.json', 'python tools/faults.py all', rows=rows)
     if not folder: shutil.rmtree(d, ignore_errors=True)
