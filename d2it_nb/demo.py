@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['commands', 'train_all', 'detail', 'not_seen', 'measure', 'draw_idea', 'draw_sheet', 'draw_film', 'draw_curves',
-           'brush', 'draw_paint', 'report', 'main']
+           'brush', 'draw_paint', 'draw_cost', 'report', 'main']
 
 # %% ../nbs/80_demo.ipynb #c2
 import json, os, signal, subprocess, sys, time
@@ -16,6 +16,7 @@ from .core import *
 from .data import ImageFolder, Part, PhotoCrops, hold_out, to_image
 from .grain import n_codes, on_finest
 from .reconstruction import assess, by_entropy, scores
+from .content_transformer import d2it, dit, flops
 from .pipeline import D2iTPipeline
 from .stages import PRESETS, STAGES
 from .train import read_log
@@ -127,10 +128,20 @@ def draw_paint(pipe:D2iTPipeline, label=None, # None: the middle class
     for z in seen: frame(pipe.decode(torch.where(keep, z, s.z), M[None])[0], M)
     frame(new.x[0], M, 12); return films
 
+def draw_cost(size:str='B')->list:
+    "Multiply-adds of a forward pass on 32×32 codes over the fine ratio, beside DiTs that treat all regions alike"
+    with torch.device('meta'): net,dits = d2it(size),[dit(size, patch=p, grid=(32//p, 32//p)) for p in (2, 1)]
+    order = torch.randperm(256, generator=keyed_rng(0, 'order')); rs = [i/8 for i in range(9)]
+    at = lambda r: sum(flops(net, (order.argsort() < 256*r).long().view(1, 16, 16)).values())/2e9; half = torch.ones(1, 16, 16).long()
+    ax = axes(1, size=3)[0]; ax.set_axis_on(); ax.plot(rs, [at(r) for r in rs], 'o-', label=f'D²iT-{size}')
+    for p,ls,d in zip((2, 1), '-:', dits): ax.axhline(sum(flops(d, half).values())/2e9, color='.5', ls=ls, label=f'DiT-{size}/{p}')
+    ax.set_xlabel('share of fine regions', fontsize=8); ax.set_ylabel('10⁹ multiply-adds a step', fontsize=8); ax.set_ylim(0); ax.tick_params(labelsize=7); ax.legend(fontsize=7)
+    return [ax]
+
 def report(run, data:str='')->dict:
     "Write the pictures and figures of a run folder; returns the figures"
     run = Path(run); pipe = D2iTPipeline.load(run); res = measure(pipe, data=data)
-    pictures = dict(idea=draw_idea(pipe, not_seen(pipe, 1, data).image(0) if data else None), pictures=draw_sheet(pipe, data=data), film=draw_film(pipe), curves=draw_curves(run))
+    pictures = dict(idea=draw_idea(pipe, not_seen(pipe, 1, data).image(0) if data else None), pictures=draw_sheet(pipe, data=data), film=draw_film(pipe), curves=draw_curves(run), cost=draw_cost())
     for name,axs in pictures.items(): axs[0].figure.savefig(run/f'{name}.png', dpi=110)
     first,*more = draw_paint(pipe); first.save(run/'paint.gif', save_all=True, append_images=more, duration=100, loop=0)
     write_atomic(run/'figures.json', json.dumps(res, indent=1).encode())
