@@ -68,7 +68,7 @@ def sources(out:Path):
                     if before: before.source += '\n' + c.source; c.source = ''
                     before = before or c
                 elif c.source.strip(): before = None
-            elif c.cell_type == 'markdown': before = None; c.source = linked(c.source, names, known, f.stem)
+            elif c.cell_type == 'markdown': before = None; c.source = linked(c.source, names, known, f.stem).replace('](../', '](')
         nb.cells = [c for c in nb.cells if c.source.strip() and c.cell_type != 'raw']; nb.metadata['kernelspec'] = dict(name='python3', display_name='Python 3', language='python')
         if f.stem == 'index':
             front = dict(re.findall(r'^(\w+): *(.+)$', read_nb(f).cells[0].source, re.M)); nb.cells[0].source = f'# {front["title"]}\n> {front["description"]}\n\n' + nb.cells[0].source
