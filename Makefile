@@ -1,4 +1,4 @@
-# make demo | make test | make lab | make bench | make docs | make stress.   TORCH='torch --index-url …' chooses another build of PyTorch.
+# make demo | make test | make lab | make bench | make docs | make stress | make train-shipped DATA=FOLDER.   TORCH='torch --index-url …' chooses another build of PyTorch.
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test stress lab bench docs env notebooks readme clean
+.PHONY: demo test stress lab bench docs train-shipped env notebooks readme clean
 
 demo: env
 	$(BIN)/python -m d2it_nb.demo --run $(RUN)
@@ -21,6 +21,12 @@ stress: env
 	$(BIN)/python tools/faults.py all
 	$(BIN)/python tools/lines.py
 	$(BIN)/python tools/mutants.py
+
+# the networks that ship: all three stages from a folder whose sub-folders are the classes; stopped and started again, it goes on
+PRESET ?= night
+NPROC  ?= 2
+train-shipped: env
+	$(BIN)/python -m d2it_nb.demo --run runs/shipped-$(PRESET) --preset $(PRESET) --nproc $(NPROC) --data $(or $(DATA),$(error give the photographs: make train-shipped DATA=FOLDER)) --ship data/shipped
 
 bench: env
 	$(BIN)/python -m d2it_nb.benchmark

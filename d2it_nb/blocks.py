@@ -77,14 +77,16 @@ class LabelEmbed(nn.Module):
     def forward(self, y):                                                     # (n,)
         if not self.table: return 0.
         try: return self.table(y)                                             # (n,d)
-        except IndexError: raise ValueError(f'labels are 0 … {len(self.table.weight) - 2}, or {len(self.table.weight) - 1} for none; got {y.tolist()}') from None
+        except IndexError:
+            raise ValueError(f'labels are 0 … {len(self.table.weight) - 2}, or {len(self.table.weight) - 1} for none; '
+                             f'got {y.tolist()}') from None
 
 # %% ../nbs/40_blocks.ipynb #c11
 # Eq. 10
 def attend(q:Tensor, k:Tensor, v:Tensor, # (n,h,s,d)
            bias:Tensor=None, # B_r and masks, broadcast to (n,h,s,s)
           )->Tensor: # (n,h,s,d)
-    "Softmax(QKᵀ/√d + B) V: as it stands on a CPU (where it trains up to six times faster), fused elsewhere"
+    "Softmax(QKᵀ/√d + B) V: written out on a CPU, fused elsewhere"
     if q.device.type != 'cpu': return F.scaled_dot_product_attention(q, k, v, bias)
     a = (q*q.shape[-1]**-.5) @ k.mT
     return (a if bias is None else a + bias).softmax(-1).to(v.dtype) @ v
@@ -103,24 +105,27 @@ class Attention(nn.Module):
         self.qkv,self.out = nn.Linear(d, 3*d), nn.Linear(d, d)
         self.qn,self.kn = (nn.RMSNorm(d//heads), nn.RMSNorm(d//heads)) if qk_norm else (nn.Identity(), nn.Identity())
         if window: self.B_r = nn.Parameter(torch.zeros(heads, window**2, window**2))
-    def forward(self, x, grid=None, keys=None, at=None):                      # (n,s,d), (H,W), (n,s) bool; or packed: (P,d), Packed
+    # (n,s,d), (H,W), (n,s) bool; or packed: (P,d), Packed
+    def forward(self, x, grid=None, keys=None, at=None):
         qkv,w = self.qkv(x),self.window                                       # (n,s,3d)
         if at is not None: return self.out(again(self._packed, qkv, at.slot, at.keys))
         qkv = window(qkv, grid, w) if w else qkv[:, None]                     # (n,windows,s',3d)
         q,k,v = rearrange(qkv, 'n m s (three h d) -> three (n m) h s d', three=3, h=self.heads)
         bias = self.B_r.to(q.dtype) if w else None
         if keys is not None:
-            keys = rearrange(window(keys[..., None], grid, w) if w else keys[:, None, :, None], 'n m s 1 -> (n m) 1 1 s')
+            keys = rearrange(window(keys[..., None], grid, w) if w else keys[:, None, :, None],
+                             'n m s 1 -> (n m) 1 1 s')
             keys = keys | ~keys.any(-1, keepdim=True)
-            bias = torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf) + (bias if w else 0)
+            bias = (torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf)
+                    + (bias if w else 0))
         o = attend(self.qn(q), self.kn(k), v, bias)                           # (n·windows,h,s',d/h)
         o = rearrange(o, '(n m) h s d -> n m s (h d)', n=len(x))
         return self.out(unwindow(o, grid, w) if w else o[:, 0])               # (n,s,d)
     def _packed(self, qkv, slot, keys):                                       # (P,3d), (P,), (m,w²)
-        full = qkv.new_zeros(keys.numel(), qkv.shape[1]).index_copy(0, slot, qkv)                # empty places stay zero
+        full = qkv.new_zeros(keys.numel(), qkv.shape[1]).index_copy(0, slot, qkv)           # empty places stay zero
         q,k,v = rearrange(full, '(m s) (three h d) -> three m h s d', three=3, h=self.heads, s=keys.shape[1])
         mask = torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf)
-        o = attend(self.qn(q), self.kn(k), v, self.B_r.to(q.dtype) + mask[:, None, None])        # (m,h,w²,d/h)
+        o = attend(self.qn(q), self.kn(k), v, self.B_r.to(q.dtype) + mask[:, None, None])   # (m,h,w²,d/h)
         return rearrange(o, 'm h s d -> (m s) (h d)').index_select(0, slot)   # (P,d)
 
 # %% ../nbs/40_blocks.ipynb #c17
@@ -133,10 +138,13 @@ class _AdaNorm(torch.autograd.Function):
         return torch.addcmul(shift.to(xhat)[image], xhat, (1 + scale).to(xhat)[image])
     @staticmethod
     def backward(ctx, g):
-        x,mean,rstd,scale,image = ctx.saved_tensors; rows = lambda v, dtype: v.new_zeros(scale.shape).index_add_(0, image, v).to(dtype)
-        xhat = (x - mean)*rstd; d_shift,d_scale = rows(g, ctx.shift_dtype),rows(g*xhat, scale.dtype)
+        x,mean,rstd,scale,image = ctx.saved_tensors
+        rows = lambda v, dtype: v.new_zeros(scale.shape).index_add_(0, image, v).to(dtype)
+        xhat = (x - mean)*rstd
+        d_shift,d_scale = rows(g, ctx.shift_dtype),rows(g*xhat, scale.dtype)
         g = g*(1 + scale[image])                                              # towards xhat
-        return (g - g.mean(-1, keepdim=True) - xhat*(g*xhat).mean(-1, keepdim=True)).mul_(rstd).to(x.dtype), d_shift, d_scale, None
+        return ((g - g.mean(-1, keepdim=True) - xhat*(g*xhat).mean(-1, keepdim=True)).mul_(rstd).to(x.dtype),
+                d_shift, d_scale, None)
 
 class _Gate(torch.autograd.Function):
     "x + gate·h for packed tokens, likewise"
@@ -214,7 +222,7 @@ class Packed(NamedTuple):
     image:Tensor  # (P,) which image
     place:Tensor  # (P,) which token of the batch's full grids, row by row
     grain:Tensor  # (P,) its region's grain
-    parent:Tensor # (P/4,) for each four, the coarser token that they come from: its place in the previous RefineNet's list, or in the full grids if that had none
+    parent:Tensor # (P/4,) for each four, their coarser token: its place in the previous list, or in the full grids
     slot:Tensor   # (P,) place in the windows
     keys:Tensor   # (m,w²) bool: the windows that hold any token, and which of their places are taken
     def to(self, *a, **kw): return Packed(*(t.to(*a, **kw) for t in self))
@@ -225,7 +233,8 @@ def by_region(a:Tensor, # (n,h·2^s,w·2^s)
              )->Tensor: # (n·h·w,4^s)
     "A row a region: its four children, the four children of each, …"
     r,c = [f'r{i}' for i in range(s)],[f'c{i}' for i in range(s)]
-    return rearrange(a, f'n (h {" ".join(r)}) (w {" ".join(c)}) -> (n h w) ({" ".join(map(" ".join, zip(r, c)))})', **dict.fromkeys(r + c, 2))
+    return rearrange(a, f'n (h {" ".join(r)}) (w {" ".join(c)}) -> '
+                        f'(n h w) ({" ".join(map(" ".join, zip(r, c)))})', **dict.fromkeys(r + c, 2))
 
 # %% ../nbs/40_blocks.ipynb #b6cbd2ef
 def pack(M:Tensor, # grain maps (N,h,w)
@@ -240,13 +249,15 @@ def pack(M:Tensor, # grain maps (N,h,w)
         if len(kept) > dense_above*M.numel(): out.append(None); continue
         H,W = h*2**s,w*2**s; number = torch.arange(N*H*W)
         place = by_region(number.view(N, H, W), s)[kept].flatten()            # (P,)
-        slot = unwindow(number.view(N, -1, window**2, 1), (H, W), window).flatten()[place]   # in all windows, one after the other …
+        # in all windows, one after the other …
+        slot = unwindow(number.view(N, -1, window**2, 1), (H, W), window).flatten()[place]
         used,which = (slot//window**2).unique(return_inverse=True)
         slot = which*window**2 + slot % window**2                             # … and in those that hold any token
         keys = torch.zeros(len(used)*window**2, dtype=torch.bool).index_fill_(0, slot, True).view(-1, window**2)
         if before is None: parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[kept]
         else: parent = torch.searchsorted(before, kept)[:, None]*4**(s - 1) + number[:4**(s - 1)]
-        out.append(Packed(place//(H*W), place, M.flatten()[kept].repeat_interleave(4**s), parent.flatten(), slot, keys)); before = kept
+        out.append(Packed(place//(H*W), place, M.flatten()[kept].repeat_interleave(4**s), parent.flatten(), slot, keys))
+        before = kept
     return out
 
 # %% ../nbs/40_blocks.ipynb #c27

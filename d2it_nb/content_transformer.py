@@ -10,7 +10,8 @@ import torch
 from einops import rearrange
 from torch import nn, Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from .blocks import (DiTBlock, FinalLayer, LabelEmbed, TimeEmbed, Trunk, init_weights, mlp, pack, patchify, recompute, unpatchify)
+from .blocks import (DiTBlock, FinalLayer, LabelEmbed, TimeEmbed, Trunk, init_weights, mlp, pack, patchify,
+                            recompute, unpatchify)
 from .core import *
 from .grain import LastMap, block_avg, block_side, check_map, enlarge, grain_mask, on_finest
 
@@ -40,22 +41,26 @@ class RefineNet(nn.Module):
     "Corrects the noise of cells of grain s and finer, on smaller patches, in windows"
     def __init__(self, c, o, grid, patch, d, heads, depth, window, handoff='features', **block):
         super().__init__()
-        if window < 1 or grid[0] % window or grid[1] % window: raise ValueError(f'windows of {window}×{window} tokens do not divide a grid of {grid[0]}×{grid[1]}')
+        if window < 1 or grid[0] % window or grid[1] % window:
+            raise ValueError(f'windows of {window}×{window} tokens do not divide a grid of {grid[0]}×{grid[1]}')
         self.grid,self.patch,self.c = tuple(grid),patch,c
         self.embed = nn.Linear(2*c*patch**2, d)
         self.handoff = nn.Linear(d, 4*d) if handoff == 'features' else None
         self.time = TimeEmbed(d)
         self.blocks = nn.ModuleList(DiTBlock(d, heads, window=window, **block) for _ in range(depth))
         self.final = FinalLayer(d, o*patch**2)
-    def seen(self, eps2, z_t): return patchify(torch.cat([eps2[:, :self.c], z_t], 1), self.patch)   # (n,s,2c·p²)
-    def dense(self, eps2, z_t, feats, c, grains, fine):                       # all tokens; fine (n,s) bool says who is listened to
+    def seen(self, eps2, z_t):
+        return patchify(torch.cat([eps2[:, :self.c], z_t], 1), self.patch)    # (n,s,2c·p²)
+    def dense(self, eps2, z_t, feats, c, grains, fine):    # all tokens; fine (n,s) bool says who is listened to
         x = self.embed(self.seen(eps2, z_t)) + grains                         # (n,s,d)
-        if self.handoff: x = x + rearrange(self.handoff(feats), 'n (h w) (a b d) -> n (h a w b) d', h=self.grid[0]//2, a=2, b=2)
+        if self.handoff:
+            x = x + rearrange(self.handoff(feats), 'n (h w) (a b d) -> n (h a w b) d', h=self.grid[0]//2, a=2, b=2)
         for b in self.blocks: x = b(x, c, self.grid, fine)
         return self.final(x, c), x                                            # (n,s,o·p²), (n,s,d)
-    def packed(self, eps2, z_t, feats, c, grains, at):                        # those that count
+    def packed(self, eps2, z_t, feats, c, grains, at):     # those that count
         x = self.embed(take(self.seen(eps2, z_t), at.place)) + grains         # (P,d)
-        if self.handoff: x = x + rearrange(self.handoff(take(feats, at.parent)), 'p (f d) -> (p f) d', f=4)
+        if self.handoff:
+            x = x + rearrange(self.handoff(take(feats, at.parent)), 'p (f d) -> (p f) d', f=4)
         for b in self.blocks: x = b(x, c, at=at)
         out = self.final(x, c, at)                                            # (P,o·p²)
         full = out.new_zeros(len(c)*self.grid[0]*self.grid[1], out.shape[1]).index_copy(0, at.place, out)
@@ -88,21 +93,28 @@ class D2iT(nn.Module):
                  handoff:str='features', # what a RefineNet gets besides codes and rough noise: 'features', or 'eps': nothing
                  pos:str='sincos', # or 'learned'
                  qk_norm:bool=False,
-                 packed='auto'): # RefineNets work on a list of their tokens (True), or on all with a mask (False); 'auto': a list up to 90 %
+                 packed='auto' # RefineNets work on a list of their tokens (True), or on all with a mask (False); 'auto': a list up to 90 %
+                ):
         super().__init__()
         grid = tuple(grid)
-        self.config = dict(grid=list(grid), k=k, c=c, num_classes=num_classes, d=d, heads=heads, depth=depth, refine_depth=refine_depth,
-                           window=window, learn_sigma=learn_sigma, refine=refine, handoff=handoff, pos=pos, qk_norm=qk_norm)
-        for name,v,allowed in (('refine', refine, ('residual', 'replace')), ('handoff', handoff, ('features', 'eps')), ('packed', packed, ('auto', True, False))):
+        self.config = dict(grid=list(grid), k=k, c=c, num_classes=num_classes, d=d, heads=heads,
+                           depth=depth, refine_depth=refine_depth, window=window, learn_sigma=learn_sigma,
+                           refine=refine, handoff=handoff, pos=pos, qk_norm=qk_norm)
+        for name,v,allowed in (('refine',  refine,  ('residual', 'replace')),
+                               ('handoff', handoff, ('features', 'eps')),
+                               ('packed',  packed,  ('auto', True, False))):
             if v not in allowed: raise ValueError(f'{name} is {" or ".join(map(repr, allowed))}, not {v!r}')
-        if depth < 1 or refine_depth < 0: raise ValueError(f'depth counts from 1 and refine_depth from 0, got {depth} and {refine_depth}')
-        self.grid,self.k,self.c,self.num_classes,self.refine,self.window,self.packed,self.last = grid,k,c,num_classes,refine,window,packed,LastMap()
+        if depth < 1 or refine_depth < 0:
+            raise ValueError(f'depth counts from 1 and refine_depth from 0, got {depth} and {refine_depth}')
+        self.grid,self.k,self.c,self.num_classes,self.refine,self.window,self.packed,self.last = (
+            grid,k,c,num_classes,refine,window,packed,LastMap())
         o = c*(1 + learn_sigma)
         self.time,self.label,self.map = TimeEmbed(d), LabelEmbed(num_classes, d), mlp(grid[0]*grid[1], d)
         self.grain = nn.Embedding(k, d)
         self.trunk = Trunk(c, o, grid, 2**(k - 1), d, heads, depth, pos, qk_norm=qk_norm)
-        self.refiners = nn.ModuleList(RefineNet(c, o, [g*2**s for g in grid], 2**(k - 1 - s), d, heads, refine_depth, window, handoff, qk_norm=qk_norm)
-                                      for s in range(1, k)) if refine_depth else []
+        self.refiners = nn.ModuleList(
+            RefineNet(c, o, [g*2**s for g in grid], 2**(k - 1 - s), d, heads, refine_depth, window, handoff,
+                      qk_norm=qk_norm) for s in range(1, k)) if refine_depth else []
         init_weights(self)
     def pack(self, M:Tensor)->list: # a Packed for each RefineNet, or None if it sees all tokens
         "Which tokens the RefineNets work on; made once for a map"
@@ -119,17 +131,20 @@ class D2iT(nn.Module):
                 at:list=None, # `net.pack(M)`, where it was made before (a data worker, a compiled network)
                 seen:list=None, # for the curious: gets (ε₁, ε₂, ε₂*) of every Router, each (N,o,H,W)
                )->Tensor: # like z_t; with learn_sigma twice the channels
-        if tuple(z_t.shape) != (want := (len(M), self.c, *(g*2**(self.k - 1) for g in self.grid))): raise ValueError(f'for maps {tuple(M.shape)} of grids {self.grid} codes are {want}, got {tuple(z_t.shape)}')
+        if tuple(z_t.shape) != (want := (len(M), self.c, *(g*2**(self.k - 1) for g in self.grid))):
+            raise ValueError(f'for maps {tuple(M.shape)} of grids {self.grid} codes are {want}, '
+                             f'got {tuple(z_t.shape)}')
         at = self.pack(M) if at is None else at
         cond = self.label(y) + self.map(M.flatten(1).to(z_t.dtype)*2/max(self.k - 1, 1) - 1)       # (n,d)
         c = self.time(t) + cond                                               # (n,d)
         x = self.trunk.run(self.trunk.tokens(z_t) + self.grain(M.flatten(1)), c)             # (n,h·w,d)      Eq. 6
         eps,parts = self.trunk.grids(x, c),[]                                 # (n,o,H,W)
         for s in range(1, self.k):
-            eps1,eps = route(eps, M, s - 1, self.k); parts.append(eps1); rough = eps             # 2 × (n,o,H,W)                  Eq. 7
+            eps1,eps = route(eps, M, s - 1, self.k)                           # 2 × (n,o,H,W)                  Eq. 7
+            parts.append(eps1); rough = eps
             if self.refiners:
                 M_s = at[s - 1].grain if at[s - 1] else enlarge(M, 2**s).flatten(1)          # (P,) or (n,h·w·4^s)
-                delta,x = self.refiners[s - 1](eps, z_t, x, cond, t, self.grain(M_s), M_s >= s, at[s - 1])   #  Eq. 8
+                delta,x = self.refiners[s - 1](eps, z_t, x, cond, t, self.grain(M_s), M_s >= s, at[s - 1])  #  Eq. 8
                 eps = eps + delta if self.refine == 'residual' else delta     # (n,o,H,W)
             if seen is not None: seen.append((eps1, rough, eps))
         return merge([*parts, eps], M)                                        # (n,o,H,W)                      Eq. 9
@@ -150,15 +165,18 @@ def d2it(size:str='B', # one of SIZES
         )->D2iT:
     "A Dynamic Content Transformer of a named size; the paper's sizes learn the variance"
     if size not in SIZES: raise ValueError(f'no D2iT size {size!r}; there are {", ".join(SIZES)}')
-    return D2iT(**(dict(num_classes=num_classes, learn_sigma=size in ('S', 'B', 'L', 'XL')) | SIZES[size] | overrides))
+    return D2iT(**(dict(num_classes=num_classes, learn_sigma=size in ('S', 'B', 'L', 'XL'))
+                   | SIZES[size] | overrides))
 
 # %% ../nbs/42_content_transformer.ipynb #c20
 class DiT(nn.Module):
     "Diffusion transformer of fixed compression (Peebles & Xie 2023)"
-    def __init__(self, grid=(16, 16), patch:int=2, c:int=4, num_classes:int=1000, d:int=768, heads:int=12, depth:int=12,
+    def __init__(self, grid=(16, 16), patch:int=2, c:int=4, num_classes:int=1000,
+                 d:int=768, heads:int=12, depth:int=12,
                  learn_sigma:bool=True, pos:str='sincos', qk_norm:bool=False):
         super().__init__()
-        self.config = dict(grid=list(grid), patch=patch, c=c, num_classes=num_classes, d=d, heads=heads, depth=depth, learn_sigma=learn_sigma, pos=pos, qk_norm=qk_norm)
+        self.config = dict(grid=list(grid), patch=patch, c=c, num_classes=num_classes, d=d, heads=heads, depth=depth,
+                           learn_sigma=learn_sigma, pos=pos, qk_norm=qk_norm)
         self.num_classes,self.c = num_classes,c
         self.time,self.label = TimeEmbed(d), LabelEmbed(num_classes, d)
         self.trunk = Trunk(c, c*(1 + learn_sigma), grid, patch, d, heads, depth, pos, qk_norm=qk_norm)
@@ -180,7 +198,8 @@ TABLE3 = { #                     what differs from d2it('B')                    
     '+ DVAE & routing':          dict(depth=12, refine_depth=0, loss='cell'),         # 29.10
     '+ grain loss':              dict(depth=12, refine_depth=0),                      # 27.62
     '+ RefineNet & position':    dict(depth=10, refine_depth=2, pos='learned')}       # 22.11
-TABLE4 = {f'{a} + {b}': dict(depth=a, refine_depth=b, pos='learned')                  # 12 + 0: 25.15, 10 + 2: 22.11, 8 + 4: 26.53, 12 + 2: 20.99, 12 + 4: 19.96
+# FID-10K on FFHQ, by the paper: 12 + 0: 25.15, 10 + 2: 22.11, 8 + 4: 26.53, 12 + 2: 20.99, 12 + 4: 19.96
+TABLE4 = {f'{a} + {b}': dict(depth=a, refine_depth=b, pos='learned')
           for a,b in ((12, 0), (10, 2), (8, 4), (12, 2), (12, 4))}
 
 # %% ../nbs/42_content_transformer.ipynb #78e5e2e0
@@ -188,15 +207,22 @@ def flops(net, # D2iT or DiT
           M:Tensor, # grain maps (N,h,w)
          )->dict: # part → floating-point operations
     "Matrix products of one forward pass over a batch, twice the multiply-adds, counted from shapes"
-    N,at = len(M),net.pack(M); one = lambda *ms: sum(l.weight.numel() for m in ms for l in m.modules() if isinstance(l, nn.Linear))      # multiply-adds a row
+    N,at = len(M),net.pack(M)
+    # multiply-adds a row
+    one = lambda *ms: sum(l.weight.numel() for m in ms for l in m.modules() if isinstance(l, nn.Linear))
     def stack(body, tokens, windows, s): # body: embed, blocks, final
         ada = one(*(b.ada for b in (*body.blocks, body.final)))
-        return 2*(N*ada + tokens*(one(body.embed, *body.blocks, body.final) - ada) + windows*sum(2*s**2*b.attn.out.in_features for b in body.blocks))
+        return 2*(N*ada + tokens*(one(body.embed, *body.blocks, body.final) - ada)
+                  + windows*sum(2*s**2*b.attn.out.in_features for b in body.blocks))
     s = net.trunk.grid[0]*net.trunk.grid[1]
-    out = dict(condition=2*N*one(net.time, *([net.map] if hasattr(net, 'map') else [])), trunk=stack(net.trunk, N*s, N, s))
+    out = dict(condition=2*N*one(net.time, *([net.map] if hasattr(net, 'map') else [])),
+               trunk=stack(net.trunk, N*s, N, s))
     for i,(a,ref) in enumerate(zip(at, getattr(net, 'refiners', ())), 1):
-        w2 = net.window**2; tokens,windows = (N*ref.grid[0]*ref.grid[1], N*ref.grid[0]*ref.grid[1]//w2) if a is None else (len(a.place), len(a.keys))
-        out[f'refine {i}'] = 2*N*one(ref.time) + tokens//4*2*(one(ref.handoff) if ref.handoff else 0) + stack(ref, tokens, windows, w2)
+        w2 = net.window**2
+        tokens,windows = ((N*ref.grid[0]*ref.grid[1], N*ref.grid[0]*ref.grid[1]//w2) if a is None else
+                          (len(a.place), len(a.keys)))
+        out[f'refine {i}'] = (2*N*one(ref.time) + tokens//4*2*(one(ref.handoff) if ref.handoff else 0)
+                              + stack(ref, tokens, windows, w2))
     return out
 
 # %% ../nbs/42_content_transformer.ipynb #7b5a3a39
@@ -204,13 +230,21 @@ def memory(net, # D2iT or DiT, on any device
            M:Tensor, # grain maps of the samples that one device works on at once (N,h,w)
            amp:bool=False, # bf16 autocast
           )->dict: # part → bytes
-    "What a training step with AdamW and averaged weights holds; its activations as on a CPU (fused attention keeps less)"
+    ("What a training step with AdamW and averaged weights holds; "
+     "its activations as on a CPU (fused attention keeps less)")
     n,at,N,side = 4*n_params(net),net.pack(M),len(M),[g*net.trunk.patch for g in net.trunk.grid]
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
-        fake = lambda v: v if v is None else mode.from_tensor(v) if isinstance(v, Tensor) else type(v)(*map(fake, v))        # also inside a Packed
-        twin = type(net)(**net.config); recompute(twin, any(m.recompute for m in net.modules() if isinstance(m, DiTBlock)))
-        z,t,y,M,at = torch.zeros(N, net.c, *side),torch.zeros(N),torch.zeros(N, dtype=torch.long),mode.from_tensor(M.cpu()),[fake(a) for a in at]
+        # also inside a Packed
+        fake = lambda v: (v                   if v is None else
+                          mode.from_tensor(v) if isinstance(v, Tensor) else
+                          type(v)(*map(fake, v)))
+        twin = type(net)(**net.config)
+        recompute(twin, any(m.recompute for m in net.modules() if isinstance(m, DiTBlock)))
+        z,t,y,M,at = (torch.zeros(N, net.c, *side),torch.zeros(N),torch.zeros(N, dtype=torch.long),
+                      mode.from_tensor(M.cpu()),[fake(a) for a in at])
         with PeakBytes() as m:
-            with torch.autocast('cpu', torch.bfloat16, enabled=amp): loss = twin(z, t, y, M, at).float().pow(2).mean()
+            with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+                loss = twin(z, t, y, M, at).float().pow(2).mean()
             loss.backward()
-    return dict(weights=n, optimizer=2*n, average=n, step=m.peak)             # step: activations, and gradients, which take their place
+    # step: activations, and gradients, which take their place
+    return dict(weights=n, optimizer=2*n, average=n, step=m.peak)

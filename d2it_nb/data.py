@@ -38,9 +38,12 @@ def to_rgb(im:Image.Image)->Image.Image:
         a = np.asarray(im); g = (a.astype(np.float32)/257).round()
         if 'transparency' in im.info: g[a == im.info['transparency']] = 255
         im = Image.fromarray(g.astype(np.uint8))
-    if im.mode in ('I', 'F'): raise ValueError(f'pixels of mode {im.mode!r} (32-bit) have no defined white; convert the file to 8 or 16 bit')
-    if im.mode == 'CMYK' and (inks := im.info.get('icc_profile')):            # what its inks look like; without a profile, or with a broken one, Pillow's formula
-        try: return ImageCms.profileToProfile(im, ImageCms.ImageCmsProfile(io.BytesIO(inks)), ImageCms.createProfile('sRGB'), outputMode='RGB')
+    if im.mode in ('I', 'F'):
+        raise ValueError(f'pixels of mode {im.mode!r} (32-bit) have no defined white; convert the file to 8 or 16 bit')
+    # what its inks look like; without a profile, or with a broken one, Pillow's formula
+    if im.mode == 'CMYK' and (inks := im.info.get('icc_profile')):
+        try: return ImageCms.profileToProfile(im, ImageCms.ImageCmsProfile(io.BytesIO(inks)),
+                                              ImageCms.createProfile('sRGB'), outputMode='RGB')
         except (OSError, ImageCms.PyCMSError): pass
     if im.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in im.info:
         im = im.convert('RGBA')
@@ -54,7 +57,9 @@ def open_image(src, # a path, or the bytes of a file
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)       # our own limit speaks below
         im = Image.open(io.BytesIO(src) if isinstance(src, bytes) else src)
-    if im.width*im.height > MAX_PIXELS: im.close(); raise ValueError(f'{im.width}×{im.height} pixels; at most {MAX_PIXELS:,} are read')
+    if im.width*im.height > MAX_PIXELS:
+        im.close()
+        raise ValueError(f'{im.width}×{im.height} pixels; at most {MAX_PIXELS:,} are read')
     return im
 
 def read_image(src, # a path, or the bytes of a file
@@ -62,7 +67,9 @@ def read_image(src, # a path, or the bytes of a file
     "Decode an image file; `ValueError` names the file and the reason"
     try:
         with open_image(src) as im: im.load(); return to_rgb(im)
-    except Exception as e: raise ValueError(f'{"the uploaded bytes" if isinstance(src, bytes) else src}: cannot be read as an image ({e})') from None
+    except Exception as e:
+        raise ValueError(f'{"the uploaded bytes" if isinstance(src, bytes) else src}: '
+                         f'cannot be read as an image ({e})') from None
 
 # %% ../nbs/02_data.ipynb #c16
 def resize_crop(img:Image.Image, # any size, short side at least `size`
@@ -73,7 +80,8 @@ def resize_crop(img:Image.Image, # any size, short side at least `size`
     "Cut a square and resize it with an anti-aliasing filter"
     w,h = img.size
     l,t,s = box or ((w - min(w, h))//2, (h - min(w, h))//2, min(w, h))
-    if s < size and not enlarge: raise ValueError(f'a {s} px square is smaller than the wanted {size} px; enlarging would invent detail')
+    if s < size and not enlarge:
+        raise ValueError(f'a {s} px square is smaller than the wanted {size} px; enlarging would invent detail')
     return img.resize((size, size), Image.LANCZOS, box=(l, t, l + s, t + s))
 
 # %% ../nbs/02_data.ipynb #c19
@@ -97,8 +105,10 @@ class PhotoCrops:
         self.size,self.n,self.split = size,n,split
         self.photos = bundled_photos(); self.classes = list(self.photos)
         short = min(min(p.size) for p in self.photos.values())
-        if size > short*self.HELD: raise ValueError(f'crops of {size} px are too large for the bundled photographs; at most {int(short*self.HELD)} px')
-        for k,p in self.photos.items():                            # no larger than needed: small photographs are cut much faster
+        if size > short*self.HELD:
+            raise ValueError(f'crops of {size} px are too large for the bundled photographs; '
+                             f'at most {int(short*self.HELD)} px')
+        for k,p in self.photos.items():                  # no larger than needed: small photographs are cut much faster
             f = 1.25*size/self.HELD/min(p.size)
             if f < 1: self.photos[k] = p.resize([math.ceil(f*s) for s in p.size], Image.LANCZOS)
         self.fingerprint,self.preprocessing = f'PhotoCrops({size}, {n}, {split})',f'crops, Lanczos to {size} px'
@@ -119,7 +129,8 @@ class PhotoCrops:
               i:int, # item
               rng:torch.Generator=None, # augmentation; None for the item's own fixed crop
              )->Tensor: # (3,size,size) in [-1,1]
-        "A crop of 60–70 % of the photograph's short side; with `rng` 40–70 %, another one each time, mirrored half of the time"
+        ("A crop of 60–70 % of the photograph's short side; with `rng` 40–70 %, another one each time, "
+         "mirrored half of the time (held out: from `size` to 30 %)")
         box = self.box(i, rng) if rng is not None else self.box(i, keyed_rng(0, f'crop-{self.split}', i), .6)
         x = to_pixels(resize_crop(self.photos[self.classes[self.label(i)]], self.size, box))
         return x.flip(-1) if rng is not None and torch.rand(1, generator=rng) < .5 else x
@@ -130,7 +141,9 @@ EXTS = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm
 def list_images(folder)->list: # of paths, sorted
     "All files below `folder` whose name ends like an image's; links are followed, but no folder is read twice"
     folder = Path(folder)
-    if not folder.is_dir(): raise ValueError(f'{folder} is not a folder; give a folder of images, or leave --data out for the bundled photographs')
+    if not folder.is_dir():
+        raise ValueError(f'{folder} is not a folder; give a folder of images, '
+                         'or leave --data out for the bundled photographs')
     def refuse(e): raise ValueError(f'{e.filename} cannot be read ({e.strerror}); pictures in it would be left out')
     fs,seen = [],set()
     for r,inner,names in os.walk(folder, onerror=refuse, followlinks=True):
@@ -146,11 +159,12 @@ class ImageFolder:
                  folder, # see above
                  size:int=256, # side of the square, in pixels
                  max_bad:float=.05, # refuse the folder if a larger share of its files can't be read
-                 small:str='refuse', # pictures with a side below `size`: 'refuse' the folder, 'skip' them, or 'enlarge' them (as is usual on ImageNet)
+                 small:str='refuse', # a side below `size`: 'refuse' the folder, 'skip' the picture, or 'enlarge' it (usual on ImageNet)
                  progress:bool=False, # a bar while the headers are read
                 ):
         if size < 1: raise ValueError(f'an image side is at least one pixel, got {size}')
-        if small not in ('refuse', 'skip', 'enlarge'): raise ValueError(f"small is 'refuse', 'skip' or 'enlarge', not {small!r}")
+        if small not in ('refuse', 'skip', 'enlarge'):
+            raise ValueError(f"small is 'refuse', 'skip' or 'enlarge', not {small!r}")
         self.folder,self.size,self.max_bad,self.enlarge = Path(folder),size,max_bad,small == 'enlarge'
         files = list_images(folder); self.files,self.bad,self.small = [],[],[]
         for f in tqdm(files, desc='reading headers', disable=not progress):
@@ -161,17 +175,25 @@ class ImageFolder:
             except Exception as e: self.bad.append((str(f), str(e)))
         if self.small and small == 'refuse' or not (self.files or self.bad):
             raise ValueError(f'{len(self.small)} of {len(files)} images have a side shorter than the {size} px crop: '
-                             f'{", ".join(self.small[:5])}. Remove them, choose a smaller size, or say what to do with small ones')
+                             f'{", ".join(self.small[:5])}. '
+                             'Remove them, choose a smaller size, or say what to do with small ones')
         parts = [f.relative_to(folder).parts for f in self.files]
         self.classes = sorted({p[0] if len(p) > 1 else '.' for p in parts})
-        empty = [p for p in sorted(Path(folder).iterdir()) if p.is_dir() and p.name[0] not in '._' and p.name not in self.classes]
-        self.bad += [(str(p), 'a folder, not a picture' if p.suffix.lower() in EXTS else 'a link to a folder that is read already') for p in empty if p.suffix.lower() in EXTS or p.is_symlink()]
-        self.bad += [(str(p), 'a link to nothing') for p in sorted(Path(folder).iterdir()) if p.is_symlink() and not p.exists() and p.suffix.lower() not in EXTS]
+        empty = [p for p in sorted(Path(folder).iterdir())
+                 if p.is_dir() and p.name[0] not in '._' and p.name not in self.classes]
+        self.bad += [(str(p), 'a folder, not a picture' if p.suffix.lower() in EXTS else
+                              'a link to a folder that is read already')
+                     for p in empty if p.suffix.lower() in EXTS or p.is_symlink()]
+        self.bad += [(str(p), 'a link to nothing')
+                     for p in sorted(Path(folder).iterdir())
+                     if p.is_symlink() and not p.exists() and p.suffix.lower() not in EXTS]
         if len(self.bad) > max_bad*len(files):
-            raise ValueError(f'{len(self.bad)} of {len(files)} files cannot be read (at most {max_bad:.0%} may be): {self.bad[:5]}')
+            raise ValueError(f'{len(self.bad)} of {len(files)} files cannot be read '
+                             f'(at most {max_bad:.0%} may be): {self.bad[:5]}')
         if self.bad: warnings.warn(f'{len(self.bad)} unreadable files are left out: {self.bad[:5]}')
         if empty := [p.name for p in empty if str(p) not in dict(self.bad)]:
-            raise ValueError(f'{len(empty)} class folders of {folder} hold no usable images: {empty[:5]}; fill them or remove them')
+            raise ValueError(f'{len(empty)} class folders of {folder} hold no usable images: {empty[:5]}; '
+                             'fill them or remove them')
         self.labels = [self.classes.index(p[0] if len(p) > 1 else '.') for p in parts]
         stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}' for f in self.files)
         self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(os.fsencode(stat)).hexdigest()[:16]})'
@@ -209,20 +231,27 @@ class Guarded:
         out = {}
         for l in self.quarantine.read_text().splitlines() if self.quarantine.is_file() else ():
             try: d = json.loads(l); out[d['file']] = d['why']
-            except (ValueError, LookupError, TypeError): pass                 # a line that was torn when the machine went down
+            except (ValueError, LookupError, TypeError): pass         # a line that was torn when the machine went down
         return out
     def note(self, file:str, why:str):
         self.known[file] = why
         if file in (old := self.listed()): return                             # another process met it, too
         with open(self.quarantine, 'a') as f: f.write(json.dumps(dict(file=file, why=why)) + '\n')
-        if len(old) + 1 > self.max_bad*(len(self.ds) + len(getattr(self.ds, 'bad', []))): raise ValueError(f'{len(old) + 1} files cannot be read, more than {self.max_bad:.0%}; they are listed in {self.quarantine}')
+        if len(old) + 1 > self.max_bad*(len(self.ds) + len(getattr(self.ds, 'bad', []))):
+            raise ValueError(f'{len(old) + 1} files cannot be read, more than {self.max_bad:.0%}; '
+                             f'they are listed in {self.quarantine}')
     def image(self, i:int, rng:torch.Generator=None)->Tensor: # (3,size,size) in [-1,1]
-        n = len(self.ds); kin = (j for d in range(n) if self.ds.label(j := (i + d) % n) == self.ds.label(i))
+        n = len(self.ds)
+        kin = (j for d in range(n) if self.ds.label(j := (i + d) % n) == self.ds.label(i))
         for j in kin:
             if (name := self.ds.name(j)) in self.known: continue
             try:
-                if not (x := self.ds.image(j, rng)).isfinite().all(): raise ValueError(f'{name}: its pixels are not finite')
-            except ValueError as e: self.note(name, str(e)); warnings.warn(f'{e}; the next picture of its class stands in for it'); continue
+                if not (x := self.ds.image(j, rng)).isfinite().all():
+                    raise ValueError(f'{name}: its pixels are not finite')
+            except ValueError as e:
+                self.note(name, str(e))
+                warnings.warn(f'{e}; the next picture of its class stands in for it')
+                continue
             return x
         raise ValueError(f'no picture of class {self.ds.label(i)} can be read; they are listed in {self.quarantine}')
 

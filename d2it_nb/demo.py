@@ -14,7 +14,7 @@ import torch
 from fastcore.script import call_parse
 from .core import *
 from .data import ImageFolder, Part, PhotoCrops, hold_out, to_image
-from .grain import n_codes, on_finest
+from .grain import enlarge, n_codes, on_finest
 from .reconstruction import assess, by_entropy, scores
 from .content_transformer import d2it, dit, flops
 from .pipeline import D2iTPipeline
@@ -30,14 +30,18 @@ def commands(run:Path, # folder of the whole run
             )->list: # of command lines
     "The three stages, in order"
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(nproc)]
-    return [[*torchrun, '-m', 'd2it_nb.train', stage, '--preset', preset, *(['--data', str(data)] if data else []), '--out', str(Path(run)/stage)] for stage in STAGES]
+    return [[*torchrun, '-m', 'd2it_nb.train', stage, '--preset', preset,
+             *(['--data', str(data)] if data else []), '--out', str(Path(run)/stage)] for stage in STAGES]
 
 def train_all(run:Path, nproc:int=2, preset:str='demo', data:str=''):
     "Run them; stops with the stage's own message if one fails, and with status 143 after a SIGTERM, when all is saved"
-    env = dict(dict(OMP_NUM_THREADS='1'), **os.environ)            # one thread a process: nproc processes share the cores
+    # one thread a process: nproc processes share the cores
+    env = dict(dict(OMP_NUM_THREADS='1'), **os.environ)
     for stage,c in zip(STAGES, commands(run, nproc, preset, data)):
-        print('\n$ torchrun', ' '.join(c[3:]), flush=True); told = []
-        p = subprocess.Popen(c, env=env); before = signal.signal(signal.SIGTERM, lambda s, _: (told.append(s), p.terminate()))
+        print('\n$ torchrun', ' '.join(c[3:]), flush=True)
+        told = []
+        p = subprocess.Popen(c, env=env)
+        before = signal.signal(signal.SIGTERM, lambda s, _: (told.append(s), p.terminate()))
         try: rc = p.wait()
         finally: signal.signal(signal.SIGTERM, before)
         if told: sys.exit(143)
@@ -48,26 +52,35 @@ def detail(x:torch.Tensor, # (N,3,H,W)
           )->torch.Tensor: # (N,H,W)
     "Absolute Laplacian of the grey picture"
     g = torch.nn.functional.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode='replicate')
-    return (4*g[..., 1:-1, 1:-1] - g[..., :-2, 1:-1] - g[..., 2:, 1:-1] - g[..., 1:-1, :-2] - g[..., 1:-1, 2:]).abs()[:, 0]
+    return (4*g[..., 1:-1, 1:-1] - g[..., :-2, 1:-1] - g[..., 2:, 1:-1]
+                                 - g[..., 1:-1, :-2] - g[..., 1:-1, 2:]).abs()[:, 0]
 
 def not_seen(pipe:D2iTPipeline, # its autoencoder says what was held back
              n:int, # pictures at most, evenly spread
              data:str='', # the folder that it was trained on; empty: the bundled photographs
+             each:bool=False, # one of each class, instead
             ): # data set
     "Pictures that training did not see"
     if not data: return PhotoCrops(pipe.size, n, 'valid')
     ds = hold_out(ImageFolder(data, pipe.size), pipe.dvae.meta['trained'].get('held', 0))[1]
-    if ds is None: raise ValueError(f'the autoencoder was trained on all pictures of {data}: no share was held back (--held)')
-    n = min(n, len(ds)); return Part(ds, [i*len(ds)//n for i in range(n)], f'{n} of them')
+    if ds is None:
+        raise ValueError(f'the autoencoder was trained on all pictures of {data}: no share was held back (--held)')
+    if each: by = {ds.label(i): i for i in reversed(range(len(ds)))}; return Part(ds, [by[y] for y in sorted(by)], 'one of each class')
+    n = min(n, len(ds))
+    return Part(ds, [i*len(ds)//n for i in range(n)], f'{n} of them')
 
 @torch.no_grad()
 def measure(pipe:D2iTPipeline, n:int=64, data:str='')->dict:
     "PSNR and SSIM of held-out pictures at three ratios; detail of generated pictures by grain and by map"
-    rows = scores(assess(pipe.dvae, not_seen(pipe, n, data), pipe.cal, {f'r={r:g}': by_entropy(pipe.cal, r, pipe.k) for r in (0., .5, 1.)}))
+    rows = scores(assess(pipe.dvae, not_seen(pipe, n, data), pipe.cal,
+                         {f'r={r:g}': by_entropy(pipe.cal, r, pipe.k) for r in (0., .5, 1.)}))
     res = {r['maps']: {k: round(r[k], 3) for k in ('psnr', 'ssim', 'codes')} for r in rows}
-    y = [i % len(pipe.classes) for i in range(n)]; s = pipe.generate(y, n=n)
-    d = detail(s.x); fine = (s.M == pipe.k - 1).repeat_interleave(pipe.dvae.region, 1).repeat_interleave(pipe.dvae.region, 2)
-    whole = {name: detail(pipe.generate(y, torch.full(pipe.grid, g), n=n).x).mean().item() for name,g in (('all coarse', 0), ('all fine', pipe.k - 1))}
+    y = [i % len(pipe.classes) for i in range(n)]
+    s = pipe.generate(y, n=n)
+    d = detail(s.x)
+    fine = enlarge(s.M == pipe.k - 1, pipe.dvae.region)
+    whole = {name: detail(pipe.generate(y, torch.full(pipe.grid, g), n=n).x).mean().item()
+             for name,g in (('all coarse', 0), ('all fine', pipe.k - 1))}
     cells = dict(fine_cells=d[fine].mean().item(), coarse_cells=d[~fine].mean().item())
     return dict(reconstruction=res, detail={k: round(v, 4) for k,v in (cells | whole).items()})
 
@@ -75,28 +88,40 @@ def measure(pipe:D2iTPipeline, n:int=64, data:str='')->dict:
 @torch.no_grad()
 def draw_idea(pipe:D2iTPipeline, x:torch.Tensor=None)->list: # a picture (3,size,size); None: a bundled one
     "Photograph → entropy → grain map → codes → picture"
-    x = PhotoCrops(pipe.size).image(2) if x is None else x; E = pipe.cal.entropy_map(x[None])[0]; s = pipe.encode(x)
+    x = PhotoCrops(pipe.size).image(2) if x is None else x
+    E = pipe.cal.entropy_map(x[None])[0]
+    s = pipe.encode(x)
     axs = axes(5, size=1.7)
-    show_images([x], ['a photograph'], axs=axs[:1]); show_map(E, 'entropy: where the information is', ax=axs[1], colorbar=False)
-    show_images([overlay_grain(x, s.M[0], pipe.k), s.z[0,0]/2.5, s.x[0]], ['grain map: red is fine', f'{n_codes(s.M).item()} codes (of {s.z[0,0].numel()})', 'decoded'], axs=axs[2:])
+    show_images([x], ['a photograph'], axs=axs[:1])
+    show_map(E, 'entropy: where the information is', ax=axs[1], colorbar=False)
+    show_images([overlay_grain(x, s.M[0], pipe.k), s.z[0,0]/2.5, s.x[0]],
+                ['grain map: red is fine', f'{n_codes(s.M).item()} codes (of {s.z[0,0].numel()})', 'decoded'],
+                axs=axs[2:])
     return axs
 
 @torch.no_grad()
 def draw_sheet(pipe:D2iTPipeline, seed:int=0, size:float=1.1, data:str='')->list:
     "Real, with its map, reconstructed; drawn map and generated picture; the same noise all coarse and all fine"
-    K = len(pipe.classes); ds = not_seen(pipe, K, data); x = torch.stack([ds.image(i) for i in range(len(ds))])
-    enc = pipe.encode(x); gen = pipe.generate(list(range(K)), n=K, seed=seed); more = pipe.generate(list(range(K)), n=K, seed=seed + 1)
-    same = [pipe.generate(list(range(K)), torch.full(pipe.grid, g), n=K, seed=seed).x for g in (0, pipe.k - 1)]
+    ds = not_seen(pipe, len(pipe.classes), data, each=bool(data))
+    y = [ds.label(i) for i in range(len(ds))]
+    x = torch.stack([ds.image(i) for i in range(len(ds))])
+    enc = pipe.encode(x)
+    gen  = pipe.generate(y, n=len(y), seed=seed)
+    more = pipe.generate(y, n=len(y), seed=seed + 1)
+    same = [pipe.generate(y, torch.full(pipe.grid, g), n=len(y), seed=seed).x for g in (0, pipe.k - 1)]
     over = lambda xs, Ms: [overlay_grain(a, m, pipe.k) for a,m in zip(xs, Ms)]
     rows = {'held out': x, 'its map': over(x, enc.M), 'decoded': enc.x,
             'drawn map': [grain_rgb(m, pipe.k) for m in gen.M], 'generated': gen.x, 'with map': over(gen.x, gen.M),
             'all coarse': same[0], 'all fine': same[1], 'other seed': more.x}
-    return film_strip(rows, n=K, titles=pipe.classes, size=size)
+    return film_strip(rows, n=len(y), titles=[pipe.classes[i] for i in y], size=size)
 
 @torch.no_grad()
 def draw_film(pipe:D2iTPipeline, label=None, seed:int=0, steps:int=20)->list: # None: the middle class
     "One multi-grained denoising: codes, and what they would decode to"
-    label = pipe.classes[(len(pipe.classes) - 1)//2] if label is None else label; y = pipe.labels(label, 1); M = pipe.draw_map(label, 1, seed); fs = list(pipe.trace(y, M, [(seed, 0)], steps, cfg=1.5))
+    label = pipe.classes[(len(pipe.classes) - 1)//2] if label is None else label
+    y = pipe.labels(label, 1)
+    M = pipe.draw_map(label, 1, seed)
+    fs = list(pipe.trace(y, M, [(seed, 0)], steps, cfg=1.5))
     rows = {'x_t, channel 0': [f.x[0,0]/2.5 for f in fs], 'x̂₀, channel 0': [f.x0[0,0]/2.5 for f in fs],
             'x̂₀ decoded': [pipe.decode(f.x0, M)[0] for f in fs], 'grain map': [grain_rgb(M[0], pipe.k)]*len(fs)}
     return film_strip(rows, n=9, titles=[f't = {f.t}' for f in fs])
@@ -105,45 +130,67 @@ def draw_curves(run)->list:
     "The losses of the three stages"
     axs = axes(3, size=2.4)
     for ax,stage in zip(axs, STAGES):
-        log = read_log(Path(run)/stage/'log.jsonl'); ax.set_axis_on()
-        ax.plot([l['step'] for l in log], [l['loss'] for l in log], lw=.8); ax.set_title(stage, fontsize=8); ax.set_yscale('log'); ax.tick_params(labelsize=6)
+        log = read_log(Path(run)/stage/'log.jsonl')
+        ax.set_axis_on()
+        ax.plot([l['step'] for l in log], [l['loss'] for l in log], lw=.8)
+        ax.set_title(stage, fontsize=8); ax.set_yscale('log'); ax.tick_params(labelsize=6)
     return axs
 
 def brush(n:int)->list: # cells, in the order of the strokes
     "A ring in an n×n map, as a hand would paint it"
     lo,hi = n//4, n - n//4 - 1
-    return [*((lo, c) for c in range(lo, hi)), *((r, hi) for r in range(lo, hi)), *((hi, c) for c in range(hi, lo, -1)), *((r, lo) for r in range(hi, lo, -1))]
+    return [*((lo, c) for c in range(lo, hi)),     *((r, hi) for r in range(lo, hi)),
+            *((hi, c) for c in range(hi, lo, -1)), *((r, lo) for r in range(hi, lo, -1))]
 
 def draw_paint(pipe:D2iTPipeline, label=None, # None: the middle class
                seed:int=0, cells=None, # to be painted, one after the other; None: `brush`
                steps:int=16, scale:int=3, # pixels of the film a pixel of the picture
               )->list: # PIL images: `a.save('x.gif', save_all=True, append_images=rest, duration=…)`
     "A film of painting: the picture all coarse, a brush that makes cells fine, these cells denoised anew"
-    label = pipe.classes[(len(pipe.classes) - 1)//2] if label is None else label; M = torch.zeros(pipe.grid, dtype=torch.long); s = pipe.generate(label, M, seed=seed, steps=steps); films = []
+    label = pipe.classes[(len(pipe.classes) - 1)//2] if label is None else label
+    M = torch.zeros(pipe.grid, dtype=torch.long)
+    s = pipe.generate(label, M, seed=seed, steps=steps)
+    films = []
     def frame(x, M, n=1):
-        pair = torch.cat([overlay_grain(x, M, pipe.k, .45), torch.ones(3, pipe.size, 2), x], -1); films.extend([to_image(pair.repeat_interleave(scale, 1).repeat_interleave(scale, 2))]*n)
-    frame(s.x[0], M, 8); cells = brush(pipe.grid[0]) if cells is None else cells
+        pair = torch.cat([overlay_grain(x, M, pipe.k, .45), torch.ones(3, pipe.size, 2), x], -1)
+        films.extend([to_image(pair.repeat_interleave(scale, 1).repeat_interleave(scale, 2))]*n)
+    frame(s.x[0], M, 8)
+    cells = brush(pipe.grid[0]) if cells is None else cells
     for r,c in cells: M[r, c] = pipe.k - 1; frame(s.x[0], M)
-    seen = []; new = pipe.edit(s, M, steps=steps, each=lambda step: seen.append(step.x0)); keep = on_finest((M > 0).long()[None], pipe.k).bool()
+    seen = []
+    new = pipe.edit(s, M, steps=steps, each=lambda step: seen.append(step.x0))
+    keep = on_finest((M > 0).long()[None], pipe.k).bool()
     for z in seen: frame(pipe.decode(torch.where(keep, z, s.z), M[None])[0], M)
-    frame(new.x[0], M, 12); return films
+    frame(new.x[0], M, 12)
+    return films
 
 def draw_cost(size:str='B')->list:
     "Multiply-adds of a forward pass on 32×32 codes over the fine ratio, beside DiTs that treat all regions alike"
     with torch.device('meta'): net,dits = d2it(size),[dit(size, patch=p, grid=(32//p, 32//p)) for p in (2, 1)]
-    order = torch.randperm(256, generator=keyed_rng(0, 'order')); rs = [i/8 for i in range(9)]
-    at = lambda r: sum(flops(net, (order.argsort() < 256*r).long().view(1, 16, 16)).values())/2e9; half = torch.ones(1, 16, 16).long()
-    ax = axes(1, size=3)[0]; ax.set_axis_on(); ax.plot(rs, [at(r) for r in rs], 'o-', label=f'D²iT-{size}')
-    for p,ls,d in zip((2, 1), '-:', dits): ax.axhline(sum(flops(d, half).values())/2e9, color='.5', ls=ls, label=f'DiT-{size}/{p}')
-    ax.set_xlabel('share of fine regions', fontsize=8); ax.set_ylabel('10⁹ multiply-adds a step', fontsize=8); ax.set_ylim(0); ax.tick_params(labelsize=7); ax.legend(fontsize=7)
+    order = torch.randperm(256, generator=keyed_rng(0, 'order'))
+    rs = [i/8 for i in range(9)]
+    at = lambda r: sum(flops(net, (order.argsort() < 256*r).long().view(1, 16, 16)).values())/2e9
+    half = torch.ones(1, 16, 16).long()
+    ax = axes(1, size=3)[0]; ax.set_axis_on()
+    ax.plot(rs, [at(r) for r in rs], 'o-', label=f'D²iT-{size}')
+    for p,ls,d in zip((2, 1), '-:', dits):
+        ax.axhline(sum(flops(d, half).values())/2e9, color='.5', ls=ls, label=f'DiT-{size}/{p}')
+    ax.set_xlabel('share of fine regions', fontsize=8)
+    ax.set_ylabel('10⁹ multiply-adds a step', fontsize=8)
+    ax.set_ylim(0); ax.tick_params(labelsize=7); ax.legend(fontsize=7)
     return [ax]
 
 def report(run, data:str='')->dict:
     "Write the pictures and figures of a run folder; returns the figures"
-    run = Path(run); pipe = D2iTPipeline.load(run); res = measure(pipe, data=data)
-    pictures = dict(idea=draw_idea(pipe, not_seen(pipe, 1, data).image(0) if data else None), pictures=draw_sheet(pipe, data=data), film=draw_film(pipe), curves=draw_curves(run), cost=draw_cost())
+    run = Path(run)
+    pipe = D2iTPipeline.load(run)
+    res = measure(pipe, data=data)
+    pictures = dict(idea=draw_idea(pipe, not_seen(pipe, 1, data).image(0) if data else None),
+                    pictures=draw_sheet(pipe, data=data), film=draw_film(pipe),
+                    curves=draw_curves(run), cost=draw_cost())
     for name,axs in pictures.items(): axs[0].figure.savefig(run/f'{name}.png', dpi=110)
-    first,*more = draw_paint(pipe); first.save(run/'paint.gif', save_all=True, append_images=more, duration=100, loop=0)
+    first,*more = draw_paint(pipe)
+    first.save(run/'paint.gif', save_all=True, append_images=more, duration=100, loop=0)
     write_atomic(run/'figures.json', json.dumps(res, indent=1).encode())
     return res
 
@@ -157,11 +204,13 @@ def main(run:str='runs/demo', # folder of the run
         ):
     "Train all three stages, then draw what came out"
     matplotlib.use('Agg'); t = time.time(); run = Path(run)
-    if bad := [s for s in STAGES if preset not in PRESETS[s]]: sys.exit(f'no preset {preset!r} for {", ".join(bad)}; all stages have {", ".join(p for p in PRESETS["dvae"] if all(p in PRESETS[s] for s in STAGES))}')
+    if bad := [s for s in STAGES if preset not in PRESETS[s]]:
+        sys.exit(f'no preset {preset!r} for {", ".join(bad)}; all stages have '
+                 f'{", ".join(p for p in PRESETS["dvae"] if all(p in PRESETS[s] for s in STAGES))}')
     train_all(run, nproc, preset, data)
     print('\nsampling and drawing …', flush=True)
-    res = report(run, data)
-    if ship: D2iTPipeline.load(run).save(ship)
+    res,pipe = report(run, data),D2iTPipeline.load(run)
+    if ship: pipe.save(ship)
     print(f'''
 Done in {(time.time() - t)/60:.1f} minutes. In {run}/ you find
   idea.png       photograph, entropy, grain map, codes, reconstruction
@@ -172,5 +221,5 @@ Done in {(time.time() - t)/60:.1f} minutes. In {run}/ you find
   figures.json   PSNR of held-out pictures at r = 0, .5, 1: {", ".join(str(r["psnr"]) for r in res["reconstruction"].values())} dB
   dvae, grain, content: model.safetensors + model.json
 Next: make lab                        step through the notebooks, start with the tour
-      python -c "from d2it_nb.pipeline import *; D2iTPipeline.load('{run}').generate('cat').images[0].show()"
+      python -c "from d2it_nb.pipeline import *; D2iTPipeline.load('{run}').generate({pipe.classes[0]!r}).images[0].show()"
       torchrun --standalone --nproc_per_node 2 -m d2it_nb.train dvae --data FOLDER --out runs/mine/dvae''')

@@ -32,7 +32,8 @@ PREDICT = dict(    # target(x0, eps, a, s); back(out, x, a, s) → (x0, eps)
     u   = (lambda x0, eps, a, s: eps - x0,     lambda out, x, a, s: (x - s*out, x + a*out)))
 
 class Process(nn.Module):
-    "x_t = a·x0 + s·ε: what all forward processes share. A process gives `coef(t)`, numbers for one time, and `at(t, x)`, tensors for a batch of times"
+    ("x_t = a·x0 + s·ε: what all forward processes share. "
+     "A process gives `coef(t)`, numbers for one time, and `at(t, x)`, tensors for a batch of times")
     def _set(self, predict:str, allowed):
         if predict not in allowed: raise ValueError(f'this process can predict {", ".join(allowed)}, not {predict!r}')
         self.predict = predict; self._target,self._back = PREDICT[predict]
@@ -56,21 +57,32 @@ class Process(nn.Module):
         return self._target(x0, (x - a*x0)/s, a, s)
 
 class Diffusion(Process):
-    "Gaussian diffusion in T steps; times are 0 … T-1, and -1 is the clean image. The schedule is a buffer and moves with `.to(device)`"
+    ("Gaussian diffusion in T steps; times are 0 … T-1, and -1 is the clean image. "
+     "The schedule is a buffer and moves with `.to(device)`")
     def __init__(self,
                  T:int=1000, # number of steps
                  schedule='linear', # a name of SCHEDULES, or betas (T,)
                  predict:str='eps', # 'eps', 'x0' or 'v'
                 ):
         super().__init__(); self._set(predict, ('eps', 'x0', 'v'))
-        if isinstance(schedule, str) and schedule not in SCHEDULES: raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}')
-        with torch.device('cpu'): betas = SCHEDULES[schedule](T) if isinstance(schedule, str) else torch.as_tensor(schedule).double()   # numbers, even where the network is only sketched (`meta`)
-        if len(betas) < 2 or not (betas.min() > 0 and betas.max() < 1): raise ValueError(f'every β must lie strictly between 0 and 1; T = {T} is too small for this schedule')
+        if isinstance(schedule, str) and schedule not in SCHEDULES:
+            raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}')
+        # numbers, even where the network is only sketched (`meta`)
+        with torch.device('cpu'):
+            betas = SCHEDULES[schedule](T) if isinstance(schedule, str) else torch.as_tensor(schedule).double()
+        if len(betas) < 2 or not (betas.min() > 0 and betas.max() < 1):
+            raise ValueError('every β must lie strictly between 0 and 1; '
+                             f'T = {T} is too small for this schedule')
         abar = (1 - betas).cumprod(0); self.T = len(betas)
-        self.table = list(zip(abar.sqrt().tolist(), (1 - abar).sqrt().tolist())) + [(1., 0.)]   # double precision, on the host; [-1] is the clean image
-        prev = torch.cat([abar.new_ones(1), abar[:-1]]); low = betas*(1 - prev)/(1 - abar); low[0] = low[1]
-        self.register_buffer('scale', torch.tensor(self.table).T.float(), persistent=False)                                             # the same for the device; [:, -1] is clean
-        self.register_buffer('one_step', torch.stack([low.log(), betas.log(), prev.sqrt()*betas/(1 - abar)]).float(), persistent=False)   # see `variance_loss`
+        # double precision, on the host; [-1] is the clean image
+        self.table = list(zip(abar.sqrt().tolist(), (1 - abar).sqrt().tolist())) + [(1., 0.)]
+        prev = torch.cat([abar.new_ones(1), abar[:-1]])
+        low = betas*(1 - prev)/(1 - abar); low[0] = low[1]
+        # the same for the device; [:, -1] is clean
+        self.register_buffer('scale', torch.tensor(self.table).T.float(), persistent=False)
+        # see `variance_loss`
+        self.register_buffer('one_step', torch.stack([low.log(), betas.log(), prev.sqrt()*betas/(1 - abar)]).float(),
+                             persistent=False)
     def coef(self, t:int)->tuple: # a, s
         "√ᾱ_t and √(1-ᾱ_t) as numbers; t = -1 is the clean image"
         if not -1 <= t < self.T: raise ValueError(f'times run from -1 (clean) to {self.T - 1}, got {t}')
@@ -91,7 +103,8 @@ class Diffusion(Process):
              )->list: # steps + 1 times
         "Times from T-1 down to 0, all different, and -1"
         if power < 1: raise ValueError(f'a power of at least 1 keeps the times apart, got {power}')
-        if not 1 <= steps <= self.T: raise ValueError(f'between 1 and {self.T} sampling steps are possible, got {steps}')
+        if not 1 <= steps <= self.T:
+            raise ValueError(f'between 1 and {self.T} sampling steps are possible, got {steps}')
         return [max(round((1 - i/max(steps - 1, 1))**power*(self.T - 1)), steps - 1 - i) for i in range(steps)] + [-1]
 
 # %% ../nbs/30_diffusion.ipynb #c20
@@ -106,8 +119,10 @@ def grain_loss(e2:Tensor, # squared error (N,c,H,W)
 
 def per_grain_loss(e2:Tensor, M:Tensor, k:int=2)->Tensor: # (N,k), NaN where an image lacks the grain
     "The mean error of each grain's codes, coarsest first"
-    e2 = e2.mean(1, keepdim=True); ms = [grain_mask(M, g, k) for g in range(k)]
-    n = torch.stack([m.sum((1, 2, 3)) for m in ms], 1); s = torch.stack([(e2*m).sum((1, 2, 3)) for m in ms], 1)
+    e2 = e2.mean(1, keepdim=True)
+    ms = [grain_mask(M, g, k) for g in range(k)]
+    n = torch.stack([m.sum((1, 2, 3))      for m in ms], 1)
+    s = torch.stack([(e2*m).sum((1, 2, 3)) for m in ms], 1)
     return torch.where(n > 0, s/n.clamp(min=1), torch.nan)
 
 def grain_loss_literal(e2:Tensor, M:Tensor, k:int=2)->Tensor: # (N,)
@@ -141,7 +156,8 @@ def variance_loss(diff:Diffusion, # the process
                   M:Tensor, # grain maps (N,h,w)
                   k:int=2, # number of grains
                  )->Tensor: # (N,), bits a code and channel
-    "KL of the true reverse step from the predicted one, the predicted mean held fixed (Nichol & Dhariwal 2021), one vote a code"
+    ("KL of the true reverse step from the predicted one, the predicted mean held fixed "
+     "(Nichol & Dhariwal 2021), one vote a code")
     low,high,c0 = diff.one_step[:, t].view(3, -1, 1, 1, 1)
     logvar = low + (block_mean(v, M, k) + 1)/2*(high - low)
     dmean = c0*(x0 - diff.back(block_mean(out.detach(), M, k), x_t, t)[0])
@@ -179,5 +195,6 @@ def process(schedule:str='linear', # 'linear', 'cosine' or 'flow'
            )->Process:
     "A forward process by name"
     if schedule == 'flow': return Flow(predict=predict or 'u')
-    if schedule not in SCHEDULES: raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}, flow')
+    if schedule not in SCHEDULES:
+        raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}, flow')
     return Diffusion(schedule=schedule, predict=predict or dict(linear='eps', cosine='v')[schedule])

@@ -49,7 +49,8 @@ def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
     "Each factor a power of two and twice the one before, or `ValueError`"
     f = tuple(sorted(int(a) for a in factors))
     if not f or f[0] < 2 or f[0] & (f[0] - 1) or any(b != 2*a for a,b in zip(f, f[1:])):
-        raise ValueError(f'downsampling factors must be powers of two, each twice the one before, e.g. (8, 16); got {tuple(factors)}')
+        raise ValueError('downsampling factors must be powers of two, each twice the one before, '
+                         f'e.g. (8, 16); got {tuple(factors)}')
     return f
 
 class Encoder(nn.Module):
@@ -65,8 +66,11 @@ class Encoder(nn.Module):
                 layers.append(ResBlock(i, ch*m)); i = ch*m
                 if attn and f in factors: layers.append(AttnBlock(i))
             self.levels.append(nn.Sequential(*layers))
-            if f in factors: self.heads[str(f)] = nn.Sequential(ResBlock(i, i), AttnBlock(i), ResBlock(i, i), norm(i), nn.SiLU(), conv(i, 2*z))
-        for h in self.heads.values(): nn.init.constant_(h[-1].bias[z:], -6.)   # born nearly certain: with unit variance the first codes would be mere noise
+            if f in factors:
+                self.heads[str(f)] = nn.Sequential(ResBlock(i, i), AttnBlock(i), ResBlock(i, i),
+                                                   norm(i), nn.SiLU(), conv(i, 2*z))
+        # born nearly certain: with unit variance the first codes would be mere noise
+        for h in self.heads.values(): nn.init.constant_(h[-1].bias[z:], -6.)
     def forward(self, x):                                                     # (n,3,H,W)
         h = self.stem(F.pixel_unshuffle(x, self.patch)); out = []
         for l,level in enumerate(self.levels):
@@ -140,10 +144,13 @@ class DVAE(nn.Module):
                 ):
         super().__init__()
         factors = check_factors(factors)
-        self.config = dict(factors=list(factors), z=z, ch=ch, mult=list(mult), n_res=n_res, attn=attn, patch=patch, pos=pos)
+        self.config = dict(factors=list(factors), z=z, ch=ch, mult=list(mult), n_res=n_res,
+                           attn=attn, patch=patch, pos=pos)
         self.factors,self.k,self.z = factors,len(factors),z
-        if patch < 1 or factors[0] % patch: raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
-        if len(mult) != (n := int(math.log2(factors[-1]//patch)) + 1): raise ValueError(f'factors {factors} with patch {patch} have {n} levels, mult has {len(mult)}')
+        if patch < 1 or factors[0] % patch:
+            raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
+        if len(mult) != (n := int(math.log2(factors[-1]//patch)) + 1):
+            raise ValueError(f'factors {factors} with patch {patch} have {n} levels, mult has {len(mult)}')
         self.encoder = Encoder(factors, z, ch, mult, n_res, attn, patch)
         self.decoder = Decoder(self.k, z, ch, mult[:len(mult) - self.k + 1], n_res, attn, patch, pos)
         self.register_buffer('shift', torch.zeros(self.k, z))
@@ -161,7 +168,8 @@ class DVAE(nn.Module):
                 x:Tensor, # pixels (N,3,H,W) in [-1,1]
                )->list: # per grain, coarsest first: (N,2z,H/f,W/f)
         "What every head says about every region"
-        if x.shape[-2] % self.region or x.shape[-1] % self.region: raise ValueError(f'image sides must be multiples of {self.region}, got {tuple(x.shape[-2:])}')
+        if x.shape[-2] % self.region or x.shape[-1] % self.region:
+            raise ValueError(f'image sides must be multiples of {self.region}, got {tuple(x.shape[-2:])}')
         return self.encoder(x)
     def encode(self,
                x:Tensor, # pixels (N,3,H,W) in [-1,1]
@@ -170,7 +178,8 @@ class DVAE(nn.Module):
               )->Tensor: # (N,z,h·2^(k-1),w·2^(k-1)), normalised
         "Codes at each region's own grain, copied onto the finest grid"
         check_map(M, self.k, (len(x), x.shape[2]//self.region, x.shape[3]//self.region))
-        e = grain_noise(torch.full_like(M, self.k - 1), self.z, self.k, generator) if generator is not None else None
+        e = (grain_noise(torch.full_like(M, self.k - 1), self.z, self.k, generator)
+             if generator is not None else None)
         return self.normalize(sample_codes(self.moments(x), M, e), M)
     def decode(self,
                z:Tensor, # (N,z,h',w'), normalised
@@ -216,7 +225,9 @@ def fit_scale(net:DVAE, # its shift and scale are set
         for g in range(net.k):
             w = (Mf == g)/block_side(g, net.k)**2                             # one vote a code
             n[g] += w.sum(); s1[g] += (w*z).sum((0, 2, 3)); s2[g] += (w*z*z).sum((0, 2, 3))
-    if (n < 2).any(): raise ValueError(f'grains without codes in the given maps: {(n < 2).any(1).nonzero().flatten().tolist()}')
+    if (n < 2).any():
+        raise ValueError('grains without codes in the given maps: '
+                         f'{(n < 2).any(1).nonzero().flatten().tolist()}')
     mean = s1/n
     net.shift.copy_(mean); net.scale.copy_((s2/n - mean**2).clamp(min=1e-12).rsqrt())
     return net

@@ -37,9 +37,12 @@ class GrainMap:
     def valid(self, cells)->list: # rows of ints
         "A map of this size with grains 0..k-1, or `ValueError` that names the cell"
         try: M = torch.as_tensor(cells)
-        except (TypeError, ValueError, RuntimeError): raise ValueError('a grain map is rows of whole numbers, all of the same length') from None
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError('a grain map is rows of whole numbers, all of the same length') from None
         if M.dtype == torch.bool or not M.is_floating_point(): M = M.long()
-        if tuple(M.shape) != self.grid: raise ValueError(f'a grain map of {self.grid[0]}×{self.grid[1]} cells is wanted, got {"×".join(map(str, M.shape))}')
+        if tuple(M.shape) != self.grid:
+            raise ValueError(f'a grain map of {self.grid[0]}×{self.grid[1]} cells is wanted, '
+                             f'got {"×".join(map(str, M.shape))}')
         check_map(M[None].cpu(), self.k)
         return M.tolist()
     def replace(self, cells, # a whole new map
@@ -77,7 +80,8 @@ class GrainMap:
     def patch(self, at:tuple)->set: # of (row, column)
         "The cells that hang together with this one, side by side, at its grain"
         h,w = self.grid
-        if not (0 <= at[0] < h and 0 <= at[1] < w): raise ValueError(f'cell {tuple(at)} is not on a map of {h}×{w}')
+        if not (0 <= at[0] < h and 0 <= at[1] < w):
+            raise ValueError(f'cell {tuple(at)} is not on a map of {h}×{w}')
         seen,todo,g = set(),[tuple(at)],self.cells[at[0]][at[1]]
         while todo:
             r,c = todo.pop()
@@ -90,10 +94,14 @@ class GrainMap:
         "Independent cells, with the ratio met to the cell"
         return self.replace(exact_ratio(torch.rand(1, *self.grid, generator=rng), cumulative_ratios(ratio, self.k))[0])
     def undo(self)->'GrainMap':
-        if self.past: self.future.append((self.cells, self.note)); self.cells,self.note = self.past.pop()
+        if self.past:
+            self.future.append((self.cells, self.note))
+            self.cells,self.note = self.past.pop()
         return self
     def redo(self)->'GrainMap':
-        if self.future: self.past.append((self.cells, self.note)); self.cells,self.note = self.future.pop()
+        if self.future:
+            self.past.append((self.cells, self.note))
+            self.cells,self.note = self.future.pop()
         return self
     @property
     def tensor(self)->Tensor: "(1,h,w) int64"; return torch.tensor(self.cells)[None]
@@ -103,28 +111,40 @@ class GrainMap:
         "`ValueError` if the text holds no grain map"
         try: d = json.loads(s)
         except (ValueError, RecursionError, UnicodeDecodeError) as e: raise ValueError(f'no grain map: {e}') from None
-        ok = isinstance(d, dict) and d.get('kind') == 'GrainMap' and type(d.get('k')) is int and 1 <= d['k'] <= 8 and isinstance(d.get('cells'), list) and d['cells'] and all(isinstance(r, list) and r and all(type(g) is int for g in r) for r in d['cells'])
+        ok = (isinstance(d, dict) and d.get('kind') == 'GrainMap' and type(d.get('k')) is int and 1 <= d['k'] <= 8
+              and isinstance(d.get('cells'), list) and d['cells']
+              and all(isinstance(r, list) and r and all(type(g) is int for g in r) for r in d['cells']))
         if not ok: raise ValueError('no grain map: kind, k (1 … 8) and cells, rows of whole numbers, are wanted')
         return cls((len(d['cells']), len(d['cells'][0])), d['k'], d['cells'])
     def to_png(self, side:int=16 # pixels a cell
               )->bytes:
         "A picture of the map, red fine and blue coarse, that `from_png` reads"
-        img = to_image(grain_rgb(self.tensor[0], self.k)); b = BytesIO(); img.resize((side*img.width, side*img.height), Image.NEAREST).save(b, 'PNG'); return b.getvalue()
+        img = to_image(grain_rgb(self.tensor[0], self.k)); b = BytesIO()
+        img.resize((side*img.width, side*img.height), Image.NEAREST).save(b, 'PNG')
+        return b.getvalue()
     @classmethod
     def from_png(cls, data, # bytes or a path
                  grid, k:int=2)->'GrainMap':
-        "The map that a picture shows: each cell one of the grains' colours, or of k greys from black (coarsest) to white; `ValueError` names the cell that is neither"
+        ("The map that a picture shows: each cell one of the grains' colours, or of k greys "
+         "from black (coarsest) to white; `ValueError` names the cell that is neither")
         img = read_image(data)
         with open_image(data) as raw:
-            if 'A' in raw.getbands() and raw.getchannel('A').getextrema()[0] < 255: raise ValueError('a grain map has no transparent places')
+            if 'A' in raw.getbands() and raw.getchannel('A').getextrema()[0] < 255:
+                raise ValueError('a grain map has no transparent places')
         (h,w),side = grid,img.width//grid[1]
-        if not side or img.size != (w*side, h*side): raise ValueError(f'a map of {h}×{w} cells is a picture of {w}×{h} pixels or a multiple, got {img.width}×{img.height}')
-        at = (to_pixels(img.resize((w, h), Image.NEAREST)).permute(1, 2, 0)[:, :, None] + 1)*127.5                             # (h,w,1,3)
-        own = (grain_rgb(torch.arange(k)[None], k)[:, 0].T + 1)*127.5; grey = torch.linspace(0, 255, k)[:, None].expand(k, 3)
-        far = torch.stack([(at - c).abs().amax(-1) for c in (own, grey)]); bad = far.amin(-1) > 12; which = int(bad.flatten(1).sum(1).argmin())      # (2,h,w,k), (2,h,w)
+        if not side or img.size != (w*side, h*side):
+            raise ValueError(f'a map of {h}×{w} cells is a picture of {w}×{h} pixels or a multiple, '
+                             f'got {img.width}×{img.height}')
+        at = (to_pixels(img.resize((w, h), Image.NEAREST)).permute(1, 2, 0)[:, :, None] + 1)*127.5   # (h,w,1,3)
+        own = (grain_rgb(torch.arange(k)[None], k)[:, 0].T + 1)*127.5
+        grey = torch.linspace(0, 255, k)[:, None].expand(k, 3)
+        # (2,h,w,k), (2,h,w)
+        far = torch.stack([(at - c).abs().amax(-1) for c in (own, grey)]); bad = far.amin(-1) > 12
+        which = int(bad.flatten(1).sum(1).argmin())
         if bad[which].any():
             r,c = bad[which].nonzero()[0].tolist()
-            raise ValueError(f"this picture shows no grain map: cell ({r}, {c}) has the colour {tuple(int(v) for v in at[r, c, 0])}, which is no grain's")
+            raise ValueError(f"this picture shows no grain map: cell ({r}, {c}) has the colour "
+                             f"{tuple(int(v) for v in at[r, c, 0])}, which is no grain's")
         return cls(grid, k, far[which].argmin(-1).tolist())
 
 # %% ../nbs/62_editor.ipynb #6d8dc857
@@ -240,12 +260,14 @@ class GrainCanvas(anywidget.AnyWidget):
 def data_url(img:Image.Image)->str:
     "A PNG that a browser shows without asking anyone"
     import base64
-    b = BytesIO(); img.save(b, 'PNG'); return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
+    b = BytesIO(); img.save(b, 'PNG')
+    return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
 
 # %% ../nbs/62_editor.ipynb #c9867c04
 class Stopped(Exception): "The user pressed Stop"
 
-def allowed_samplers(pipe)->list: return [n for n in SAMPLERS if (n == 'heun') <= isinstance(getattr(pipe, 'diff', None), Flow)]
+def allowed_samplers(pipe)->list:
+    return [n for n in SAMPLERS if (n == 'heun') <= isinstance(getattr(pipe, 'diff', None), Flow)]
 
 class Editor:
     "A grain-map editor on a pipeline; `display(editor.view)`"
@@ -257,10 +279,17 @@ class Editor:
                  wait:bool=False, # sample in the foreground: for scripts and tests
                 ):
         self.pipe,self.wait_for_it,self.photo,self.message,self.error = pipe,wait,None,'',''
-        if isinstance(label, str) and label not in pipe.classes or isinstance(label, int) and pipe.classes and not 0 <= label < len(pipe.classes): raise ValueError(f'no class {label!r}; there are {", ".join(f"{i} {c}" for i,c in enumerate(pipe.classes))}')
-        if sampler not in (can := allowed_samplers(pipe)): raise ValueError(f'no sampler {sampler!r} for these networks; there are {", ".join(can)}')
-        label = pipe.classes.index(label) if isinstance(label, str) else 'any' if label is None or not pipe.classes else label
-        self.map,self.lock,self.stopping,self.worker,self.busy = GrainMap(pipe.grid, pipe.k, note=(None, frozenset(), None)),threading.RLock(),threading.Event(),None,False
+        if (isinstance(label, str) and label not in pipe.classes
+            or isinstance(label, int) and pipe.classes and not 0 <= label < len(pipe.classes)):
+            raise ValueError(f'no class {label!r}; there are '
+                             f'{", ".join(f"{i} {c}" for i,c in enumerate(pipe.classes))}')
+        if sampler not in (can := allowed_samplers(pipe)):
+            raise ValueError(f'no sampler {sampler!r} for these networks; there are {", ".join(can)}')
+        label = (pipe.classes.index(label) if isinstance(label, str) else
+                 'any' if label is None or not pipe.classes else label)
+        self.map,self.lock,self.stopping,self.worker,self.busy = (
+            GrainMap(pipe.grid, pipe.k, note=(None, frozenset(), None)),
+            threading.RLock(), threading.Event(), None, False)
         self.rate,self.drawn,self.kept,self.number,self.made,self.meanwhile = None,0,[],0,None,set()
         self._controls(label, seed, steps, sampler, cfg)
         self._show()
@@ -270,29 +299,59 @@ class Editor:
         p,wide = self.pipe,dict(layout=W.Layout(width='20em'), style=dict(description_width='6em'))
         self.canvas = GrainCanvas(grid=list(p.grid), k=p.k, cells=self.map.cells, grain=p.k - 1)
         self.tool = W.ToggleButtons(options=['brush', 'rectangle', 'fill'], style=dict(button_width='auto'))
-        self.grain = W.ToggleButtons(options=[('coarse', 0), *[(f'{g}', g) for g in range(1, p.k - 1)], ('fine', p.k - 1)][-p.k:], value=p.k - 1, style=dict(button_width='auto'))
-        self.brush,self.alpha = W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide),W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide)
-        self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], ('any', 'any')], value=label, description='class', **wide)
-        self.seed,self.steps = W.IntText(seed, description='seed', **wide),W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide)
-        self.sampler,self.cfg = W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', **wide)
+        self.grain = W.ToggleButtons(
+            options=[('coarse', 0), *[(f'{g}', g) for g in range(1, p.k - 1)], ('fine', p.k - 1)][-p.k:],
+            value=p.k - 1, style=dict(button_width='auto'))
+        self.brush,self.alpha = (
+            W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide),
+            W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide))
+        self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], ('any', 'any')],
+                                value=label, description='class', **wide)
+        self.seed,self.steps = (
+            W.IntText(seed, description='seed', **wide),
+            W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide))
+        self.sampler,self.cfg = (
+            W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),
+            W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', **wide))
         self.ratio = W.FloatSlider(.5, min=0, max=1, step=.05, description='fine ratio', **wide)
         self.shows = W.ToggleButtons(options=['picture', 'before', 'difference'], style=dict(button_width='auto'))
-        self.status,self.cost,self.bar,self.gallery = W.HTML(),W.HTML(),W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden')),W.HBox(layout=W.Layout(flex_flow='row wrap'))
-        acts = {'Resample all': self.resample_all, 'Resample painted': self.resample_painted, 'Re-encode': self.re_encode, 'Stop': self.stop,
-                'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map, 'All coarse': lambda: self._changed(lambda m: m.fill(0)), 'All fine': lambda: self._changed(lambda m: m.fill(p.k - 1)),
-                'Invert': lambda: self._changed(GrainMap.invert), 'Undo': self.undo, 'Redo': self.redo}
-        tips = {'Resample all': 'a new picture for this map, class and seed', 'Resample painted': 'draw what was painted anew; the codes of all other cells stay, bit by bit', 'Re-encode': "the opened picture's own codes at this map", 'Random': 'independent cells at the fine ratio',
-                'From entropy': 'the map that the picture asks for, at the fine ratio', 'From transformer': 'a map from the grain transformer, of this class, near the fine ratio'}
-        self.buttons = {n: W.Button(description=n, tooltip=tips.get(n, n), button_style={'Resample all': 'primary', 'Resample painted': 'primary', 'Stop': 'danger'}.get(n, ''), layout=W.Layout(width='auto')) for n in acts}
+        self.status,self.cost,self.bar,self.gallery = (
+            W.HTML(), W.HTML(),
+            W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden')),
+            W.HBox(layout=W.Layout(flex_flow='row wrap')))
+        acts = {'Resample all': self.resample_all, 'Resample painted': self.resample_painted,
+                'Re-encode': self.re_encode, 'Stop': self.stop,
+                'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map,
+                'All coarse': lambda: self._changed(lambda m: m.fill(0)),
+                'All fine':   lambda: self._changed(lambda m: m.fill(p.k - 1)),
+                'Invert':     lambda: self._changed(GrainMap.invert),
+                'Undo': self.undo, 'Redo': self.redo}
+        tips = {'Resample all':     'a new picture for this map, class and seed',
+                'Resample painted': 'draw what was painted anew; the codes of all other cells stay, bit by bit',
+                'Re-encode':        "the opened picture's own codes at this map",
+                'Random':           'independent cells at the fine ratio',
+                'From entropy':     'the map that the picture asks for, at the fine ratio',
+                'From transformer': 'a map from the grain transformer, of this class, near the fine ratio'}
+        self.buttons = {n: W.Button(
+            description=n, tooltip=tips.get(n, n),
+            button_style={'Resample all': 'primary', 'Resample painted': 'primary', 'Stop': 'danger'}.get(n, ''),
+            layout=W.Layout(width='auto')) for n in acts}
         for n,b in self.buttons.items(): b.on_click(lambda _, f=acts[n]: self._safely(f))
-        for a,b in ((self.grain, 'grain'), (self.brush, 'brush'), (self.alpha, 'alpha'), (self.tool, 'tool')): W.link((a, 'value'), (self.canvas, b))
+        for a,b in ((self.grain, 'grain'), (self.brush, 'brush'), (self.alpha, 'alpha'), (self.tool, 'tool')):
+            W.link((a, 'value'), (self.canvas, b))
         self.canvas.on_msg(lambda _, msg, buffers: self._heard(msg, buffers))
         for w in (self.steps, self.cfg): w.observe(lambda _: self._safely(self._price), 'value')
-        self.ratio.observe(lambda _: self._safely(self._follow), 'value'); self.shows.observe(lambda _: self._safely(self._draw), 'value')
-        row,title = lambda *names: W.HBox([self.buttons[n] for n in names], layout=W.Layout(flex_flow='row wrap')),lambda t: W.HTML(f'<b>{t}</b>')
-        left = W.VBox([W.HBox([self.tool, self.grain], layout=W.Layout(justify_content='space-between', width='384px')), self.canvas, self.shows, self.bar, self.status])
-        right = W.VBox([title('Picture'), self.label, self.seed, self.steps, self.sampler, self.cfg, row('Resample all', 'Resample painted', 'Re-encode', 'Stop'),
-                        title('Map'), self.ratio, row('Random', 'From entropy', 'From transformer'), row('All coarse', 'All fine', 'Invert', 'Undo', 'Redo'), self.cost,
+        self.ratio.observe(lambda _: self._safely(self._follow), 'value')
+        self.shows.observe(lambda _: self._safely(self._draw), 'value')
+        row,title = (lambda *names: W.HBox([self.buttons[n] for n in names], layout=W.Layout(flex_flow='row wrap')),
+                     lambda t: W.HTML(f'<b>{t}</b>'))
+        left = W.VBox([W.HBox([self.tool, self.grain],
+                              layout=W.Layout(justify_content='space-between', width='384px')),
+                       self.canvas, self.shows, self.bar, self.status])
+        right = W.VBox([title('Picture'), self.label, self.seed, self.steps, self.sampler, self.cfg,
+                        row('Resample all', 'Resample painted', 'Re-encode', 'Stop'),
+                        title('Map'), self.ratio, row('Random', 'From entropy', 'From transformer'),
+                        row('All coarse', 'All fine', 'Invert', 'Undo', 'Redo'), self.cost,
                         title('Brush'), self.brush, self.alpha], layout=W.Layout(margin='0 0 0 16px'))
         self.view = W.VBox([W.HBox([left, right], layout=W.Layout(flex_flow='row wrap')), self.gallery])
     # what the state is
@@ -308,37 +367,58 @@ class Editor:
         return R | (self.map.tensor != self.sample.M.cpu()) if self.sample is not None else R
 
     # how it is shown
-    def say(self, text:str): self.message = text; self.status.value = f'<div role="status" style="line-height:1.3">{html.escape(text)}</div>'
+    def say(self, text:str):
+        self.message = text
+        self.status.value = f'<div role="status" style="line-height:1.3">{html.escape(text)}</div>'
     def _safely(self, f):
         try: f()
         except Exception as e: self._failed(e)
     def _failed(self, e):
-        self.error = ''.join(traceback.format_exception(e)); self.say(f'⚠ {type(e).__name__}: {e}')
-        self.status.value = f'<details role="alert" style="color:var(--jp-error-color1, #b00020);line-height:1.3;max-width:384px"><summary>{html.escape(self.message)}</summary><pre style="overflow:auto;max-height:12em">{html.escape(self.error)}</pre></details>'
-    def _flops(self, M, cfg): return sum(flops(self.pipe.content, M).values())*(1 if cfg == 1 else 2)     # of a step; guidance looks twice
+        self.error = ''.join(traceback.format_exception(e))
+        self.say(f'⚠ {type(e).__name__}: {e}')
+        self.status.value = (
+            '<details role="alert" style="color:var(--jp-error-color1, #b00020);line-height:1.3;max-width:384px">'
+            f'<summary>{html.escape(self.message)}</summary>'
+            f'<pre style="overflow:auto;max-height:12em">{html.escape(self.error)}</pre></details>')
+    def _flops(self, M, cfg):
+        return sum(flops(self.pipe.content, M).values())*(1 if cfg == 1 else 2)   # of a step; guidance looks twice
     def _price(self):
         "What the map costs"
-        M,k = self.map.tensor,self.map.k; text = f'{n_codes(M).item()} codes of {M.numel()} … {M.numel()*4**(k - 1)}, budget {budget(M, k).item():.0%}'
+        M,k = self.map.tensor,self.map.k
+        text = (f'{n_codes(M).item()} codes of {M.numel()} … {M.numel()*4**(k - 1)}, '
+                f'budget {budget(M, k).item():.0%}')
         if hasattr(self.pipe, 'content'):
-            n = self._flops(M.to(self.pipe.device), self.cfg.value); text += f', {n/1e9:.2f} GFLOP a step'
+            n = self._flops(M.to(self.pipe.device), self.cfg.value)
+            text += f', {n/1e9:.2f} GFLOP a step'
             if self.rate: text += f', about {max(n*self.rate*self.steps.value, .1):.1f} s'
         self.cost.value = f'<span class="grain-cost">{html.escape(text)}</span>'
     def _draw(self):
         "The picture under the map"
         s,b,how = self.sample,self.before,self.shows.value; x = None if s is None else s.x[0].cpu()
-        if how != 'picture' and b is not None and x is not None: x = b.x[0].cpu() if how == 'before' else (x - b.x[0].cpu()).abs().mean(0, keepdim=True).expand(3, -1, -1)*4 - 1
+        if how != 'picture' and b is not None and x is not None:
+            x = (b.x[0].cpu() if how == 'before' else
+                 (x - b.x[0].cpu()).abs().mean(0, keepdim=True).expand(3, -1, -1)*4 - 1)
         self.canvas.picture = '' if x is None else data_url(to_image(x))
     def _show(self, text:str=None):
-        self.canvas.cells = self.map.cells; self.canvas.marked = [i for i,on in enumerate(self.anew().flatten().tolist()) if on] if self.sample is not None else []
+        self.canvas.cells = self.map.cells
+        self.canvas.marked = ([i for i,on in enumerate(self.anew().flatten().tolist()) if on]
+                              if self.sample is not None else [])
         self._price()
-        if not self.busy: self._draw(); self.say(text or ('Paint, then Resample painted.' if self.sample is not None else 'Resample all draws the first picture.'))
+        if not self.busy:
+            self._draw()
+            self.say(text or ('Paint, then Resample painted.' if self.sample is not None else
+                              'Resample all draws the first picture.'))
 
     # messages of the canvas
     def _heard(self, msg, buffers=()):
-        msg = msg if isinstance(msg, dict) else {}; self._safely(lambda: self._do(msg, buffers)); self.canvas.send(dict(ack=msg.get('id')))
+        msg = msg if isinstance(msg, dict) else {}
+        self._safely(lambda: self._do(msg, buffers))
+        self.canvas.send(dict(ack=msg.get('id')))
     def _do(self, msg, buffers):
         kind,w = msg.get('kind'),self.map.grid[1]
-        if kind == 'save': name,data = self.save(msg.get('what')); self.canvas.send(dict(file=name, to=str(msg.get('id'))), [data])
+        if kind == 'save':
+            name,data = self.save(msg.get('what'))
+            self.canvas.send(dict(file=name, to=str(msg.get('id'))), [data])
         elif kind == 'paint': self.paint([divmod(int(i), w) for i in msg['cells']], msg['grain'])
         elif kind == 'fill': self.paint(self.map.patch(tuple(msg['at'])), msg['grain'])
         elif kind in ('undo', 'redo'): getattr(self, kind)()
@@ -348,9 +428,12 @@ class Editor:
     def paint(self, cells, g:int):
         "Cells (row, column) that were painted with a grain"
         with self.lock:
-            h,w = self.map.grid; on = frozenset((int(r), int(c)) for r,c in cells if 0 <= r < h and 0 <= c < w); new = self.map.painted(on, g)
-            self.meanwhile |= on                                                 # also what is marked already: while it samples, that will be drawn, and this comes after
-            if new == self.map.cells and on <= self.dirty: return                # nothing new: no step of the history
+            h,w = self.map.grid
+            on = frozenset((int(r), int(c)) for r,c in cells if 0 <= r < h and 0 <= c < w)
+            new = self.map.painted(on, g)
+            # also what is marked already: while it samples, that will be drawn, and this comes after
+            self.meanwhile |= on
+            if new == self.map.cells and on <= self.dirty: return    # nothing new: no step of the history
             self.map.replace(new, (self.sample, self.dirty | on, self.before)); self._show()
     def undo(self): self._back(self.map.undo)
     def redo(self): self._back(self.map.redo)
@@ -361,29 +444,44 @@ class Editor:
         if self.busy: raise RuntimeError('it is still sampling; press Stop first')
 
     # maps
-    def random(self): self.drawn += 1; self._make(lambda: self._new().random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
+    def random(self):
+        self.drawn += 1
+        self._make(lambda: self._new().random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
     def from_entropy(self):
         s = self.sample
-        if s is None: raise ValueError('there is no picture yet whose entropy could be measured: open one, or press Resample all')
+        if s is None:
+            raise ValueError('there is no picture yet whose entropy could be measured: '
+                             'open one, or press Resample all')
         x = self.photo if s.settings.get('encoded') and self.photo is not None else s.x
         self._make(lambda: self.pipe.map_of(x, self.ratio.value)[0].tolist())
     def _make(self, f):
         "A map that follows the slider, until something else is done to it"
-        with self.lock: n = self.map.cells; self._replace(f()); self.made = self.map.cells,f,self.map.cells is not n
+        with self.lock:
+            n = self.map.cells
+            self._replace(f())
+            self.made = self.map.cells,f,self.map.cells is not n
     def _follow(self):
         with self.lock:
             if not self.made or self.made[0] is not self.map.cells: return
             _,f,step = self.made
             if step: self.map.amend(f()); self.made = self.map.cells,f,True; self._show()
             else: self._make(f)
-    def draw_map(self): self.drawn += 1; self._replace(self.pipe.draw_map(self.wanted(), ratio=self.ratio.value, seed=self.drawn)[0])
+    def draw_map(self):
+        self.drawn += 1
+        self._replace(self.pipe.draw_map(self.wanted(), ratio=self.ratio.value, seed=self.drawn)[0])
     def open(self, picture):
         "A picture to start from (path, bytes, PIL image, tensor): its map by its entropy, its codes by the encoder"
-        self._free(); x = self.pipe.pixels(picture); M = self.pipe.map_of(x, self.ratio.value); s = self.pipe.encode(x, M)
-        with self.lock: self.photo,self.meanwhile = x,set(); self._took(s, M[0], 'opened picture', self.settings())
+        self._free()
+        x = self.pipe.pixels(picture)
+        M = self.pipe.map_of(x, self.ratio.value)
+        s = self.pipe.encode(x, M)
+        with self.lock:
+            self.photo,self.meanwhile = x,set()
+            self._took(s, M[0], 'opened picture', self.settings())
     def open_map(self, data):
         "A map, as JSON or PNG (bytes)"
-        m = GrainMap.from_png(data, self.map.grid, self.map.k) if data[:4] == b'\x89PNG' else GrainMap.from_json(data.decode(errors='replace')) if data[:1] != b'\xff' else None
+        m = (GrainMap.from_png(data, self.map.grid, self.map.k) if data[:4] == b'\x89PNG' else
+             GrainMap.from_json(data.decode(errors='replace')) if data[:1] != b'\xff' else None)
         if m is None: raise ValueError('a map is a .json or a .png file')
         if m.k != self.map.k: raise ValueError(f'this map has {m.k} grains, the pipeline has {self.map.k}')
         self._replace(m.cells)
@@ -408,11 +506,14 @@ class Editor:
         if self.sample is None: return self.resample_all()
         M,R,s,label,seed,how = self.map.tensor,self.anew(),self.sample,self.wanted(),self.seed.value,self.how()
         if not R.any(): raise ValueError('nothing is painted; paint some cells first')
-        self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, **how), M, f'{R.sum().item()} cells resampled')
+        self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, **how), M,
+                   f'{R.sum().item()} cells resampled')
     def re_encode(self):
         "The opened picture's own codes, at this map"
-        if self.photo is None: raise ValueError('Re-encode belongs to a picture that was opened; press Open picture…')
-        M,x = self.map.tensor,self.photo; self._work(lambda each: self.pipe.encode(x, M), M, 're-encoded')
+        if self.photo is None:
+            raise ValueError('Re-encode belongs to a picture that was opened; press Open picture…')
+        M,x = self.map.tensor,self.photo
+        self._work(lambda each: self.pipe.encode(x, M), M, 're-encoded')
     def stop(self):
         self.stopping.set()
         if self.busy: self.say('stopping …')
@@ -421,9 +522,14 @@ class Editor:
         if self.worker: self.worker.join(timeout)
         return self
     def _work(self, f, M, what):
-        self._free(); was = self.settings(); self.stopping.clear(); self.meanwhile,self.busy = set(),True
-        self.bar.max,self.bar.value,self.bar.layout.visibility,self.shows.value = was['steps'],0,'visible','picture'; self.say('sampling …')
-        self.worker = threading.Thread(target=self._run, args=(f, M, what, was), daemon=True); self.worker.start()
+        self._free()
+        was = self.settings()
+        self.stopping.clear()
+        self.meanwhile,self.busy = set(),True
+        self.bar.max,self.bar.value,self.bar.layout.visibility,self.shows.value = was['steps'],0,'visible','picture'
+        self.say('sampling …')
+        self.worker = threading.Thread(target=self._run, args=(f, M, what, was), daemon=True)
+        self.worker.start()
         if self.wait_for_it: self.wait()
     def _run(self, f, M, what, was):
         t0,shown,n = time.monotonic(),0.,0
@@ -431,7 +537,9 @@ class Editor:
             nonlocal shown,n
             n += 1; self.bar.value = n
             if self.stopping.is_set(): raise Stopped
-            if time.monotonic() - shown > .15 and hasattr(self.pipe, 'decode') and hasattr(s, 'x0'): self.canvas.picture = data_url(to_image(self.pipe.decode(s.x0, M.to(s.x0.device))[0].cpu())); shown = time.monotonic()
+            if time.monotonic() - shown > .15 and hasattr(self.pipe, 'decode') and hasattr(s, 'x0'):
+                self.canvas.picture = data_url(to_image(self.pipe.decode(s.x0, M.to(s.x0.device))[0].cpu()))
+                shown = time.monotonic()
         try: s,fault = f(each),None
         except Exception as e: s,fault = None,e
         with self.lock:
@@ -442,18 +550,29 @@ class Editor:
             elif isinstance(fault, Stopped): self._show(f'stopped after step {n}; nothing was changed')
             else: self._draw(); self._failed(fault)
     def _took(self, s, M, what, was, text=None):
-        s = s.to('cpu'); self.map.replace(M, (s, frozenset(self.meanwhile), self.sample)); self._keep(s, what, was); self._show(text or what)
+        s = s.to('cpu')
+        self.map.replace(M, (s, frozenset(self.meanwhile), self.sample))
+        self._keep(s, what, was)
+        self._show(text or what)
     def _keep(self, s, what, was):
         "One more in the gallery; a click brings its map, picture and settings back"
-        name = next((n for n,v in self.label.options if v == was['label']), 'any'); b = BytesIO(); to_image(overlay_grain(s.x[0], s.M[0], self.map.k, .2)).resize((72, 72), Image.NEAREST).save(b, 'PNG')
-        self.kept,self.number = [*self.kept, (s, was, self.photo)][-self.SHOWN:],self.number + 1; back = W.Button(description=f'{self.number}: {name}', tooltip=f'{what}: ' + ', '.join(f'{k} {v}' for k,v in was.items()), layout=W.Layout(width='76px'))
+        name = next((n for n,v in self.label.options if v == was['label']), 'any')
+        b = BytesIO()
+        to_image(overlay_grain(s.x[0], s.M[0], self.map.k, .2)).resize((72, 72), Image.NEAREST).save(b, 'PNG')
+        self.kept,self.number = [*self.kept, (s, was, self.photo)][-self.SHOWN:],self.number + 1
+        back = W.Button(description=f'{self.number}: {name}',
+                        tooltip=f'{what}: ' + ', '.join(f'{k} {v}' for k,v in was.items()),
+                        layout=W.Layout(width='76px'))
         def restore(photo=self.photo):
             self._free()
             with self.lock:
                 for k,v in was.items(): getattr(self, k).value = v
-                self.photo = photo; self.map.replace(s.M[0], (s, frozenset(), self.sample)); self._show('back again')
+                self.photo = photo
+                self.map.replace(s.M[0], (s, frozenset(), self.sample))
+                self._show('back again')
         back.on_click(lambda _: self._safely(restore))
-        self.gallery.children = [*self.gallery.children, W.VBox([W.Image(value=b.getvalue(), width=72, height=72), back])][-self.SHOWN:]
+        self.gallery.children = [*self.gallery.children,
+                                 W.VBox([W.Image(value=b.getvalue(), width=72, height=72), back])][-self.SHOWN:]
 
 # %% ../nbs/62_editor.ipynb #db194d6e
 class Stepper:
@@ -462,19 +581,36 @@ class Stepper:
                  label=0, # class
                  grain_map=None, # (h,w); None: drawn
                  seed:int=0, **how): # as in `trace`: steps, sampler, cfg
-        self.pipe,self.k = pipe,pipe.k; y = pipe.labels(label, 1); self.M = pipe.draw_map(label, seed=seed) if grain_map is None else pipe.maps(grain_map, 1)
-        self.looks = list(pipe.film(y, self.M, [(seed, 0)], **how)); self.png,self.top = {},max(l.strength.max().item() for l in self.looks) or 1.
-        self.at,self.image = W.IntSlider(0, 0, len(self.looks) - 1, description='step', layout=W.Layout(width='30em')),W.Image(format='png')
-        play = W.Play(value=0, min=0, max=len(self.looks) - 1, interval=400); W.jslink((play, 'value'), (self.at, 'value'))
-        self.at.observe(lambda c: self._show(c['new']), 'value'); self._show(0); self.view = W.VBox([W.HBox([play, self.at]), self.image])
+        self.pipe,self.k = pipe,pipe.k
+        y = pipe.labels(label, 1)
+        self.M = pipe.draw_map(label, seed=seed) if grain_map is None else pipe.maps(grain_map, 1)
+        self.looks = list(pipe.film(y, self.M, [(seed, 0)], **how))
+        self.png,self.top = {},max(l.strength.max().item() for l in self.looks) or 1.
+        self.at,self.image = (
+            W.IntSlider(0, 0, len(self.looks) - 1, description='step', layout=W.Layout(width='30em')),
+            W.Image(format='png'))
+        play = W.Play(value=0, min=0, max=len(self.looks) - 1, interval=400)
+        W.jslink((play, 'value'), (self.at, 'value'))
+        self.at.observe(lambda c: self._show(c['new']), 'value'); self._show(0)
+        self.view = W.VBox([W.HBox([play, self.at]), self.image])
     def panels(self, i:int)->dict: # title → picture in [-1,1]
         "What is seen at a step; of codes the first channel"
-        l = self.looks[i]; grey = lambda z: (z[0, 0]/2.5).cpu(); out = {f'x_t, t = {l.t:.0f}': grey(l.x)}
-        for n,(a,b,c) in enumerate(l.parts): tick = "'"*n; out |= {f'ε₁{tick}': grey(a), f'ε₂{tick}': grey(b), f'ε₂*{tick}': grey(c)}
-        return out | {'merged': grey(l.merged), 'x̂₀': grey(l.x0), 'x̂₀, decoded': self.pipe.decode(l.x0, self.M)[0].cpu(), '|ε₂* − ε₂|': (2*l.strength[0]/self.top - 1).cpu()}
+        l = self.looks[i]; grey = lambda z: (z[0, 0]/2.5).cpu()
+        out = {f'x_t, t = {l.t:.0f}': grey(l.x)}
+        for n,(a,b,c) in enumerate(l.parts):
+            tick = "'"*n
+            out |= {f'ε₁{tick}': grey(a), f'ε₂{tick}': grey(b), f'ε₂*{tick}': grey(c)}
+        return out | {'merged': grey(l.merged), 'x̂₀': grey(l.x0),
+                      'x̂₀, decoded': self.pipe.decode(l.x0, self.M)[0].cpu(),
+                      '|ε₂* − ε₂|': (2*l.strength[0]/self.top - 1).cpu()}
     def figure(self, i:int):
         "The panels of a step, side by side"
-        ps = self.panels(i); axs = show_images(ps.values(), [*ps], ncols=len(ps) if len(ps) <= 8 else 6, size=1.4); plt.close(axs[0].figure); return axs[0].figure
+        ps = self.panels(i)
+        axs = show_images(ps.values(), [*ps], ncols=len(ps) if len(ps) <= 8 else 6, size=1.4)
+        plt.close(axs[0].figure)
+        return axs[0].figure
     def _show(self, i):
-        if i not in self.png: b = BytesIO(); self.figure(i).savefig(b, format='png'); self.png[i] = b.getvalue()
+        if i not in self.png:
+            b = BytesIO(); self.figure(i).savefig(b, format='png')
+            self.png[i] = b.getvalue()
         self.image.value = self.png[i]

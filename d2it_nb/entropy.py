@@ -72,7 +72,8 @@ def entropy_ref(x:Tensor, # pixels (N,3,H,W) in [lo,1]
                )->Tensor: # (N,H/region,W/region), in the pixels' precision
     "Eqs. 2–3 as they stand: a tensor of pixels × bins for every region"
     check_pixels(x, lo)
-    if region < 1 or x.shape[2] % region or x.shape[3] % region: raise ValueError(f'regions of {region} px do not divide an image of {x.shape[2]}×{x.shape[3]} px')
+    if region < 1 or x.shape[2] % region or x.shape[3] % region:
+        raise ValueError(f'regions of {region} px do not divide an image of {x.shape[2]}×{x.shape[3]} px')
     grey = (to_grey(x, lo) if rounded else luma(x)).to(x.dtype)
     r = rearrange(grey, 'n (h a) (w b) -> n h w (a b)', a=region, b=region)
     return shannon(kde_pdf(r, bins, sigma, lo))
@@ -84,9 +85,11 @@ def bump_matrix(bins:int=256, # M
                 levels:int=256, # rows: grey levels from black to white
                )->Tensor: # (levels, bins) float64
     "K[v,j]: the bump of grey level v, read off at position j"
-    if bins < 2 or not sigma > 0: raise ValueError(f'at least 2 bins and a positive sigma are needed, got {bins} and {sigma}')
+    if bins < 2 or not sigma > 0:
+        raise ValueError(f'at least 2 bins and a positive sigma are needed, got {bins} and {sigma}')
     K = torch.exp(-.5*((bin_positions(levels, lo)[:, None] - bin_positions(bins, lo))/sigma)**2)
-    if not K.sum(1).min() > 1e-30: raise ValueError(f'sigma={sigma:g} is too narrow for {bins} bins: some greys would see none of them')
+    if not K.sum(1).min() > 1e-30:
+        raise ValueError(f'sigma={sigma:g} is too narrow for {bins} bins: some greys would see none of them')
     return K
 
 # %% ../nbs/10_entropy.ipynb #c37
@@ -115,9 +118,11 @@ def entropy_map(x:Tensor, # pixels (N,3,H,W) in [lo,1]
     "Eqs. 2–3 for every region, by a histogram and one matrix product; `ValueError` for other pixels or regions"
     check_pixels(x, lo)
     N,_,H,W = x.shape
-    if region < 1 or H % region or W % region: raise ValueError(f'regions of {region} px do not divide an image of {H}×{W} px')
+    if region < 1 or H % region or W % region:
+        raise ValueError(f'regions of {region} px do not divide an image of {H}×{W} px')
     if not sigma > 0: raise ValueError(f'a positive sigma is needed, got {sigma}')
-    levels = 256 if rounded else 255*max(4, math.ceil(5*(1 - lo)/255/sigma)) + 1; step = (1 - lo)/(levels - 1)
+    levels = 256 if rounded else 255*max(4, math.ceil(5*(1 - lo)/255/sigma)) + 1
+    step = (1 - lo)/(levels - 1)
     K = bump_matrix(bins, sigma if rounded else math.sqrt(sigma**2 - step**2/6), lo, levels)
     K = K.to(x.device, torch.promote_types(x.dtype, torch.float))
     def some(x):

@@ -7,14 +7,14 @@ __all__ = ['MAPS', 'npz', 'in_chunks', 'read_chunks', 'Features', 'gather_featur
            'digest_of', 'read_pictures', 'maps_of', 'score', 'evaluate', 'to_npz', 'as_card', 'main']
 
 # %% ../nbs/61_evaluate.ipynb #e9eb925a
-import dataclasses, hashlib, importlib.metadata, io, json, math, platform, sys, warnings, zipfile
+import dataclasses, hashlib, importlib.metadata, io, json, math, sys, warnings, zipfile
 from pathlib import Path
 import numpy as np, torch
 from fastcore.script import bool_arg, call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
-from .data import ImageFolder, PhotoCrops, to_image, to_pixels
+from .data import ImageFolder, PhotoCrops, to_image
 from .metrics import FeatureStats, extractor, frechet, inception_score, kid, precision_recall
 from .grain import budget
 from .dist import SOLO, Ranks, Stop, finish, start
@@ -23,7 +23,10 @@ from .train import check_same
 from .pipeline import D2iTPipeline
 
 # %% ../nbs/61_evaluate.ipynb #c25265b4
-def npz(**arrays)->bytes: b = io.BytesIO(); np.savez(b, **arrays); return b.getvalue()
+def npz(**arrays)->bytes:
+    b = io.BytesIO()
+    np.savez(b, **arrays)
+    return b.getvalue()
 
 def in_chunks(n:int, # items
               chunk:int, # items a file
@@ -34,7 +37,9 @@ def in_chunks(n:int, # items
               desc:str='', # of the progress bar
              )->list: # the files, in order
     "Do what is not done yet; `KeyboardInterrupt` if stopped"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); fs = [folder/f'{i:08d}.npz' for i in range(0, n, chunk)]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    fs = [folder/f'{i:08d}.npz' for i in range(0, n, chunk)]
     for f in tqdm([f for f in fs[ranks.rank::ranks.world] if not f.is_file()], desc=desc, disable=not ranks.main):
         if stop and stop.asked: break
         i = int(f.stem); write_atomic(f, npz(**work(range(i, min(i + chunk, n)))))
@@ -49,9 +54,11 @@ def read_chunks(fs:list, *names, n:int=None # items that all of them must hold
     for f,a,b in zip(fs, starts, starts[1:]):
         try:
             with np.load(f, allow_pickle=False) as z: out = tuple(z[k] for k in names)
-            if b is not None and any(len(x) != b - a for x in out): raise ValueError(f'{len(out[0])} items, {b - a} are wanted')
+            if b is not None and any(len(x) != b - a for x in out):
+                raise ValueError(f'{len(out[0])} items, {b - a} are wanted')
             yield out
-        except Exception as e: raise ValueError(f'{f} is damaged ({e}); delete it, and start again to make it anew') from None
+        except Exception as e:
+            raise ValueError(f'{f} is damaged ({e}); delete it, and start again to make it anew') from None
 
 # %% ../nbs/61_evaluate.ipynb #eafcf104
 @dataclasses.dataclass
@@ -66,7 +73,10 @@ def gather_features(fs:list, dim:int, what:dict, n:int, keep:int=10_000, seed:in
     kept = set(torch.randperm(n, generator=keyed_rng(seed, 'kept features'))[:keep].tolist()) if n > keep else None
     stats,some,i = FeatureStats(dim),[],0
     for f, in read_chunks(fs, 'f', n=n):
-        f = torch.from_numpy(f); stats.update(f); some.append(f if kept is None else f[[j for j in range(len(f)) if i + j in kept]]); i += len(f)
+        f = torch.from_numpy(f)
+        stats.update(f)
+        some.append(f if kept is None else f[[j for j in range(len(f)) if i + j in kept]])
+        i += len(f)
     return Features(stats, torch.cat(some), what)
 
 @torch.no_grad()
@@ -77,10 +87,15 @@ def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
     "Features of real pictures, computed once"
     arr = isinstance(ds, np.ndarray); data = f'pictures {digest_of(ds)}' if arr else ds.fingerprint
     if len(ds) < 5: raise ValueError(f'a reference of {len(ds)} pictures is too small; at least 5 are needed')
-    what = dict(data=data, n=len(ds), size=ds.shape[1] if arr else ds.size, resized='as they are in the file' if arr else ds.preprocessing, features=net.name, source=net.source, chunk=chunk, files=None if arr else stamp(ds))
-    at = Path(folder)/f'reference-{sha_of(what)[:12]}'; dev = next(net.parameters()).device
-    pictures = lambda r: torch.from_numpy(ds[r.start:r.stop]).permute(0, 3, 1, 2).float()/127.5 - 1 if arr else torch.stack([ds.image(i) for i in r])
-    fs = in_chunks(len(ds), chunk, at, lambda r: dict(f=net(pictures(r).to(dev)).cpu().numpy()), ranks, stop, 'features of real pictures')
+    what = dict(data=data, n=len(ds), size=ds.shape[1] if arr else ds.size,
+                resized='as they are in the file' if arr else ds.preprocessing,
+                features=net.name, source=net.source, chunk=chunk, files=None if arr else stamp(ds))
+    at = Path(folder)/f'reference-{sha_of(what)[:12]}'
+    dev = next(net.parameters()).device
+    pictures = lambda r: (torch.from_numpy(ds[r.start:r.stop]).permute(0, 3, 1, 2).float()/127.5 - 1 if arr else
+                          torch.stack([ds.image(i) for i in r]))
+    fs = in_chunks(len(ds), chunk, at, lambda r: dict(f=net(pictures(r).to(dev)).cpu().numpy()),
+                   ranks, stop, 'features of real pictures')
     if ranks.main: write_atomic(at/'what.json', json.dumps(what, indent=1).encode())
     return gather_features(fs, net.dim, what, len(ds)) if ranks.main else None
 
@@ -95,9 +110,13 @@ def read_pictures(file)->np.ndarray: # uint8 (N,H,W,3)
     try:
         with np.load(file, allow_pickle=False) as z:
             a = z['arr_0'] if 'arr_0' in z else None
-            if 'mu' in z: warnings.warn(f'{file} also holds moments (mu, sigma) of other pictures, probably of more; they are not used: the distance is to the {0 if a is None else len(a)} pictures in it')
+            if 'mu' in z:
+                warnings.warn(f'{file} also holds moments (mu, sigma) of other pictures, probably of more; '
+                              f'they are not used: the distance is to the {0 if a is None else len(a)} pictures in it')
     except Exception as e: raise ValueError(f'{file} is not an .npz that can be read ({e})') from None
-    if a is None or a.dtype != np.uint8 or a.ndim != 4 or a.shape[-1] != 3: raise ValueError(f'{file} holds no pictures: arr_0 must be uint8 (N,H,W,3){"" if a is None else f", not {a.dtype} {a.shape}"}')
+    if a is None or a.dtype != np.uint8 or a.ndim != 4 or a.shape[-1] != 3:
+        raise ValueError(f'{file} holds no pictures: arr_0 must be uint8 (N,H,W,3)'
+                         f'{"" if a is None else f", not {a.dtype} {a.shape}"}')
     return a
 
 # %% ../nbs/61_evaluate.ipynb #422986cf
@@ -105,7 +124,9 @@ MAPS = dict( #        real maps (n,h,w), maps of other pictures, k, the pictures
     real     = lambda M, other, k, rngs: M,
     other    = lambda M, other, k, rngs: other,                               # of another picture
     inverted = lambda M, other, k, rngs: k - 1 - M,
-    random   = lambda M, other, k, rngs: torch.stack([m.flatten()[torch.randperm(m.numel(), generator=g)].view_as(m) for m,g in zip(M, rngs)]),   # as many cells of each grain, in other places
+    # as many cells of each grain, in other places
+    random   = lambda M, other, k, rngs: torch.stack([m.flatten()[torch.randperm(m.numel(), generator=g)].view_as(m)
+                                                      for m,g in zip(M, rngs)]),
     coarse   = lambda M, other, k, rngs: torch.zeros_like(M),
     fine     = lambda M, other, k, rngs: torch.full_like(M, k - 1))
 
@@ -118,18 +139,25 @@ def maps_of(kind:str, # 'drawn', or one of MAPS
            )->tuple: # labels (n,), maps (n,h,w)
     "What a chunk of pictures is asked for"
     if kind not in ('drawn', *MAPS): raise ValueError(f'no maps {kind!r}; there are drawn, {", ".join(MAPS)}')
-    items = [item_of(i, len(ds), seed) for i in ns]; y = [ds.label(i) for i in items] if pipe.classes else None
+    items = [item_of(i, len(ds), seed) for i in ns]
+    y = [ds.label(i) for i in items] if pipe.classes else None
     if kind == 'drawn': return pipe.labels(y, len(ns)),pipe.draw_map(y, len(ns), seed, first=ns.start)
     look = lambda js: pipe.map_of(torch.stack([ds.image(j) for j in js]), ratio)
-    M = MAPS[kind](look(items), look([(i + 1 + len(ds)//3) % len(ds) for i in items]) if kind == 'other' else None, pipe.k, [keyed_rng(seed, 'random map', i) for i in ns])
+    M = MAPS[kind](look(items),
+                   look([(i + 1 + len(ds)//3) % len(ds) for i in items]) if kind == 'other' else None,
+                   pipe.k, [keyed_rng(seed, 'random map', i) for i in ns])
     return pipe.labels(y, len(ns)),M
 
 # %% ../nbs/61_evaluate.ipynb #fab18f43
 def score(fake:Features, real:Features, net)->dict: # name → number
     "All metrics of two sets; p before a name: by a proxy, not by InceptionV3"
-    p = '' if net.name == 'inception-2015-12-05' else 'p '; m,sd = kid(fake.some, real.some, generator=keyed_rng(0, 'kid')); prec,rec = precision_recall(real.some, fake.some)
-    dev = next(net.parameters()).device; is_,is_sd = inception_score(net.probabilities(fake.some.to(dev)).cpu(), min(10, len(fake.some)))
-    return {'FID' if not p else 'pFD': frechet(fake.stats, real.stats), f'{p}KID': m, f'{p}KID sd': sd, f'{p}precision': prec, f'{p}recall': rec, f'{p}IS': is_, f'{p}IS sd': is_sd}
+    p = '' if net.name == 'inception-2015-12-05' else 'p '
+    m,sd = kid(fake.some, real.some, generator=keyed_rng(0, 'kid'))
+    prec,rec = precision_recall(real.some, fake.some)
+    dev = next(net.parameters()).device
+    is_,is_sd = inception_score(net.probabilities(fake.some.to(dev)).cpu(), min(10, len(fake.some)))
+    return {'FID' if not p else 'pFD': frechet(fake.stats, real.stats), f'{p}KID': m, f'{p}KID sd': sd,
+            f'{p}precision': prec, f'{p}recall': rec, f'{p}IS': is_, f'{p}IS sd': is_sd}
 
 def evaluate(pipe:D2iTPipeline,
              out, # folder of this evaluation; started again, it goes on
@@ -144,16 +172,26 @@ def evaluate(pipe:D2iTPipeline,
              png:bool=False, # also as single files
              ranks:Ranks=SOLO, stop:Stop=None)->dict: # the card
     "Generate, compare, and write down how"
-    out = Path(out); ds = PhotoCrops(pipe.size) if ds is None else ds
-    if ds.size != pipe.size: raise ValueError(f'the real pictures have {ds.size} pixels a side, the generated ones {pipe.size}')
-    if reference is not None and reference.shape[1:3] != (pipe.size,)*2: raise ValueError(f'the reference has pictures of {reference.shape[2]}×{reference.shape[1]} pixels, the generated ones have {pipe.size}')
-    if pipe.classes and list(ds.classes) != pipe.classes: raise ValueError(f'the data have the classes {", ".join(ds.classes)}, the networks know {", ".join(pipe.classes)}')
-    if reference is not None and len(reference) < 5: raise ValueError(f'a reference of {len(reference)} pictures is too small; at least 5 are needed')
+    out = Path(out)
+    ds = PhotoCrops(pipe.size) if ds is None else ds
+    if ds.size != pipe.size:
+        raise ValueError(f'the real pictures have {ds.size} pixels a side, the generated ones {pipe.size}')
+    if reference is not None and reference.shape[1:3] != (pipe.size,)*2:
+        raise ValueError(f'the reference has pictures of {reference.shape[2]}×{reference.shape[1]} pixels, '
+                         f'the generated ones have {pipe.size}')
+    if pipe.classes and list(ds.classes) != pipe.classes:
+        raise ValueError(f'the data have the classes {", ".join(ds.classes)}, '
+                         f'the networks know {", ".join(pipe.classes)}')
+    if reference is not None and len(reference) < 5:
+        raise ValueError(f'a reference of {len(reference)} pictures is too small; at least 5 are needed')
     if n < 5 or chunk < 1: raise ValueError(f'at least 5 pictures, in chunks of at least 1; got {n} and {chunk}')
-    if type(pipe.content).__name__ == 'DiT' and maps != 'fine': raise ValueError('a DiT knows no grains; use maps fine')
+    if type(pipe.content).__name__ == 'DiT' and maps != 'fine':
+        raise ValueError('a DiT knows no grains; use maps fine')
     net = extractor(features).to(pipe.device)
-    settings = dict(n=n, maps=maps, ratio=ratio, seed=seed, steps=steps, sampler=sampler, cfg=cfg, interval=interval, chunk=chunk, features=net.name, source=net.source, data=ds.fingerprint, size=pipe.size,
-                    resized=ds.preprocessing, calibration=sha_of(pipe.cal.to_json())[:12], weights={k: digest(m) for k in ('dvae', 'grain', 'content') if (m := getattr(pipe, k)) is not None})
+    settings = dict(n=n, maps=maps, ratio=ratio, seed=seed, steps=steps, sampler=sampler, cfg=cfg, interval=interval,
+                    chunk=chunk, features=net.name, source=net.source, data=ds.fingerprint, size=pipe.size,
+                    resized=ds.preprocessing, calibration=sha_of(pipe.cal.to_json())[:12],
+                    weights={k: digest(m) for k in ('dvae', 'grain', 'content') if (m := getattr(pipe, k)) is not None})
     with run_lock(out, ranks):
         note = out/'settings.json'
         old = None
@@ -169,20 +207,32 @@ def evaluate(pipe:D2iTPipeline,
         @torch.no_grad()
         def some(r):
             y,M = maps_of(maps, pipe, ds, r, ratio, seed)
-            s = pipe.generate(y if pipe.classes else None, M, len(r), seed, r.start, steps, sampler, cfg, interval, batch=len(r))
-            if not s.x.isfinite().all(): raise ValueError(f'pictures {r.start} … {r.stop - 1} hold numbers that are not finite; are these trained weights?')
+            s = pipe.generate(y if pipe.classes else None, M, len(r), seed, r.start,
+                              steps, sampler, cfg, interval, batch=len(r))
+            if not s.x.isfinite().all():
+                raise ValueError(f'pictures {r.start} … {r.stop - 1} hold numbers that are not finite; '
+                                 'are these trained weights?')
             x = ((s.x.clamp(-1, 1) + 1)*127.5).round().byte()
-            return dict(x=x.permute(0, 2, 3, 1).cpu().numpy(), y=y.cpu().numpy(), M=M.byte().cpu().numpy(), f=net(x.float()/127.5 - 1).cpu().numpy())
+            return dict(x=x.permute(0, 2, 3, 1).cpu().numpy(), y=y.cpu().numpy(), M=M.byte().cpu().numpy(),
+                        f=net(x.float()/127.5 - 1).cpu().numpy())
         fs = in_chunks(n, chunk, at, some, ranks, stop, 'sampling')
         real = real_features(ds if reference is None else reference, net, cache or out, ranks, stop)
         if not ranks.main: ranks.wait(); return {}
-        with warnings.catch_warnings(record=True, action='always') as said: scores = score(gather_features(fs, net.dim, {}, n, keep=50_000), real, net)
+        with warnings.catch_warnings(record=True, action='always') as said:
+            scores = score(gather_features(fs, net.dim, {}, n, keep=50_000), real, net)
         budgets = torch.cat([budget(torch.from_numpy(M).long(), pipe.k) for M, in read_chunks(fs, 'M', n=n)])
-        card = dict(scores=scores | dict(budget=budgets.mean().item()), settings=settings, reference=real.what, warnings=sorted({str(w.message) for w in said}), machine=machine() | dict(d2it_nb=importlib.metadata.version('d2it_nb')))
-        to_npz(fs, out/'samples.npz', n, pipe.size); write_atomic(out/'card.json', json.dumps(card, indent=1).encode()); write_atomic(out/'card.md', as_card(card).encode())
+        card = dict(scores=scores | dict(budget=budgets.mean().item()), settings=settings, reference=real.what,
+                    warnings=sorted({str(w.message) for w in said}),
+                    machine=machine() | dict(d2it_nb=importlib.metadata.version('d2it_nb')))
+        to_npz(fs, out/'samples.npz', n, pipe.size)
+        write_atomic(out/'card.json', json.dumps(card, indent=1).encode())
+        write_atomic(out/'card.md', as_card(card).encode())
         if png:
             for f,(xs,) in zip(fs, read_chunks(fs, 'x')):
-                for j,x in enumerate(xs): b = io.BytesIO(); to_image(torch.from_numpy(x).permute(2, 0, 1)/127.5 - 1).save(b, 'PNG'); write_atomic(out/'png'/f'{int(f.stem) + j:06d}.png', b.getvalue())
+                for j,x in enumerate(xs):
+                    b = io.BytesIO()
+                    to_image(torch.from_numpy(x).permute(2, 0, 1)/127.5 - 1).save(b, 'PNG')
+                    write_atomic(out/'png'/f'{int(f.stem) + j:06d}.png', b.getvalue())
         ranks.wait()
     return card
 
@@ -199,15 +249,17 @@ def to_npz(fs:list, path, n:int, size:int):
 def as_card(card:dict)->str:
     "The card in Markdown"
     rows = [dict(setting=k, value=json.dumps(v) if not isinstance(v, str) else v) for k,v in card['settings'].items()]
-    return '\n'.join(['# Evaluation', '', as_table([card['scores']], 4), '', *[f'> {w}\n' for w in card['warnings']], as_table(rows), '',
-                      f'Compared with {card["reference"]["n"]} pictures ({card["reference"]["data"]}); made by {", ".join(f"{k} {v}" for k,v in card["machine"].items())}.', ''])
+    return '\n'.join(['# Evaluation', '', as_table([card['scores']], 4), '',
+                      *[f'> {w}\n' for w in card['warnings']], as_table(rows), '',
+                      f'Compared with {card["reference"]["n"]} pictures ({card["reference"]["data"]}); '
+                      f'made by {", ".join(f"{k} {v}" for k,v in card["machine"].items())}.', ''])
 
 # %% ../nbs/61_evaluate.ipynb #d7b3fbd7
 @call_parse
 def main(out:str, # folder of this evaluation; started again, it goes on
          model:str='', # run folder, folder made by `save`, or a content transformer's file; empty: the bundled weights
          data:str='', # folder of real pictures; empty: the bundled photographs
-         crops:int=2048, # so many crops of these
+         crops:int=2048, # how many crops of these
          reference:str='', # .npz of other real pictures to compare with
          images:int=1000, # how many are generated
          maps:str='drawn', # or real, other, inverted, random, coarse, fine
@@ -226,10 +278,19 @@ def main(out:str, # folder of this evaluation; started again, it goes on
         ):
     "Generate pictures, score them, and write a card: scores with everything they depend on"
     try:
-        ranks = start(device, timeout); pipe = D2iTPipeline.load(model or None, ranks.device)
+        ranks = start(device, timeout)
+        pipe = D2iTPipeline.load(model or None, ranks.device)
         ds = ImageFolder(data, pipe.size, small=small, progress=ranks.main) if data else PhotoCrops(pipe.size, crops)
-        with Stop() as stop: card = evaluate(pipe, out, ds, read_pictures(reference) if reference else None, images, maps, ratio, seed, steps, sampler, cfg, None if (guide_from, guide_to) == (0, math.inf) else (guide_from, guide_to), features, chunk, cache or None, png, ranks, stop)
+        with Stop() as stop:
+            card = evaluate(pipe, out, ds, read_pictures(reference) if reference else None,
+                            images, maps, ratio, seed, steps, sampler, cfg,
+                            None if (guide_from, guide_to) == (0, math.inf) else (guide_from, guide_to),
+                            features, chunk, cache or None, png, ranks, stop)
         if ranks.main: print(as_card(card), flush=True)
-    except KeyboardInterrupt: print('stopped; the same command goes on from here', flush=True); raise SystemExit(143) from None
-    except (ValueError, OSError, ModuleNotFoundError) as e: print(f'error: {e}', file=sys.stderr, flush=True); raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print('stopped; the same command goes on from here', flush=True)
+        raise SystemExit(143) from None
+    except (ValueError, OSError, ModuleNotFoundError) as e:
+        print(f'error: {e}', file=sys.stderr, flush=True)
+        raise SystemExit(2) from None
     finally: finish()

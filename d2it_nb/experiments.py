@@ -49,12 +49,14 @@ def transfer(E_a:Tensor, # entropies of the images to calibrate on (n,regions)
              progress:bool=False,
             )->list: # a row a ratio: asked, achieved on the other half, standard error, difference in standard errors
     "Does a threshold from one set of images let the wanted share of another's regions through?"
-    q = torch.tensor([1 - r for r in ratios], dtype=E_a.dtype); rng = keyed_rng(seed, 'bootstrap')
+    q = torch.tensor([1 - r for r in ratios], dtype=E_a.dtype)
+    rng = keyed_rng(seed, 'bootstrap')
     def share(a, b):
         T = a.flatten().sort().values[(q*a.numel()).long()]                   # quantile() has a size limit
         return (b.flatten()[:, None] > T).double().mean(0)
     draw = lambda E: E[torch.randint(len(E), (len(E),), generator=rng)]
-    got,se = share(E_a, E_b), torch.stack([share(draw(E_a), draw(E_b)) for _ in tqdm(range(n_boot), desc='bootstrap', disable=not progress)]).std(0)
+    got,se = share(E_a, E_b), torch.stack([share(draw(E_a), draw(E_b)) for _ in tqdm(
+        range(n_boot), desc='bootstrap', disable=not progress)]).std(0)
     return [dict(r=r, achieved=g.item(), se=s.item(), z=((g - r)/s).item()) for r,g,s in zip(ratios, got, se)]
 
 # %% ../nbs/70_experiments.ipynb #c9
@@ -66,17 +68,26 @@ def calibration(folder, # of images
                )->dict:
     "Percentiles for each reading of Eq. 2, the spread of the ratio over images, and the check on halves"
     ds = ImageFolder(folder, size, progress=True); out = dict(data=ds.fingerprint, images=len(ds))
-    half = halves([sha256(f) for f in ds.files]); cals = {k: Calibration(region, size, **kw) for k,kw in PRESETS.items()}; Es = {k: [] for k in cals}
+    half = halves([sha256(f) for f in ds.files])
+    cals = {k: Calibration(region, size, **kw) for k,kw in PRESETS.items()}; Es = {k: [] for k in cals}
     for i in tqdm(range(len(ds)), desc='entropies'):
         x = ds.image(i)[None].double()
         for k,c in cals.items(): e = c.entropy_map(x); c.update(e); Es[k].append(e.flatten())
     E = torch.stack(Es['paper'])
     if half.all() or not half.any(): raise ValueError(f'{len(ds)} images cannot be split into halves; take more')
-    out['percentiles'] = [dict(preset=k) | {f'p{p}': c.threshold(1 - p/100) for p in (5, 30, 50, 70, 95)} for k,c in cals.items()]
-    out['agree'] = {k: ((torch.stack(Es[k]) > c.threshold(.5)) == (E > cals['paper'].threshold(.5))).double().mean().item() for k,c in cals.items()}
-    out['shares'] = {f'{r}': sorted(round(v, 4) for v in (E > cals['paper'].threshold(r)).double().mean(1).tolist()) for r in RATIOS}
+    out['percentiles'] = [dict(preset=k) | {f'p{p}': c.threshold(1 - p/100) for p in (5, 30, 50, 70, 95)}
+                          for k,c in cals.items()]
+    out['agree'] = {
+        k: ((torch.stack(Es[k]) > c.threshold(.5)) == (E > cals['paper'].threshold(.5))).double().mean().item()
+        for k,c in cals.items()}
+    out['shares'] = {
+        f'{r}': sorted(round(v, 4) for v in (E > cals['paper'].threshold(r)).double().mean(1).tolist())
+        for r in RATIOS}
     out['halves'] = [int(half.sum()), int((~half).sum())]
-    out['transfer'] = [dict(calibrated=a, checked=b) | row for a,b,rows in (('A', 'B', transfer(E[half], E[~half], RATIOS, progress=True)), ('B', 'A', transfer(E[~half], E[half], RATIOS, progress=True))) for row in rows]
+    out['transfer'] = [dict(calibrated=a, checked=b) | row
+                       for a,b,rows in (('A', 'B', transfer(E[half], E[~half], RATIOS, progress=True)),
+                                        ('B', 'A', transfer(E[~half], E[half], RATIOS, progress=True)))
+                       for row in rows]
     return out
 
 # %% ../nbs/70_experiments.ipynb #c17
@@ -87,16 +98,22 @@ def grey_levels(folder, # of images
                )->dict:
     "Ways to make a histogram of unrounded greys, against the formula"
     ds = ImageFolder(folder, size, progress=True); n = min(n, len(ds)); E = {}
-    def from_histogram(x, levels, rounded, sigma=.01): q = grey_histogram(luma(x), region, levels=levels, rounded=rounded)@bump_matrix(256, sigma, levels=levels); return shannon(q/q.sum(1, keepdim=True))
-    ways = {'rounded to 256': lambda x: from_histogram(x, 256, True), 'shared, 256': lambda x: from_histogram(x, 256, False), 'shared, 1021': lambda x: from_histogram(x, 1021, False),
-            'shared, 1021, narrowed': lambda x: entropy_map(x, region, rounded=False).flatten(), 'formula': lambda x: entropy_ref(x, region, rounded=False).flatten()}
+    def from_histogram(x, levels, rounded, sigma=.01):
+        q = grey_histogram(luma(x), region, levels=levels, rounded=rounded)@bump_matrix(256, sigma, levels=levels)
+        return shannon(q/q.sum(1, keepdim=True))
+    ways = {'rounded to 256':         lambda x: from_histogram(x, 256, True),
+            'shared, 256':            lambda x: from_histogram(x, 256, False),
+            'shared, 1021':           lambda x: from_histogram(x, 1021, False),
+            'shared, 1021, narrowed': lambda x: entropy_map(x, region, rounded=False).flatten(),
+            'formula':                lambda x: entropy_ref(x, region, rounded=False).flatten()}
     for i in tqdm(range(n), desc='grey'):
         x = ds.image(i*len(ds)//n)[None].double()
         for k,f in ways.items(): E.setdefault(k, []).append(f(x))
     E = {k: torch.cat(v) for k,v in E.items()}; true = E.pop('formula'); T = true.median()
     side = lambda e, t: ((e > t) != (true > T)).double().mean().item()*1e4
-    return dict(data=ds.fingerprint, images=n, rows=[dict(way=k, mean_error=(e - true).abs().mean().item(), largest=(e - true).abs().max().item(),
-                                                          other_side=side(e, T), other_side_own_median=side(e, e.median())) for k,e in E.items()])
+    return dict(data=ds.fingerprint, images=n, rows=[
+        dict(way=k, mean_error=(e - true).abs().mean().item(), largest=(e - true).abs().max().item(),
+             other_side=side(e, T), other_side_own_median=side(e, e.median())) for k,e in E.items()])
 
 # %% ../nbs/70_experiments.ipynb #c22
 STAGE1 = dict( # flags beyond the preset's
@@ -111,9 +128,12 @@ def without_places(net:DVAE, # its decoder has position embeddings
                    size:int, # image side in pixels
                   )->DVAE:
     "The same network, which is told the grain but no longer the place: embeddings become their means over all places"
-    d = net.decoder; out = DVAE(**(net.config | dict(pos=False))); side = size//net.factors[0]
+    d = net.decoder
+    out = DVAE(**(net.config | dict(pos=False)))
+    side = size//net.factors[0]
     mean = torch.einsum('o i, i -> o', d.where.weight[..., 0, 0], fourier(side, side).mean((1, 2))) + d.where.bias
-    ts = {k: v for k,v in net.state_dict().items() if '.where.' not in k} | {'decoder.place': d.place.mean((2, 3), keepdim=True) + mean[:, None, None]}
+    ts = ({k: v for k,v in net.state_dict().items() if '.where.' not in k} |
+          {'decoder.place': d.place.mean((2, 3), keepdim=True) + mean[:, None, None]})
     return load_tensors(out, ts).eval()
 
 def train_runs(cmds:dict, # folder → command line
@@ -122,9 +142,12 @@ def train_runs(cmds:dict, # folder → command line
     "Run training commands side by side; finished ones return at once, so the same call resumes"
     def one(out):
         Path(out).mkdir(parents=True, exist_ok=True)
-        with open(Path(out)/'output.txt', 'a') as f: rc = subprocess.run(list(map(str, cmds[out])), env=dict(os.environ, OMP_NUM_THREADS='1'), stdout=f, stderr=f).returncode
+        with open(Path(out)/'output.txt', 'a') as f:
+            rc = subprocess.run(list(map(str, cmds[out])), env=dict(os.environ, OMP_NUM_THREADS='1'),
+                                stdout=f, stderr=f).returncode
         if rc: raise OSError(f'{out} ended with status {rc}: {(Path(out)/"output.txt").read_text()[-500:]}')
-    with ThreadPoolExecutor(jobs) as pool: list(tqdm(pool.map(one, cmds), total=len(cmds), desc='training runs'))
+    with ThreadPoolExecutor(jobs) as pool:
+        list(tqdm(pool.map(one, cmds), total=len(cmds), desc='training runs'))
 
 def stage1(folder, # of images
            preset:str='cpu', # of `train dvae`
@@ -135,21 +158,33 @@ def stage1(folder, # of images
           )->dict:
     "Quality over the ratio for each way of training, and the same networks with shuffled and random maps"
     cfg = TRAINING['dvae'].get(preset)
-    if not cfg or not cfg.get('held'): raise ValueError(f'preset {preset!r} holds no pictures back; choose one of {[k for k,v in TRAINING["dvae"].items() if v.get("held")]}')
-    n = steps or cfg['steps']; where = lambda k, s: Path(runs)/f'{preset}-{n}'/f'{k}-{s}'; kinds = [(k, s) for s in range(seeds) for k in STAGE1]
-    flags = lambda k, s: [f'--{a}={v}' for a,v in (dict(data=folder, out=where(k, s), seed=s, steps=n, eval_every=n) | STAGE1[k]).items()]
-    train_runs({str(where(k, s)): [sys.executable, '-m', 'd2it_nb.train', 'dvae', '--preset', preset, *flags(k, s)] for k,s in kinds}, jobs)
-    ds = ImageFolder(folder, cfg['size'], progress=True); held = hold_out(ds, cfg['held'])[1]; eye = lpips(); rows = []
+    if not cfg or not cfg.get('held'):
+        raise ValueError(f'preset {preset!r} holds no pictures back; '
+                         f'choose one of {[k for k,v in TRAINING["dvae"].items() if v.get("held")]}')
+    n = steps or cfg['steps']
+    where = lambda k, s: Path(runs)/f'{preset}-{n}'/f'{k}-{s}'
+    kinds = [(k, s) for s in range(seeds) for k in STAGE1]
+    flags = lambda k, s: [f'--{a}={v}' for a,v in (
+        dict(data=folder, out=where(k, s), seed=s, steps=n, eval_every=n) | STAGE1[k]).items()]
+    train_runs({str(where(k, s)): [sys.executable, '-m', 'd2it_nb.train', 'dvae', '--preset', preset, *flags(k, s)]
+                for k,s in kinds}, jobs)
+    ds = ImageFolder(folder, cfg['size'], progress=True)
+    held = hold_out(ds, cfg['held'])[1]
+    eye = lpips(); rows = []
     for k,s in tqdm(kinds, desc='rivals'):
-        found = [{a: v for a,v in r.items() if a not in ('step', 'seconds')} for r in read_log(where(k, s)/'eval.jsonl') if r['step'] == n]
+        found = [{a: v for a,v in r.items() if a not in ('step', 'seconds')}
+                 for r in read_log(where(k, s)/'eval.jsonl') if r['step'] == n]
         if not found: raise ValueError(f'{where(k, s)} has no measurement of step {n}')
         rows += [dict(kind=k, seed=s, maps='entropy', **r) for r in found]
         net,cal = load_net(where(k, s)/'model', DVAE),load_calibration(where(k, s)/'thresholds.json')
         if net.k == 1: continue
-        maps = {(name, r): f for r in (.25, .5, .75) for name,f in (('shuffled', shuffled(by_entropy(cal, r))), ('random', at_random(r)))}
+        maps = {(name, r): f for r in (.25, .5, .75)
+                for name,f in (('shuffled', shuffled(by_entropy(cal, r))), ('random', at_random(r)))}
         bare = {('no places', r): by_entropy(cal, r) for r in (0., .25, .5, .75, 1.)}
-        found = scores(assess(net, held, cal, maps, eye)) + (scores(assess(without_places(net, ds.size), held, cal, bare, eye)) if net.config['pos'] else [])
-        rows += [dict(kind=k, seed=s, maps=r['maps'][0], ratio=r['maps'][1], **{a: v for a,v in r.items() if a not in ('maps', 'bits')}) for r in found]
+        found = (scores(assess(net, held, cal, maps, eye)) +
+                 (scores(assess(without_places(net, ds.size), held, cal, bare, eye)) if net.config['pos'] else []))
+        rows += [dict(kind=k, seed=s, maps=r['maps'][0], ratio=r['maps'][1],
+                      **{a: v for a,v in r.items() if a not in ('maps', 'bits')}) for r in found]
     return dict(data=ds.fingerprint, preset=preset, steps=n, held=len(held), rows=rows)
 
 # %% ../nbs/70_experiments.ipynb #c38
@@ -164,45 +199,84 @@ def maps(folder, # of images
          designs:str=','.join(DESIGNS), # which ones
         )->dict:
     "Statistics of drawn maps for each design and number of steps, of maps with a budget, and of completed ones"
-    if preset not in TRAINING['grain']: raise ValueError(f'no preset {preset!r}; there are {", ".join(TRAINING["grain"])}')
-    if bad := set(designs := designs.split(',')) - set(DESIGNS): raise ValueError(f'no design {", ".join(sorted(bad))}; there are {", ".join(DESIGNS)}')
-    N = steps or TRAINING['grain'][preset]['steps']; root = Path(runs)/f'{Path(folder).name}-{size}-{preset}-{N}'; kinds = [(d, s) for s in range(seeds) for d in designs]
-    cmd = lambda stage, preset, **flags: [sys.executable, '-m', 'd2it_nb.train', stage, '--preset', preset, *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
-    train_runs({root/'dvae': cmd('dvae', 'tiny', out=root/'dvae', size=size, factors='8,16', held=.1, calib=10**6, steps=1, w_gan=0)}, 1)
-    flags = lambda d, s: dict(out=root/f'{d}-{s}', dvae=root/'dvae', latents=root/'latents', design=d, seed=s, steps=N, ratio=.5, eval_every=0)
-    one = cmd('grain', preset, **flags(*kinds[0])); vae,cal,lat,_,held = stage2(parse(one[3:])[1], SOLO, Stop())
+    if preset not in TRAINING['grain']:
+        raise ValueError(f'no preset {preset!r}; there are {", ".join(TRAINING["grain"])}')
+    if bad := set(designs := designs.split(',')) - set(DESIGNS):
+        raise ValueError(f'no design {", ".join(sorted(bad))}; there are {", ".join(DESIGNS)}')
+    N = steps or TRAINING['grain'][preset]['steps']
+    root = Path(runs)/f'{Path(folder).name}-{size}-{preset}-{N}'
+    kinds = [(d, s) for s in range(seeds) for d in designs]
+    cmd = lambda stage, preset, **flags: [sys.executable, '-m', 'd2it_nb.train', stage, '--preset', preset,
+                                          *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
+    train_runs({root/'dvae': cmd('dvae', 'tiny', out=root/'dvae', size=size, factors='8,16', held=.1,
+                                 calib=10**6, steps=1, w_gan=0)}, 1)
+    flags = lambda d, s: dict(out=root/f'{d}-{s}', dvae=root/'dvae', latents=root/'latents',
+                              design=d, seed=s, steps=N, ratio=.5, eval_every=0)
+    one = cmd('grain', preset, **flags(*kinds[0]))
+    vae,cal,lat,_,held = stage2(parse(one[3:])[1], SOLO, Stop())
     train_runs({root/f'{d}-{s}': cmd('grain', preset, **flags(d, s)) for d,s in kinds}, jobs)
 
-    K,T = len(lat.info['classes']),cal.threshold(.5); both = lambda M: torch.stack([M, M.flip(-1)], 1).flatten(0, 1)     # pairs of mirror images
-    real = both(grain_map(torch.cat([cal.entropy_map(held.image(i)[None]) for i in range(len(held))]), T)); y = torch.tensor([held.label(i) for i in range(len(held))]).repeat_interleave(2)
-    known,y_known = grain_map(lat.entropies(slice(None)), T),lat.labels(slice(None)); sub = torch.randperm(len(known), generator=keyed_rng(0, 'some'))
-    y_d = y.repeat(-(-n//len(y))); n = len(y_d); some,rest = sub[:n],sub[n:]; score = lambda M, y_M, **kw: map_scores(M, y_M, real, y, K, **kw)
-    rows = [dict(maps='held out') | score(real, y) | dict(nearest=nearest(real, known).mean().item()), dict(maps='training') | score(known[some], y_known[some], known=known[rest]) | dict(nearest=None),   # the rest holds their mirror images
-            dict(maps='independent') | score(independent(known, y_known, keyed_rng(0, 'independent'))[some], y_known[some], known=known)]
-    h = real.shape[1]//2; half = real.clone(); half[:, h:] = -1; seam = lambda M: (M[:, h - 1] == M[:, h]).double().mean().item()
+    K,T = len(lat.info['classes']),cal.threshold(.5)
+    both = lambda M: torch.stack([M, M.flip(-1)], 1).flatten(0, 1)     # pairs of mirror images
+    real = both(grain_map(torch.cat([cal.entropy_map(held.image(i)[None]) for i in range(len(held))]), T))
+    y = torch.tensor([held.label(i) for i in range(len(held))]).repeat_interleave(2)
+    known,y_known = grain_map(lat.entropies(slice(None)), T),lat.labels(slice(None))
+    sub = torch.randperm(len(known), generator=keyed_rng(0, 'some'))
+    y_d = y.repeat(-(-n//len(y))); n = len(y_d); some,rest = sub[:n],sub[n:]
+    score = lambda M, y_M, **kw: map_scores(M, y_M, real, y, K, **kw)
+    rows = [dict(maps='held out') | score(real, y) | dict(nearest=nearest(real, known).mean().item()),
+            # the rest holds their mirror images
+            dict(maps='training') | score(known[some], y_known[some], known=known[rest]) | dict(nearest=None),
+            dict(maps='independent') | score(independent(known, y_known, keyed_rng(0, 'independent'))[some],
+                                             y_known[some], known=known)]
+    h = real.shape[1]//2; half = real.clone(); half[:, h:] = -1
+    seam = lambda M: (M[:, h - 1] == M[:, h]).double().mean().item()
     def measure(d, s):
         path = root/f'{d}-{s}'/f'measured-{n}.json'
         if path.is_file(): return json.loads(path.read_text())
-        net = load_net(root/f'{d}-{s}'/'model', GrainTransformer); at = lambda v, i: None if v is None else v[i]; rows,budgets = [],[]
+        net = load_net(root/f'{d}-{s}'/'model', GrainTransformer)
+        at = lambda v, i: None if v is None else v[i]
+        rows,budgets = [],[]
         def draw(name, y_d, ratio=None, known=None, **kw):
             parts = torch.arange(len(y_d)).split(64)
-            return torch.cat([sample_maps(net, y_d[i], ratio=at(ratio, i), known=at(known, i), generator=[keyed_rng(s, name, int(j)) for j in i], **kw) for i in tqdm(parts, desc=f'{d}, {name}', leave=False)])
+            return torch.cat([sample_maps(net, y_d[i], ratio=at(ratio, i), known=at(known, i),
+                                          generator=[keyed_rng(s, name, int(j)) for j in i], **kw)
+                              for i in tqdm(parts, desc=f'{d}, {name}', leave=False)])
         for k in (16, 32, 50) if d != 'oneshot' else (1,):
-            M = draw('maps', y_d, steps=k); rows.append(dict(maps=d, seed=s, steps=k) | score(M, y_d, known=known))
-            if k in (1, 32): shown = dict(maps=[[''.join(map(str, m.flatten().tolist())) for m in M[y_d == c][:6]] for c in range(K)], means=class_means(M, y_d, K)[:, 1].tolist())
-        rows.append(dict(maps=d, seed=s, steps=32, label='any') | score(draw('any', torch.full_like(y_d, K)), y_d, known=known))
+            M = draw('maps', y_d, steps=k)
+            rows.append(dict(maps=d, seed=s, steps=k) | score(M, y_d, known=known))
+            if k in (1, 32):
+                shown = dict(maps=[[''.join(map(str, m.flatten().tolist())) for m in M[y_d == c][:6]]
+                                   for c in range(K)],
+                             means=class_means(M, y_d, K)[:, 1].tolist())
+        rows.append(dict(maps=d, seed=s, steps=32, label='any') |
+                    score(draw('any', torch.full_like(y_d, K)), y_d, known=known))
         for r in (.25, .5, .75):
-            ask = torch.full((len(y),), r); soft,hard = draw('budget', y, ask),draw('budget', y, ask, exact=True); like = known[(budget(known) - r).abs() < .06]
-            budgets.append(dict(maps=d, seed=s, asked=r, soft_mean=budget(soft).mean().item(), soft_spread=budget(soft).std().item(), exact_off=(budget(hard)*hard[0].numel() - round(r*hard[0].numel())).abs().max().item(),
-                                neighbours_real=map_statistics(like)['neighbours'] if len(like) else None, neighbours_soft=map_statistics(soft)['neighbours'], neighbours_exact=map_statistics(hard)['neighbours']))
+            ask = torch.full((len(y),), r)
+            soft,hard = draw('budget', y, ask),draw('budget', y, ask, exact=True)
+            like = known[(budget(known) - r).abs() < .06]
+            budgets.append(dict(
+                maps=d, seed=s, asked=r, soft_mean=budget(soft).mean().item(), soft_spread=budget(soft).std().item(),
+                exact_off=(budget(hard)*hard[0].numel() - round(r*hard[0].numel())).abs().max().item(),
+                neighbours_real=map_statistics(like)['neighbours'] if len(like) else None,
+                neighbours_soft=map_statistics(soft)['neighbours'],
+                neighbours_exact=map_statistics(hard)['neighbours']))
         M = draw('completed', y, known=half)
-        found = dict(rows=rows, budgets=budgets, completed=[dict(maps=d, seed=s, seam=seam(M), kept=torch.equal(torch.where(half >= 0, half, M), M))], shown={f'{d}-{s}': shown})
+        found = dict(rows=rows, budgets=budgets,
+                     completed=[dict(maps=d, seed=s, seam=seam(M),
+                                     kept=torch.equal(torch.where(half >= 0, half, M), M))],
+                     shown={f'{d}-{s}': shown})
         write_atomic(path, json.dumps(found).encode())
         return found
-    found = [measure(d, s) for d,s in tqdm(kinds, desc='designs')]; all_of = lambda what: [row for f in found for row in f[what]]
-    completed = [dict(maps='held out', seam=seam(real)), dict(maps='strangers', seam=seam(torch.cat([real[:, :h], real.roll(len(real)//3, 0)[:, h:]], 1)))]
-    return dict(data=held.fingerprint, classes=lat.info['classes'], preset=preset, steps=N, held=len(held), training=len(known), drawn=n, interval=intervals(real, per=2), means=class_means(real, y, K)[:, 1].tolist(),
-                rows=rows + all_of('rows'), budgets=all_of('budgets'), completed=completed + all_of('completed'), shown={k: v for f in found for k,v in f['shown'].items()})
+    found = [measure(d, s) for d,s in tqdm(kinds, desc='designs')]
+    all_of = lambda what: [row for f in found for row in f[what]]
+    completed = [dict(maps='held out',  seam=seam(real)),
+                 dict(maps='strangers', seam=seam(torch.cat([real[:, :h], real.roll(len(real)//3, 0)[:, h:]], 1)))]
+    return dict(data=held.fingerprint, classes=lat.info['classes'], preset=preset, steps=N,
+                held=len(held), training=len(known), drawn=n,
+                interval=intervals(real, per=2), means=class_means(real, y, K)[:, 1].tolist(),
+                rows=rows + all_of('rows'), budgets=all_of('budgets'), completed=completed + all_of('completed'),
+                shown={k: v for f in found for k,v in f['shown'].items()})
 
 # %% ../nbs/70_experiments.ipynb #ca344644
 def eight(k:int # number of grains, 2 or 3
@@ -220,10 +294,14 @@ def learn_by_heart(k:int, # number of grains
                    size:str='nano', lr:float=2e-3, seed:int=0)->tuple: # network, losses
     "Train a small content transformer on eight latents, at eight evenly spread times a step"
     z,M = eight(k); diff,y,losses = Diffusion(),torch.arange(8),[]
-    with torch.random.fork_rng([]): seed_all(seed); net = d2it(size, 8, grid=M.shape[1:], k=k, window=4, packed=packed)
+    with torch.random.fork_rng([]):
+        seed_all(seed)
+        net = d2it(size, 8, grid=M.shape[1:], k=k, window=4, packed=packed)
     opt = torch.optim.AdamW(net.parameters(), betas=(.9, .95), weight_decay=0., fused=True)
     for i in tqdm(range(steps), desc=f'{k} grains, packed={packed}', leave=False):
-        rng = keyed_rng(seed, 'by heart', i); t = ((torch.randperm(8, generator=rng) + torch.rand(8, generator=rng))*125).long(); eps = grain_noise(M, 4, k, rng)
+        rng = keyed_rng(seed, 'by heart', i)
+        t = ((torch.randperm(8, generator=rng) + torch.rand(8, generator=rng))*125).long()
+        eps = grain_noise(M, 4, k, rng)
         loss = grain_loss((net(diff.q_sample(z, t, eps), t, y, M) - eps)**2, M, k).mean()
         for g in opt.param_groups: g['lr'] = lr*min(1, (i + 1)/50)*.5*(1 + np.cos(np.pi*i/total))
         opt.zero_grad(); loss.backward(); opt.step(); losses.append(loss.item())
@@ -234,8 +312,12 @@ def loss_by_time(net, k:int, bins:int=10, draws:int=16)->list: # bins means over
     "Mean loss of each stretch of times, on fresh noise"
     z,M = eight(k); diff,out = Diffusion(),[]
     for b in range(bins):
-        rng = keyed_rng(1, 'bins', b); ts = [torch.randint(b*1000//bins, (b + 1)*1000//bins, (8,), generator=rng) for _ in range(draws)]
-        out.append(torch.stack([grain_loss((net(diff.q_sample(z, t, e := grain_noise(M, 4, k, rng)), t, torch.arange(8), M) - e)**2, M, k).mean() for t in ts]).mean().item())
+        rng = keyed_rng(1, 'bins', b)
+        ts = [torch.randint(b*1000//bins, (b + 1)*1000//bins, (8,), generator=rng) for _ in range(draws)]
+        out.append(torch.stack([
+            grain_loss((net(diff.q_sample(z, t, e := grain_noise(M, 4, k, rng)), t, torch.arange(8), M) - e)**2,
+                       M, k).mean()
+            for t in ts]).mean().item())
     return out
 
 def overfit(steps:int=2000, # of the packed run
@@ -244,8 +326,12 @@ def overfit(steps:int=2000, # of the packed run
     "Loss by time after learning eight latents by heart, for two and three grains; packed and dense side by side"
     rows = []
     for k in (2, 3):
-        net,losses = learn_by_heart(k, True, steps, steps); dense = learn_by_heart(k, False, both, steps)[1]; bins = loss_by_time(net, k)
-        rows.append(dict(k=k, steps=steps, loss=sum(bins)/len(bins), bins=bins, off=max(abs(a - b)/b for a,b in zip(losses, dense)), curve=[sum(losses[i:i + 20])/20 for i in range(0, steps, 20)]))
+        net,losses = learn_by_heart(k, True, steps, steps)
+        dense = learn_by_heart(k, False, both, steps)[1]
+        bins = loss_by_time(net, k)
+        rows.append(dict(k=k, steps=steps, loss=sum(bins)/len(bins), bins=bins,
+                         off=max(abs(a - b)/b for a,b in zip(losses, dense)),
+                         curve=[sum(losses[i:i + 20])/20 for i in range(0, steps, 20)]))
     return dict(rows=rows)
 
 # %% ../nbs/70_experiments.ipynb #d62ed9ac
@@ -260,10 +346,15 @@ def curves(presets:str=','.join(CURVES), # separated by commas
     for p in presets.split(','):
         seeds = range(CURVES.get(p, 1))
         for stage in [s for s in TRAINING if p in TRAINING[s]]:
-            train_runs({str(where(p, s)/stage): [sys.executable, '-m', 'd2it_nb.train', stage, '--preset', p, '--seed', s, '--out', where(p, s)/stage] for s in seeds}, jobs)
-            logs = [read_log(where(p, s)/stage/'log.jsonl') for s in seeds]; note = json.loads((where(p, 0)/stage/'run.json').read_text()); cfg = note['config']
+            train_runs({str(where(p, s)/stage): [sys.executable, '-m', 'd2it_nb.train', stage,
+                                                 '--preset', p, '--seed', s, '--out', where(p, s)/stage]
+                        for s in seeds}, jobs)
+            logs = [read_log(where(p, s)/stage/'log.jsonl') for s in seeds]
+            note = json.loads((where(p, 0)/stage/'run.json').read_text()); cfg = note['config']
             end = [sum(l['loss'] for l in log[-len(log)//10:])/len(log[-len(log)//10:]) for log in logs]
-            row = dict(stage=stage, preset=p, steps=cfg['steps'], batch=cfg['batch'], PFLOP=3*note['plan']['flops']*cfg['batch']*cfg['steps']/1e15, minutes=[log[-1]['seconds']/60 for log in logs], last_loss=end)
+            row = dict(stage=stage, preset=p, steps=cfg['steps'], batch=cfg['batch'],
+                       PFLOP=3*note['plan']['flops']*cfg['batch']*cfg['steps']/1e15,
+                       minutes=[log[-1]['seconds']/60 for log in logs], last_loss=end)
             if stage == 'dvae': row['psnr'] = [psnr_of(where(p, s)/stage) for s in seeds]
             rows.append(row | dict(runs=[thinned(log) for log in logs]))
     return dict(presets=rows)
@@ -271,7 +362,8 @@ def curves(presets:str=','.join(CURVES), # separated by commas
 def psnr_of(run, n:int=64)->float: # dB
     "Of an autoencoder at r = ½, on held-out crops of the bundled photographs"
     net,cal = load_net(Path(run)/'model', DVAE),load_calibration(Path(run)/'thresholds.json')
-    return scores(assess(net, PhotoCrops(net.meta['size'], n, 'valid'), cal, {'r': by_entropy(cal, .5, net.k)}))[0]['psnr']
+    return scores(assess(net, PhotoCrops(net.meta['size'], n, 'valid'), cal,
+                         {'r': by_entropy(cal, .5, net.k)}))[0]['psnr']
 
 # %% ../nbs/70_experiments.ipynb #fafec1b5
 @torch.no_grad()
@@ -279,45 +371,75 @@ def accuracy(folder, # of images, with attribution.csv: columns file and imagene
              size:int=224, # side in pixels that they are cut to
             )->dict:
     "How often the proxy extractor's most probable class is the right one"
-    rows = {r['file']: int(r['imagenet_label_0based']) for r in csv.DictReader(open(Path(folder)/'attribution.csv'))}; net,ds = extractor(),ImageFolder(folder, size, progress=True); right,five = [],[]
+    rows = {r['file']: int(r['imagenet_label_0based'])
+            for r in csv.DictReader(open(Path(folder)/'attribution.csv'))}
+    net,ds = extractor(),ImageFolder(folder, size, progress=True); right,five = [],[]
     for i in tqdm(range(len(ds)), desc='recognising'):
-        p = net.probabilities(net(ds.image(i)[None]))[0]; y = rows[Path(ds.files[i]).name]; right.append(p.argmax().item() == y); five.append(y in p.topk(5).indices.tolist())
+        p = net.probabilities(net(ds.image(i)[None]))[0]
+        y = rows[Path(ds.files[i]).name]
+        right.append(p.argmax().item() == y); five.append(y in p.topk(5).indices.tolist())
     return dict(data=ds.fingerprint, images=len(ds), top1=sum(right)/len(right), top5=sum(five)/len(five))
 
 # %% ../nbs/70_experiments.ipynb #d1b3a41d
 SCALES = dict( #     flags of the three stages; pictures, and how they are sampled
-    tiny  = dict(dvae=dict(preset='tiny', held=.1), grain=dict(preset='tiny', ratio=.5), content=dict(preset='tiny', steps=8, save_every=4, keep_every=4), n=24, sample=dict(steps=4)),
-    small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0), grain=dict(preset='cpu', ratio=.5, eval_every=0), content=dict(preset='demo', steps=2500, batch=64, eval_every=0, save_every=500, keep_every=500), n=1500, sample=dict(steps=20)),
-    paper = dict(dvae=dict(preset='paper'), grain=dict(preset='paper', ratio=.5), content=dict(preset='B', save_every=10_000, keep_every=50_000), n=10_000, sample=dict(steps=250, sampler='ddpm')))
+    tiny  = dict(dvae=dict(preset='tiny', held=.1),
+                 grain=dict(preset='tiny', ratio=.5),
+                 content=dict(preset='tiny', steps=8, save_every=4, keep_every=4),
+                 n=24, sample=dict(steps=4)),
+    small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0),
+                 grain=dict(preset='cpu', ratio=.5, eval_every=0),
+                 content=dict(preset='demo', steps=2500, batch=64, eval_every=0, save_every=500, keep_every=500),
+                 n=1500, sample=dict(steps=20)),
+    paper = dict(dvae=dict(preset='paper'),
+                 grain=dict(preset='paper', ratio=.5),
+                 content=dict(preset='B', save_every=10_000, keep_every=50_000),
+                 n=10_000, sample=dict(steps=250, sampler='ddpm')))
 
-def blocks(scale:str)->tuple: a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]; return a['depth'],a['refine_depth']     # of the Multi-grained Net, of the RefineNet
+def blocks(scale:str)->tuple:
+    a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]
+    return a['depth'],a['refine_depth']     # of the Multi-grained Net, of the RefineNet
 
 def rungs(scale:str)->dict: # name → flags of `train content`
     "Table 3: from DiT to D²iT, equal width and equal total depth"
     d,r = blocks(scale)
-    return {'DiT': dict(net='dit'), '+ DVAE & routing': dict(depth=d + r, refine_depth=0, loss='cell'), '+ grain loss': dict(depth=d + r, refine_depth=0), '+ RefineNet & position': dict(pos='learned')}
+    return {'DiT':                    dict(net='dit'),
+            '+ DVAE & routing':       dict(depth=d + r, refine_depth=0, loss='cell'),
+            '+ grain loss':           dict(depth=d + r, refine_depth=0),
+            '+ RefineNet & position': dict(pos='learned')}
 
 def depths(scale:str)->dict:
     "Table 4: blocks of the Multi-grained Net and of the RefineNet"
     d,r = blocks(scale)
-    return {f'{m} + {s}': dict(depth=m, refine_depth=s, pos='learned') for m,s in ((d + r, 0), (d, r), (max(1, d - r), 2*r), (d + r, r), (d + r, 2*r))}
+    return {f'{m} + {s}': dict(depth=m, refine_depth=s, pos='learned')
+            for m,s in ((d + r, 0), (d, r), (max(1, d - r), 2*r), (d + r, r), (d + r, 2*r))}
 
-def both(r=.5)->dict: "Drawn maps, which know of no picture, where the grain transformer was trained for this ratio; and real pictures' maps, which tell something of them"; return (dict(drawn=dict(maps='drawn', ratio=r)) if r == .5 else {}) | dict(real=dict(maps='real', ratio=r))
+def both(r=.5)->dict:
+    ("Drawn maps, which know of no picture, where the grain transformer was trained for this ratio; "
+     "and real pictures' maps, which tell something of them")
+    return (dict(drawn=dict(maps='drawn', ratio=r)) if r == .5 else {}) | dict(real=dict(maps='real', ratio=r))
+
 def on_paper(scale, preset)->dict: return dict(preset=preset) if scale == 'paper' else {}
 
 TABLES = dict( #  scale → {row: (flags of `train content`, {column: how it is evaluated})}
-    table1 = lambda s: {'no classes': (dict(drop=1., pos='learned') | on_paper(s, 'L'), dict(drawn=dict(maps='drawn')))},
-    table2 = lambda s: {'classes': (dict(pos='learned') | on_paper(s, 'XL'), dict(drawn=dict(maps='drawn'), guided=dict(maps='drawn', cfg=1.5)))},
-    table3 = lambda s: {k: (f, dict(fine=dict(maps='fine')) if f.get('net') == 'dit' else both()) for k,f in rungs(s).items()},
+    table1 = lambda s: {'no classes': (dict(drop=1., pos='learned') | on_paper(s, 'L'),
+                                       dict(drawn=dict(maps='drawn')))},
+    table2 = lambda s: {'classes': (dict(pos='learned') | on_paper(s, 'XL'),
+                                    dict(drawn=dict(maps='drawn'), guided=dict(maps='drawn', cfg=1.5)))},
+    table3 = lambda s: {k: (f, dict(fine=dict(maps='fine')) if f.get('net') == 'dit' else both())
+                        for k,f in rungs(s).items()},
     table4 = lambda s: {k: (f, both()) for k,f in depths(s).items()},
     table5 = lambda s: {'D²iT': (dict(pos='learned'), {m: dict(maps=m, ratio=.5) for m in ('drawn', *MAPS)})},
-    fig5   = lambda s: {f'r = {r}': (dict(pos='learned', **dict(ratio=r) if r != .5 else {}), both(r)) for r in (0., .3, .5, .7, 1.)})
-TABLES['fig6'] = lambda s: {k: v for k,v in TABLES['table3'](s).items() if k in ('DiT', '+ RefineNet & position')}          # over the steps of training, from the checkpoints that were kept
+    fig5   = lambda s: {f'r = {r}': (dict(pos='learned', **dict(ratio=r) if r != .5 else {}), both(r))
+                        for r in (0., .3, .5, .7, 1.)})
+# over the steps of training, from the checkpoints that were kept
+TABLES['fig6'] = lambda s: {k: v for k,v in TABLES['table3'](s).items() if k in ('DiT', '+ RefineNet & position')}
 
 def at_step(out, path, cls)->torch.nn.Module:
     "The averaged network of one of a run's checkpoints"
-    net = load_net(Path(out)/'model', cls); part = next(f.stem for f in sorted(Path(path).glob('ema-*.safetensors')))
-    load_tensors(net, read_part(path, part), str(path)).eval(); net.meta = dict(net.meta, id=digest(net))
+    net = load_net(Path(out)/'model', cls)
+    part = next(f.stem for f in sorted(Path(path).glob('ema-*.safetensors')))
+    load_tensors(net, read_part(path, part), str(path)).eval()
+    net.meta = dict(net.meta, id=digest(net))
     return net
 
 def paper(name:str, # one of TABLES
@@ -335,33 +457,55 @@ def paper(name:str, # one of TABLES
     if name not in TABLES: raise ValueError(f'no table {name!r}; there are {", ".join(TABLES)}')
     if scale not in SCALES: raise ValueError(f'no scale {scale!r}; there are {", ".join(SCALES)}')
     table = TABLES[name](scale)
-    if bad := set(rows.split(',')) - {'', *table}: raise ValueError(f'{name} has no row {", ".join(sorted(bad))}; there are {", ".join(table)}')
+    if bad := set(rows.split(',')) - {'', *table}:
+        raise ValueError(f'{name} has no row {", ".join(sorted(bad))}; there are {", ".join(table)}')
     rows = {k: v for k,v in table.items() if not rows or k in rows.split(',')}
-    S = SCALES[scale]; content = S['content'] | dict(ratio=.5, p_disturb=0.) | ({'steps': steps} if steps else {}); n = n or S['n']; root = Path(runs)/f'{Path(folder).name}-{scale}'
-    line = lambda stage, **flags: [sys.executable, '-m', 'd2it_nb.train', stage, *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
-    train_runs({root/'dvae': line('dvae', out=root/'dvae', **S['dvae'])}, 1); train_runs({root/'grain': line('grain', out=root/'grain', dvae=root/'dvae', latents=root/'latents', **S['grain'])}, 1)
-    tag = lambda f, s: root/f'content-{"-".join(f"{k}={v}" for k,v in sorted(f.items())) or "plain"}-{content.get("steps", "")}-{s}'
+    S = SCALES[scale]
+    content = S['content'] | dict(ratio=.5, p_disturb=0.) | ({'steps': steps} if steps else {})
+    n = n or S['n']; root = Path(runs)/f'{Path(folder).name}-{scale}'
+    line = lambda stage, **flags: [sys.executable, '-m', 'd2it_nb.train', stage,
+                                   *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
+    train_runs({root/'dvae':  line('dvae',  out=root/'dvae', **S['dvae'])}, 1)
+    train_runs({root/'grain': line('grain', out=root/'grain', dvae=root/'dvae', latents=root/'latents',
+                                   **S['grain'])}, 1)
+    tag = lambda f, s: root/(f'content-{"-".join(f"{k}={v}" for k,v in sorted(f.items())) or "plain"}-'
+                             f'{content.get("steps", "")}-{s}')
     where = {(k, s): tag(f, s) for s in range(seeds) for k,(f,_) in rows.items()}
-    train_runs({where[k, s]: line('content', out=where[k, s], dvae=root/'dvae', latents=root/'latents', seed=s, **(content | rows[k][0])) for k,s in where}, jobs)
+    train_runs({where[k, s]: line('content', out=where[k, s], dvae=root/'dvae', latents=root/'latents', seed=s,
+                                  **(content | rows[k][0])) for k,s in where}, jobs)
     if not measure: return {}
-    vae,cal,grain = load_net(root/'dvae'/'model', DVAE),load_calibration(root/'dvae'/'thresholds.json'),load_net(root/'grain'/'model', GrainTransformer); found = []
+    vae,cal,grain = (load_net(root/'dvae'/'model', DVAE),
+                     load_calibration(root/'dvae'/'thresholds.json'),
+                     load_net(root/'grain'/'model', GrainTransformer))
+    found = []
     ds = ImageFolder(folder, vae.meta['size'], progress=True)
     told = lambda card: card['scores'] | (dict(warnings=card['warnings']) if card['warnings'] else {})
     for (k, s),out in tqdm(where.items(), desc='scores'):
-        net = load_net(out/'model', DiT if rows[k][0].get('net') == 'dit' else D2iT); pipe = D2iTPipeline(vae, net, cal, grain); plan = json.loads((out/'run.json').read_text())['plan']
+        net = load_net(out/'model', DiT if rows[k][0].get('net') == 'dit' else D2iT)
+        pipe = D2iTPipeline(vae, net, cal, grain)
+        plan = json.loads((out/'run.json').read_text())['plan']
         base = dict(row=k, seed=s, parameters=n_params(net), MFLOP=plan['flops']/1e6)
         for step,path in sorted(steps_in(out/'checkpoints')) if name == 'fig6' else ():
-            pipe = D2iTPipeline(vae, at_step(out, path, type(net)), cal, grain); how = next(iter(rows[k][1].values()))
-            found.append(base | dict(step=step) | told(evaluate(pipe, out/f'scores-{n}-step-{step}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))))
+            pipe = D2iTPipeline(vae, at_step(out, path, type(net)), cal, grain)
+            how = next(iter(rows[k][1].values()))
+            found.append(base | dict(step=step) | told(evaluate(
+                pipe, out/f'scores-{n}-step-{step}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))))
         for col,how in rows[k][1].items() if name != 'fig6' else ():
-            found.append(base | dict(maps=col) | told(evaluate(pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root, **(S['sample'] | how))))
-    if name == 'fig5':                                                        # and how well the pictures themselves come through
-        seen = assess(vae, ds, cal, {f.get('ratio', .5): by_entropy(cal, f.get('ratio', .5), vae.k) for f,_ in rows.values()}, features=extractor(), items=[i*len(ds)//min(n, len(ds)) for i in range(min(n, len(ds)))], progress=True)
-        found += [dict(row='reconstruction', ratio=r['maps'], **{a: r[a] for a in ('pFD', 'psnr', 'codes')}) for r in scores(seen)]
+            found.append(base | dict(maps=col) | told(evaluate(
+                pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root,
+                **(S['sample'] | how))))
+    if name == 'fig5':      # and how well the pictures themselves come through
+        seen = assess(vae, ds, cal,
+                      {f.get('ratio', .5): by_entropy(cal, f.get('ratio', .5), vae.k) for f,_ in rows.values()},
+                      features=extractor(), items=[i*len(ds)//min(n, len(ds)) for i in range(min(n, len(ds)))],
+                      progress=True)
+        found += [dict(row='reconstruction', ratio=r['maps'], **{a: r[a] for a in ('pFD', 'psnr', 'codes')})
+                  for r in scores(seen)]
     return dict(data=ds.fingerprint, scale=scale, n=n, rows=found)
 
 # %% ../nbs/70_experiments.ipynb #c40
-EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit, curves=curves, accuracy=accuracy, **{t: partial(paper, t) for t in TABLES})
+EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit,
+                   curves=curves, accuracy=accuracy, **{t: partial(paper, t) for t in TABLES})
 
 @call_parse
 def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
@@ -381,10 +525,17 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
         ):
     "Run an experiment and write its figures"
     try:
-        more = {k: v for k,v in dict(preset=preset, steps=steps, size=size, designs=designs, presets=presets, scale=scale, seeds=seeds, jobs=jobs, runs=runs, n=n, rows=rows).items() if v is not None}
+        more = {k: v for k,v in dict(
+            preset=preset, steps=steps, size=size, designs=designs, presets=presets, scale=scale,
+            seeds=seeds, jobs=jobs, runs=runs, n=n, rows=rows).items() if v is not None}
         takes = inspect.signature(EXPERIMENTS[name]).parameters; folder = 'folder' in takes
         if folder != bool(data): raise ValueError('--data FOLDER is needed' if folder else f'{name} takes no --data')
         if bad := set(more) - set(takes): raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
         with sole_user(out := out or f'data/results/{name}.json'):
-            save_result(out, ' '.join([f'python -m d2it_nb.experiments {name}' + ' --data FOLDER'*folder, *(f'--{k} {shlex.quote(str(v))}' for k,v in more.items() if k not in ('jobs', 'runs'))]), **EXPERIMENTS[name](*[data]*folder, **more))
-    except (ValueError, OSError) as e: print(f'd2it_nb.experiments: {e}', file=sys.stderr); raise SystemExit(2) from None
+            save_result(out, ' '.join([
+                f'python -m d2it_nb.experiments {name}' + ' --data FOLDER'*folder,
+                *(f'--{k} {shlex.quote(str(v))}' for k,v in more.items() if k not in ('jobs', 'runs'))]),
+                **EXPERIMENTS[name](*[data]*folder, **more))
+    except (ValueError, OSError) as e:
+        print(f'd2it_nb.experiments: {e}', file=sys.stderr)
+        raise SystemExit(2) from None

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_map', 'grain_map', 'shares', 'exact_ratio', 'block_side', 'enlarge', 'block_avg', 'on_finest', 'grain_mask',
            'copy_codes', 'n_codes', 'code_weight', 'budget', 'block_mean', 'gather_codes', 'is_block_constant',
-           'LastMap', 'share_noise', 'grain_noise', 'cumulative_ratios', 'draw_ratio', 'disturb', 'training_map']
+           'share_noise', 'grain_noise', 'cumulative_ratios', 'draw_ratio', 'disturb', 'training_map', 'LastMap']
 
 # %% ../nbs/12_grain.ipynb #c2
 from numbers import Real
@@ -20,22 +20,28 @@ def check_map(M:Tensor, # grain maps (N,h,w)
               unknown:bool=False, # may cells be -1, not known yet?
              ):
     "An int64 batch of maps with values 0..k-1, or `ValueError` that names the first bad cell and the rule"
-    if not isinstance(M, Tensor) or M.ndim != 3: raise ValueError(f'a grain map batch is a tensor (N,h,w), got {tuple(M.shape) if isinstance(M, Tensor) else type(M).__name__}')
+    if not isinstance(M, Tensor) or M.ndim != 3:
+        raise ValueError('a grain map batch is a tensor (N,h,w), '
+                         f'got {tuple(M.shape) if isinstance(M, Tensor) else type(M).__name__}')
     if M.dtype != torch.long: raise ValueError(f'a grain map holds whole numbers (int64), got {M.dtype}')
     if shape and any(b is not None and a != b for a,b in zip(M.shape, shape)):
-        raise ValueError(f'the grain map has shape {tuple(M.shape)}, expected ({", ".join("any" if s is None else str(s) for s in shape)})')
-    if M.device.type not in ('cpu', 'meta') or type(M) is not Tensor: return    # on a GPU a look at the values would make the host wait; a fake tensor has none
+        raise ValueError(f'the grain map has shape {tuple(M.shape)}, '
+                         f'expected ({", ".join("any" if s is None else str(s) for s in shape)})')
+    # on a GPU a look at the values would make the host wait; a fake tensor has none
+    if M.device.type not in ('cpu', 'meta') or type(M) is not Tensor: return
     bad = (M < -unknown) | (M >= k)
     if bad.any():
         i = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f'cell {i} of the grain map is {M[i].item()}; grains are 0 (coarsest) … {k-1} (finest){", -1 where unknown" if unknown else ""}')
+        raise ValueError(f'cell {i} of the grain map is {M[i].item()}; '
+                         f'grains are 0 (coarsest) … {k-1} (finest){", -1 where unknown" if unknown else ""}')
 
 def grain_map(E:Tensor, # entropies (N,h,w)
               thresholds, # one number (k=2), or k-1 ascending ones
              )->Tensor: # (N,h,w) int64 in 0..k-1
     "How many thresholds does each region's entropy exceed?"
     T = torch.as_tensor(thresholds, dtype=torch.double).flatten()
-    if torch.isnan(E).any() or torch.isnan(T).any(): raise ValueError('entropies and thresholds must be numbers, got NaN')
+    if torch.isnan(E).any() or torch.isnan(T).any():
+        raise ValueError('entropies and thresholds must be numbers, got NaN')
     if (T.diff() < 0).any(): raise ValueError(f'thresholds must ascend, got {T.tolist()}')
     return (E[..., None].double() > T.to(E.device)).sum(-1)
 
@@ -54,10 +60,12 @@ def exact_ratio(E:Tensor, # entropies (N,h,w)
     rs = [ratios] if isinstance(ratios, Real) else list(ratios)
     if not rs: raise ValueError('at least one ratio is needed')
     if not all(0 <= r <= 1 for r in rs): raise ValueError(f'a ratio lies in [0,1], got {ratios}')
-    if rs != sorted(rs, reverse=True): raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
+    if rs != sorted(rs, reverse=True):
+        raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
     if torch.isnan(E).any(): raise ValueError('entropies must be numbers, got NaN')
     flat = E.flatten(1); order = flat.argsort(dim=1, descending=True, stable=True)
-    rank = torch.zeros_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=E.device).expand_as(order))
+    rank = torch.zeros_like(order).scatter_(1, order,
+                                            torch.arange(flat.shape[1], device=E.device).expand_as(order))
     return sum((rank < round(r*flat.shape[1])).long() for r in rs).view(E.shape)
 
 # %% ../nbs/12_grain.ipynb #c21
@@ -93,10 +101,13 @@ def grain_mask(M:Tensor, # (N,h,w)
 def copy_codes(codes:list, # per grain, coarsest first: (N,c,h·2^g,w·2^g)
                M:Tensor, # grain maps (N,h,w)
               )->Tensor: # (N,c,h·2^(k-1),w·2^(k-1))
-    "Neighbour copy: each region takes its own grain's codes, each code fills its block (§3.1); `ValueError` if grids don't fit the map"
+    ("Neighbour copy: each region takes its own grain's codes, each code fills its block (§3.1); "
+     "`ValueError` if grids don't fit the map")
     for g,c in enumerate(codes):
         want = (len(M), codes[0].shape[1], M.shape[1]*2**g, M.shape[2]*2**g)
-        if tuple(c.shape) != want: raise ValueError(f'codes of grain {g} have shape {tuple(c.shape)}, the map of {tuple(M.shape)} regions asks for {want}')
+        if tuple(c.shape) != want:
+            raise ValueError(f'codes of grain {g} have shape {tuple(c.shape)}, '
+                             f'the map of {tuple(M.shape)} regions asks for {want}')
     k = len(codes); Mf = on_finest(M, k); z = codes[-1]
     for g in range(k - 1): z = torch.where(Mf == g, enlarge(codes[g], block_side(g, k)), z)
     return z
@@ -117,7 +128,7 @@ def code_weight(M:Tensor, # (N,h,w)
 def budget(M:Tensor, # (N,h,w)
            k:int=2, # number of grains
           )->Tensor: # (N,) in [0,1]
-    "Codes beyond the least possible, as a share of the most: for k = 2 simply the fine ratio"
+    "Codes beyond the least possible, as a share of those that could be added: for k = 2 simply the fine ratio"
     check_map(M, k)
     return (n_codes(M)/M[0].numel() - 1)/max(4**(k - 1) - 1, 1)
 
@@ -149,17 +160,6 @@ def is_block_constant(z:Tensor, # (N,c,H,W)
     same = lambda m, j: torch.equal(torch.where(m, z, 0), torch.where(m, enlarge(z[..., ::j, ::j], j), 0))
     return all(same(grain_mask(M, g, k), block_side(g, k)) for g in range(k - 1))
 
-# %% ../nbs/12_grain.ipynb #a0607461
-class LastMap:
-    "What was made of a grain map, kept until another one comes, or the same one painted over"
-    def __init__(self): self.last = None,None,None,None                       # one tuple, read and replaced as a whole: several threads may ask
-    def __reduce__(self): return LastMap, ()                                  # neither copies nor files contain it
-    def __call__(self, M:Tensor, make, *key):                                 # make: M → anything; key: whatever else it depends on
-        last,mark,old,out = self.last; cpu = M.device.type == 'cpu'; now = M.clone() if cpu else None if M.is_inference() else M._version
-        same = isinstance(mark, Tensor) and torch.equal(mark, M) if cpu else last is M and now is not None and now == mark
-        if not same or key != old: out = make(M); self.last = M,now,key,out
-        return out
-
 # %% ../nbs/12_grain.ipynb #c34
 def share_noise(e:Tensor, # standard normal draw on the finest grid (N,c,H,W)
                 M:Tensor, # grain maps (N,h,w)
@@ -177,7 +177,8 @@ def grain_noise(M:Tensor, # grain maps (N,h,w)
     check_map(M, k)
     shape = (channels, M.shape[1]*2**(k - 1), M.shape[2]*2**(k - 1))
     if isinstance(generator, (list, tuple)):
-        if len(generator) != len(M): raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
+        if len(generator) != len(M):
+            raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
         e = torch.stack([torch.randn(shape, generator=g, device=g.device).to(M.device) for g in generator])
     else:
         device = generator.device if generator is not None else M.device
@@ -194,12 +195,14 @@ def cumulative_ratios(r:float, # share of regions at grain 1 or finer
 def draw_ratio(rng:torch.Generator, # the sample's generator
                how='uniform', # 'uniform' in [0,1], 'normal' (.5, .2) clipped, or a fixed number
               )->float:
-    "The ratio of one training sample; of the drawn ones 5 % are exactly 0 and 5 % exactly 1 (a little more where a normal is clipped)"
+    ("The ratio of one training sample; of the drawn ones 5 % are exactly 0 and 5 % exactly 1 "
+     "(a little more where a normal is clipped)")
     u,v = torch.rand(1, generator=rng).item(), torch.randn(1, generator=rng).item()
     if isinstance(how, Real):
         if not 0 <= how <= 1: raise ValueError(f'a ratio lies in [0,1], got {how}')
         return float(how)
-    if how not in ('uniform', 'normal'): raise ValueError(f"a ratio is a number, 'uniform' or 'normal', not {how!r}")
+    if how not in ('uniform', 'normal'):
+        raise ValueError(f"a ratio is a number, 'uniform' or 'normal', not {how!r}")
     if u < .05 or u > .95: return float(u > .5)
     return (u - .05)/.9 if how == 'uniform' else min(max(.5 + .2*v, 0.), 1.)
 
@@ -230,3 +233,20 @@ def training_map(E:Tensor, # entropies (h,w) of the sample
     M = grain_map(E[None], T)[0]
     if torch.rand(1, generator=rng) >= p_disturb: return M
     return disturb(M, k, rng, grain_map(other()[None], T)[0] if other else None)
+
+# %% ../nbs/12_grain.ipynb #a0607461
+class LastMap:
+    "What was made of a grain map, kept until another one comes, or the same one painted over"
+    def __init__(self):
+        # one tuple, read and replaced as a whole: several threads may ask
+        self.last = None,None,None,None
+    def __reduce__(self): return LastMap, ()       # neither copies nor files contain it
+    def __call__(self, M:Tensor, make, *key):      # make: M → anything; key: whatever else it depends on
+        last,mark,old,out = self.last; cpu = M.device.type == 'cpu'
+        now = M.clone() if cpu else None if M.is_inference() else M._version
+        same = (isinstance(mark, Tensor) and torch.equal(mark, M) if cpu
+                else last is M and now is not None and now == mark)
+        if not same or key != old:
+            out = make(M)
+            self.last = M,now,key,out
+        return out

@@ -45,7 +45,9 @@ def map_loss(logits:Tensor, # (N,k,h,w)
 # %% ../nbs/41_grain_transformer.ipynb #c10
 TIMES = 1000   # 0 … 999
 
-def uniform(e:Tensor)->Tensor: "Standard normal draws as numbers in [0,1)"; return torch.special.ndtr(e).clamp(max=1 - 2**-24)
+def uniform(e:Tensor)->Tensor:
+    "Standard normal draws as numbers in [0,1)"
+    return torch.special.ndtr(e).clamp(max=1 - 2**-24)
 
 def choose(p:Tensor, # probabilities (N,k,h,w)
            u:Tensor, # uniform numbers (N,h,w)
@@ -58,14 +60,17 @@ class Gaussian(nn.Module):
     def __init__(self): super().__init__(); self.diff = Diffusion(TIMES, predict='x0')
     def noised(self, M, k, t, e): return self.diff.q_sample(to_corners(M, k), t, e)
     def asked(self, x_t): return torch.ones_like(x_t[:, 0], dtype=torch.bool)
-    def draw(self, model, cells, k, steps, generator): return ddpm(model, grain_noise(cells, k, 1, generator), cells, self.diff, steps, 1, generator)
+    def draw(self, model, cells, k, steps, generator):
+        return ddpm(model, grain_noise(cells, k, 1, generator), cells, self.diff, steps, 1, generator)
 
 class Masked(nn.Module):
     "Cells are hidden one after another (all channels 0); every step reveals some of them (Austin et al. 2021)"
     def noised(self, M, k, t, e): return to_corners(M, k)*(uniform(e[:, :1]) >= ((t + 1)/TIMES).view(-1, 1, 1, 1))
     def asked(self, x_t): return x_t[:, 0] == 0
     def draw(self, model, cells, k, steps, generator):
-        ts = Diffusion(TIMES).nodes(steps); x = torch.zeros(len(cells), k, *cells.shape[1:], device=cells.device); fresh = draws(cells, 2, 1, generator, steps)
+        ts = Diffusion(TIMES).nodes(steps)
+        x = torch.zeros(len(cells), k, *cells.shape[1:], device=cells.device)
+        fresh = draws(cells, 2, 1, generator, steps)
         for t,s in zip(ts, ts[1:]):
             x0 = model(x, t, cells); u = uniform(next(fresh))
             now = (x[:, :1] == 0) & (u[:, :1] < (t - s)/(t + 1))
@@ -77,7 +82,8 @@ class OneShot(nn.Module):
     def noised(self, M, k, t, e): return e
     def asked(self, x_t): return torch.ones_like(x_t[:, 0], dtype=torch.bool)
     def draw(self, model, cells, k, steps, generator):
-        x0 = model(grain_noise(cells, k, 1, generator), TIMES - 1, cells); u = uniform(next(draws(cells, 1, 1, generator, 1)))
+        x0 = model(grain_noise(cells, k, 1, generator), TIMES - 1, cells)
+        u = uniform(next(draws(cells, 1, 1, generator, 1)))
         yield Step(TIMES - 1, to_corners(choose((x0 + 1)/2, u[:, 0]), k), x0, None)
 
 DESIGNS = dict(gaussian=Gaussian, masked=Masked, oneshot=OneShot)
@@ -95,7 +101,8 @@ class GrainTransformer(nn.Module):
                  design:str='gaussian'): # one of DESIGNS: how it is trained and drawn from
         super().__init__()
         if design not in DESIGNS: raise ValueError(f'no design {design!r}; there are {", ".join(DESIGNS)}')
-        self.config = dict(grid=list(grid), k=k, num_classes=num_classes, d=d, heads=heads, depth=depth, ratio_cond=ratio_cond, pos=pos, design=design)
+        self.config = dict(grid=list(grid), k=k, num_classes=num_classes, d=d, heads=heads, depth=depth,
+                           ratio_cond=ratio_cond, pos=pos, design=design)
         self.grid,self.k,self.num_classes,self.design = tuple(grid),k,num_classes,DESIGNS[design]()
         self.time,self.label = TimeEmbed(d), LabelEmbed(num_classes, d)
         self.trunk = Trunk(k, k, grid, 1, d, heads, depth, pos)
@@ -129,7 +136,8 @@ def grain_net(size:str='S', # one of SIZES
              )->GrainTransformer:
     "A Dynamic Grain Transformer of a named size"
     if size not in SIZES: raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
-    return GrainTransformer((grid, grid) if isinstance(grid, int) else grid, k, num_classes, **(SIZES[size] | overrides))
+    return GrainTransformer((grid, grid) if isinstance(grid, int) else grid, k, num_classes,
+                            **(SIZES[size] | overrides))
 
 # %% ../nbs/41_grain_transformer.ipynb #c20
 def some_known(grid:tuple, # (h,w)
@@ -159,18 +167,22 @@ def grain_step(f, # GrainTransformer, or a wrapper of one
 
 # %% ../nbs/41_grain_transformer.ipynb #c23
 def costs(k:int)->list:
-    "Codes of a region beyond the least possible one, in threes: 0, 1, 5, 21, …"
+    "Codes of a region beyond the least possible one, divided by 3: 0, 1, 5, 21, …"
     return [(4**g - 1)//3 for g in range(k)]
 
 def push_to_budget(logits:Tensor, # (N,k,h,w)
                    ratio:Tensor, # wanted budgets (N,) in [0,1], NaN for any
                   )->Tensor: # (N,k,h,w)
-    "Add to each grain's logits a multiple of its cost, the same for all cells, so that the expected budget is the wanted one"
-    c = torch.tensor(costs(logits.shape[1]), device=logits.device, dtype=logits.dtype).view(1, -1, 1, 1); c = c/c.max(); ratio = ratio.view(-1, 1, 1, 1)
-    reach = logits.masked_fill(logits.isinf(), 0).abs().amax((1, 2, 3), keepdim=True)*2/c[:, 1] + 30    # far enough to overrule every cell
+    ("Add to each grain's logits a multiple of its cost, the same for all cells, "
+     "so that the expected budget is the wanted one")
+    c = torch.tensor(costs(logits.shape[1]), device=logits.device, dtype=logits.dtype).view(1, -1, 1, 1)
+    c = c/c.max(); ratio = ratio.view(-1, 1, 1, 1)
+    # far enough to overrule every cell
+    reach = logits.masked_fill(logits.isinf(), 0).abs().amax((1, 2, 3), keepdim=True)*2/c[:, 1] + 30
     low,high = -reach,reach
     for _ in range(40):
-        mid = (low + high)/2; less = ((logits + mid*c).softmax(1)*c).sum(1, keepdim=True).mean((2, 3), keepdim=True) < ratio
+        mid = (low + high)/2
+        less = ((logits + mid*c).softmax(1)*c).sum(1, keepdim=True).mean((2, 3), keepdim=True) < ratio
         low,high = torch.where(less, mid, low),torch.where(less, high, mid)
     return torch.where(ratio.isnan(), logits, logits + mid*c)
 
@@ -179,17 +191,28 @@ def likeliest(logits:Tensor, # (N,k,h,w); -inf for what is forbidden
               ratio:Tensor, # wanted budgets (N,) in [0,1], NaN for any
               M:Tensor=None, # the maps that should stay as they are (N,h,w), where they can; default: argmax
              )->Tensor: # (N,h,w)
-    "The likeliest maps of independent cells with exactly this budget (or the nearest there is), among those that change fewest cells of M"
-    N,k,h,w = logits.shape; cost,s = costs(k),h*w; total = s*cost[-1]; n = torch.arange(N)
+    ("The likeliest maps of independent cells with exactly this budget (or the nearest there is), "
+     "among those that change fewest cells of M")
+    N,k,h,w = logits.shape; cost,s = costs(k),h*w
+    total = s*cost[-1]; n = torch.arange(N)
     logp = logits.detach().cpu().double().log_softmax(1).flatten(2)
     if M is None: M = to_grains(logits)
-    else: logp += (1 - s*logp.masked_fill(logp.isinf(), 0).amin((1, 2), keepdim=True))*F.one_hot(M.cpu().flatten(1), k).mT    # one cell kept outweighs all odds
+    else:
+        # one cell kept outweighs all odds
+        logp += ((1 - s*logp.masked_fill(logp.isinf(), 0).amin((1, 2), keepdim=True))
+                 *F.one_hot(M.cpu().flatten(1), k).mT)
     want = (ratio.cpu().double().nan_to_num()*total).round()
-    best,took = torch.full((N, total + 1), -torch.inf, dtype=torch.double),torch.empty(s, N, total + 1, dtype=torch.uint8); best[:, 0] = 0
-    for i in range(s): best,took[i] = torch.stack([F.pad(best[:, :total + 1 - c], (c, 0), value=-torch.inf) + logp[:, g, i, None] for g,c in enumerate(cost)]).max(0)
+    best,took = (torch.full((N, total + 1), -torch.inf, dtype=torch.double),
+                 torch.empty(s, N, total + 1, dtype=torch.uint8))
+    best[:, 0] = 0
+    for i in range(s):
+        best,took[i] = torch.stack([F.pad(best[:, :total + 1 - c], (c, 0), value=-torch.inf) + logp[:, g, i, None]
+                                    for g,c in enumerate(cost)]).max(0)
     left = (torch.arange(total + 1) - want[:, None]).abs().masked_fill(best == -torch.inf, torch.inf).argmin(1)
     out = torch.empty(N, s, dtype=torch.long)
-    for i in reversed(range(s)): out[:, i] = took[i, n, left]; left = left - torch.tensor(cost)[out[:, i]]
+    for i in reversed(range(s)):
+        out[:, i] = took[i, n, left]
+        left = left - torch.tensor(cost)[out[:, i]]
     return torch.where(ratio.isnan().view(-1, 1, 1), M, out.view(N, h, w).to(M.device))
 
 # %% ../nbs/41_grain_transformer.ipynb #c30
@@ -209,18 +232,22 @@ def check_wishes(net, y:Tensor, ratio:Tensor, known:Tensor, exact:bool, temperat
     if steps < 1: raise ValueError(f'at least one step is needed, got {steps}')
     if K and ((y < 0) | (y > K)).any(): raise ValueError(f'labels are 0 … {K - 1}, or {K} for any; got {y.tolist()}')
     if tuple(ratio.shape) != (N,): raise ValueError(f'one budget a map: {tuple(ratio.shape)} for {N} maps')
-    if ((ratio < 0) | (ratio > 1)).any(): raise ValueError(f'a budget lies in [0,1], or is NaN for any; got {ratio.tolist()}')
+    if ((ratio < 0) | (ratio > 1)).any():
+        raise ValueError(f'a budget lies in [0,1], or is NaN for any; got {ratio.tolist()}')
     if exact and ratio.isnan().all(): raise ValueError('exact=True needs a ratio')
     if known is not None: check_map(known.cpu(), k, (N, *net.grid), unknown=True)
     if not exact: return
     total = cells*costs(k)[-1]; want = (ratio.cpu().double()*total).round().tolist()
-    spent = [0]*N if known is None else torch.tensor([0, *costs(k)], device=known.device)[known + 1].sum((1, 2)).tolist()
+    spent = ([0]*N if known is None else
+             torch.tensor([0, *costs(k)], device=known.device)[known + 1].sum((1, 2)).tolist())
     free = [cells]*N if known is None else (known < 0).sum((1, 2)).tolist()
     can = {m: reachable(m, k) for m in set(free)}
     for i in range(N):
         if math.isnan(want[i]) or want[i] - spent[i] in can[free[i]]: continue
         near = min(can[free[i]], key=lambda c: abs(c + spent[i] - want[i])) + spent[i]
-        raise ValueError(f'map {i}: {"" if known is None else "with the known cells, "}no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, possible are {spent[i]/total:.4g} … {(can[free[i]][-1] + spent[i])/total:.4g}')
+        raise ValueError(f'map {i}: {"" if known is None else "with the known cells, "}'
+                         f'no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, '
+                         f'possible are {spent[i]/total:.4g} … {(can[free[i]][-1] + spent[i])/total:.4g}')
 
 # %% ../nbs/41_grain_transformer.ipynb #c32
 def draw_maps(net, # GrainTransformer
@@ -234,18 +261,22 @@ def draw_maps(net, # GrainTransformer
               temperature:float=1., # of the logits, .05 … 3: below 1 more typical maps, above 1 stranger ones
              ): # yields a Step each; its x is (N,k,h,w), and `to_grains` of the last is the map
     "Draw grain maps step by step; `ValueError` if a wish can't be granted"
-    dev = next(net.parameters()).device; y = torch.full((y,), net.num_classes, device=dev) if isinstance(y, int) else y.to(dev)
-    ratio = (torch.full(y.shape, torch.nan) if ratio is None else ratio).float().to(dev); known = None if known is None else known.to(dev)
+    dev = next(net.parameters()).device
+    y = torch.full((y,), net.num_classes, device=dev) if isinstance(y, int) else y.to(dev)
+    ratio = (torch.full(y.shape, torch.nan) if ratio is None else ratio).float().to(dev)
+    known = None if known is None else known.to(dev)
     check_wishes(net, y, ratio, known, exact, temperature, scale, steps)
     return _steps(net, y, ratio, steps, scale, generator, exact, known, temperature)
 
 @torch.no_grad()
 def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
     k,cells = net.k,torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
-    say = guided(lambda x, t, y, M, ratio: net(x, t, y, ratio), y, scale, net.num_classes, ratio=ratio); seen = {}
+    say = guided(lambda x, t, y, M, ratio: net(x, t, y, ratio), y, scale, net.num_classes, ratio=ratio)
+    seen = {}
     if known is not None: given,corner = (known >= 0)[:, None],to_corners(known.clamp(min=0), k)
     def model(x, t, M):
-        x = x if known is None else torch.where(given, corner, x); out = say(x, t, M).float()/temperature
+        x = x if known is None else torch.where(given, corner, x)
+        out = say(x, t, M).float()/temperature
         out = torch.where(net.design.asked(x)[:, None], out, 1e4*x)           # decided already
         if known is not None: out = torch.where(given, torch.where(corner > 0, 0., -torch.inf), out)
         if exact or net.ratio is None: out = push_to_budget(out, ratio)
@@ -255,7 +286,8 @@ def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
     for step in net.design.draw(model, cells, k, steps, generator):
         if before: yield before
         before = step
-    if seen['logits'].softmax(1).isnan().any(): raise ValueError('the network answers with numbers that are not finite; are these trained weights?')
+    if seen['logits'].softmax(1).isnan().any():
+        raise ValueError('the network answers with numbers that are not finite; are these trained weights?')
     yield before._replace(x=to_corners(likeliest(seen['logits'], ratio, to_grains(before.x)), k)) if exact else before
 
 def sample_maps(net, y, **kwargs, # see `draw_maps`

@@ -22,19 +22,25 @@ def record_type(factors, # the autoencoder's, ascending
                )->np.dtype:
     "One picture: float16 moments a grain (m0 the coarsest), float32 entropies, label, checksum"
     s = [size//f for f in factors[::-1]]
-    return np.dtype([(f'm{g}', '<f2', (2*z, n, n)) for g,n in enumerate(s)] + [('E', '<f4', (s[0], s[0])), ('y', '<i4'), ('crc', '<u4')])
+    return np.dtype([(f'm{g}', '<f2', (2*z, n, n)) for g,n in enumerate(s)]
+                    + [('E', '<f4', (s[0], s[0])), ('y', '<i4'), ('crc', '<u4')])
 
-def checksums(r:np.ndarray)->list: "CRC-32 of each record, but for its last four bytes"; return [zlib.crc32(b[:-4]) for b in np.ascontiguousarray(r).view(np.uint8).reshape(len(r), -1)]
+def checksums(r:np.ndarray)->list:
+    "CRC-32 of each record, but for its last four bytes"
+    return [zlib.crc32(b[:-4]) for b in np.ascontiguousarray(r).view(np.uint8).reshape(len(r), -1)]
 
 # %% ../nbs/52_latents.ipynb #c7
 class Latents:
     "A finished cache, read-only"
     def __init__(self, folder):
         folder = Path(folder)
-        if not (folder/'latents.json').is_file(): raise FileNotFoundError(f'{folder} holds no finished latent cache')
+        if not (folder/'latents.json').is_file():
+            raise FileNotFoundError(f'{folder} holds no finished latent cache')
         self.file,self.info = folder/'latents.bin',read_json(folder/'latents.json')
         try: dt = record_type(self.info['factors'], self.info['z'], self.info['size'])
-        except (KeyError, TypeError, ValueError, ArithmeticError) as e: raise ValueError(f'{folder/"latents.json"} is damaged ({e!r}); delete the folder to make the cache again') from None
+        except (KeyError, TypeError, ValueError, ArithmeticError) as e:
+            raise ValueError(f'{folder/"latents.json"} is damaged ({e!r}); '
+                             'delete the folder to make the cache again') from None
         if not self.file.is_file() or self.file.stat().st_size != dt.itemsize*self.info.get('n', -1):
             raise ValueError(f'{self.file} has the wrong size; delete the folder to make the cache again')
         self.records = np.memmap(self.file, dt, 'r')
@@ -44,12 +50,14 @@ class Latents:
         "Records whose checksum is right; `ValueError` names the first that was changed"
         r = np.atleast_1d(np.array(self.records[i]))
         if bad := [j for j,(c,own) in enumerate(zip(checksums(r), r['crc'].tolist())) if c != own]:
-            raise ValueError(f'{self.file} is damaged: record {np.atleast_1d(np.arange(len(self))[i])[bad[0]]} does not have its checksum; delete the folder to make the cache again')
+            raise ValueError(f'{self.file} is damaged: record {np.atleast_1d(np.arange(len(self))[i])[bad[0]]} '
+                             'does not have its checksum; delete the folder to make the cache again')
         return r
     def entropies(self, i)->Tensor: # (n,h,w), or (h,w) for one index
         E = torch.from_numpy(self.sound(i)['E'].copy())
         return E[0] if np.ndim(i) == 0 and not isinstance(i, slice) else E
-    def labels(self, i)->Tensor: return torch.from_numpy(self.sound(i)['y'].astype(np.int64)) # (n,)
+    def labels(self, i)->Tensor: # (n,)
+        return torch.from_numpy(self.sound(i)['y'].astype(np.int64))
     def read(self, idx)->dict: # moments: per grain (n,2z,h,w) float32; E (n,h,w); y (n,)
         "A batch of records"
         r = self.sound(np.asarray(idx))
@@ -62,7 +70,8 @@ class Chunks:
     def __init__(self, ds, cal, n:int): self.ds,self.cal,self.n = ds,cal,n
     def __len__(self): return math.ceil(2*len(self.ds)/self.n)
     def __getitem__(self, c:int)->tuple: # chunk, pixels, entropies, labels
-        idx = range(c*self.n, min((c + 1)*self.n, 2*len(self.ds))); pics = {i: self.ds.image(i) for i in sorted({j//2 for j in idx})}
+        idx = range(c*self.n, min((c + 1)*self.n, 2*len(self.ds)))
+        pics = {i: self.ds.image(i) for i in sorted({j//2 for j in idx})}
         x = torch.stack([pics[j//2].flip(-1) if j % 2 else pics[j//2] for j in idx])
         return c, x, self.cal.entropy_map(x), [self.ds.label(j//2) for j in idx]
 
@@ -76,7 +85,8 @@ def reserve(path:Path, size:int):
                 f.truncate(size)
     except OSError as e:
         path.unlink(missing_ok=True)
-        raise OSError(f'{path}: no room for {size/1e9:.2f} GB ({e.strerror}); free some, or choose another --latents') from None
+        raise OSError(f'{path}: no room for {size/1e9:.2f} GB ({e.strerror}); '
+                      'free some, or choose another --latents') from None
 
 @torch.no_grad()
 def build_latents(folder, # where the cache lives
@@ -84,7 +94,7 @@ def build_latents(folder, # where the cache lives
                   net, # DVAE
                   cal, # Calibration, whose settings measure the entropy
                   ranks:Ranks=SOLO,
-                  chunk:int=64, # records encoded at once
+                  chunk:int=64, # records encoded at once; a cache that was begun keeps its own
                   workers:int=0, # processes a rank that read pictures
                   stop=lambda: False, # asked after every chunk; True ends with KeyboardInterrupt
                   progress:bool=True,
@@ -97,38 +107,51 @@ def build_latents(folder, # where the cache lives
     plan,made = folder/'plan.json',folder/'latents.json'
     for f in (made, plan):
         if not f.is_file(): continue
-        try: old = read_json(f); chunk = old.pop('chunk', chunk)                  # a cache that was begun goes on in its own chunks
+        # a cache that was begun goes on in its own chunks
+        try: old = read_json(f); chunk = old.pop('chunk', chunk)
         except ValueError: raise ValueError(f'{f} is damaged; delete {folder} to make the cache again') from None
         if old != info:
             bad = {k: (old.get(k), v) for k,v in info.items() if old.get(k) != v}
             what = '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items())
-            raise ValueError(f'{folder} holds latents of something else: {what}. Delete it or choose another --latents')
+            raise ValueError(f'{folder} holds latents of something else: {what}. '
+                             'Delete it or choose another --latents')
     if made.is_file(): return Latents(folder)
-    with run_lock(folder, ranks, 'choose another --latents or wait'): return _encode(folder, Chunks(ds, cal, chunk), net, ranks, workers, stop, progress, info, plan, made)
+    with run_lock(folder, ranks, 'choose another --latents or wait'):
+        return _encode(folder, Chunks(ds, cal, chunk), net, ranks, workers, stop, progress, info, plan, made)
 
 def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, made):
-    dt = record_type(net.factors, net.z, info['size']); data,done = folder/'latents.bin',folder/'done.bin'
+    dt = record_type(net.factors, net.z, info['size'])
+    data,done = folder/'latents.bin',folder/'done.bin'
     with ranks.main_first():
         if ranks.main and not plan.is_file():
-            reserve(data, dt.itemsize*info['n']), reserve(done, len(chunks)), write_atomic(plan, json.dumps(info | dict(chunk=chunks.n)).encode())
+            reserve(data, dt.itemsize*info['n']); reserve(done, len(chunks))
+            write_atomic(plan, json.dumps(info | dict(chunk=chunks.n)).encode())
     size = lambda f: f.stat().st_size if f.is_file() else None
-    if (size(data), size(done)) != (dt.itemsize*info['n'], len(chunks)): raise ValueError(f'{data} or {done.name} is missing or has the wrong size; delete {folder} to make the cache again')
+    if (size(data), size(done)) != (dt.itemsize*info['n'], len(chunks)):
+        raise ValueError(f'{data} or {done.name} is missing or has the wrong size; '
+                         f'delete {folder} to make the cache again')
     todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not done.read_bytes()[c]]
     dev = net.shift.device
-    loader = torch.utils.data.DataLoader(chunks, sampler=todo, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals, generator=torch.Generator())   # the global one is left alone: networks are born from it
+    loader = torch.utils.data.DataLoader(
+        chunks, sampler=todo, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals,
+        generator=torch.Generator())                 # the global one is left alone: networks are born from it
     try:
         with open(data, 'r+b') as f, open(done, 'r+b') as d:
             for c,x,E,y in tqdm(loader, desc='encoding latents', disable=not (progress and ranks.main)):
                 r = np.empty(len(x), dt)
                 for g,m in enumerate(net.moments(x.to(dev))):
-                    if not m.isfinite().all() or m.abs().max() > 65000: raise ValueError(f'the autoencoder gives codes beyond float16 for records {c*chunks.n} … {c*chunks.n + len(x) - 1}')
+                    if not m.isfinite().all() or m.abs().max() > 65000:
+                        raise ValueError('the autoencoder gives codes beyond float16 for records '
+                                         f'{c*chunks.n} … {c*chunks.n + len(x) - 1}')
                     r[f'm{g}'] = m.cpu().half().numpy()
                 r['E'],r['y'] = E.numpy(),y; r['crc'] = checksums(r)
-                for file,at,what in ((f, c*chunks.n*dt.itemsize, r.tobytes()), (d, c, b'\1')):     # the records first, on the disk; then the note that they are
+                # the records first, on the disk; then the note that they are
+                for file,at,what in ((f, c*chunks.n*dt.itemsize, r.tobytes()), (d, c, b'\1')):
                     file.seek(at); file.write(what); file.flush(); os.fsync(file.fileno())
                 if stop(): raise KeyboardInterrupt
     except OSError as e:
-        raise OSError(f'{folder}: {e.strerror or e}; what is encoded is kept, and the same command goes on from there') from None
+        raise OSError(f'{folder}: {e.strerror or e}; what is encoded is kept, '
+                      'and the same command goes on from there') from None
     ranks.wait()
     if ranks.main: write_atomic(made, json.dumps(info).encode())
     ranks.wait()

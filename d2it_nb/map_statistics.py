@@ -38,7 +38,8 @@ def per_map(M:Tensor, # grain maps (N,h,w)
             k:int=2, # number of grains
            )->Tensor: # (N,3); NaN where a grid is too small
     "Budget; share of neighbours that agree, and of cells four apart"
-    agree = lambda lag: .5*((M[:, lag:] == M[:, :-lag]).double().mean((1, 2)) + (M[:, :, lag:] == M[:, :, :-lag]).double().mean((1, 2)))
+    agree = lambda lag: .5*((M[:, lag:]    == M[:, :-lag]   ).double().mean((1, 2)) +
+                            (M[:, :, lag:] == M[:, :, :-lag]).double().mean((1, 2)))
     return torch.stack([budget(M, k).double(), agree(1), agree(4)], 1)
 
 def map_statistics(M:Tensor, # grain maps (N,h,w)
@@ -58,9 +59,12 @@ def intervals(M:Tensor, # grain maps (N,h,w)
              )->dict: # statistic → (low, high)
     "Bootstrap intervals of `map_statistics`"
     s = per_map(M, k).unflatten(0, (-1, per)); rng = keyed_rng(seed, 'bootstrap')
-    b = torch.stack([s[torch.randint(len(s), (len(s),), generator=rng)].flatten(0, 1) for _ in range(n)])   # (n,N,3)
-    v = torch.cat([b.mean(1), b[..., :1].std(1)], 1).sort(0).values; at = [round((1 - level)/2*(n - 1)), round((1 + level)/2*(n - 1))]
-    return {name: tuple(v[at, c].tolist()) for c,name in ((0, 'mean'), (3, 'spread'), (1, 'neighbours'), (2, 'lag4'))}
+    b = torch.stack([s[torch.randint(len(s), (len(s),), generator=rng)].flatten(0, 1)
+                     for _ in range(n)])                                                       # (n,N,3)
+    v = torch.cat([b.mean(1), b[..., :1].std(1)], 1).sort(0).values
+    at = [round((1 - level)/2*(n - 1)), round((1 + level)/2*(n - 1))]
+    return {name: tuple(v[at, c].tolist())
+            for c,name in ((0, 'mean'), (3, 'spread'), (1, 'neighbours'), (2, 'lag4'))}
 
 # %% ../nbs/13_map_statistics.ipynb #c21
 def patterns(M:Tensor, # grain maps (N,h,w)
@@ -69,7 +73,8 @@ def patterns(M:Tensor, # grain maps (N,h,w)
             )->Tensor: # (k**side²,): share of each pattern, the first cell counts least
     "How often does each square of cells occur, at any place?"
     h,w = M.shape[1] - side + 1, M.shape[2] - side + 1
-    if min(h, w) < 1: raise ValueError(f'squares of {side} cells do not fit into maps of {M.shape[1]}×{M.shape[2]}')
+    if min(h, w) < 1:
+        raise ValueError(f'squares of {side} cells do not fit into maps of {M.shape[1]}×{M.shape[2]}')
     code = sum(M[:, i:i + h, j:j + w]*k**(i*side + j) for i in range(side) for j in range(side))
     return torch.bincount(code.flatten(), minlength=k**side**2).double()/code.numel()
 
@@ -83,7 +88,8 @@ def nearest(M:Tensor, # grain maps (N,h,w)
             batch:int=1024,
            )->Tensor: # (N,) in [0,1]
     "Share of cells in which a map differs from the most similar of the known ones or their mirror images"
-    one = lambda m: F.one_hot(m, k).flatten(1).float(); k = int(max(M.max(), known.max())) + 1
+    one = lambda m: F.one_hot(m, k).flatten(1).float()
+    k = int(max(M.max(), known.max())) + 1
     rivals = one(torch.cat([known, known.flip(-1)])).T
     return 1 - torch.cat([(one(m) @ rivals).amax(1) for m in M.split(batch)])/M[0].numel()
 
@@ -102,16 +108,18 @@ def two_sample(real:Tensor, # real maps to learn from (n,h,w)
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(keyed_seed(seed, 'two-sample') % 2**63)
         conv = lambda i, o, stride=1: [nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(4, o), nn.GELU()]
-        net = nn.Sequential(nn.ZeroPad2d(1), *conv(k, 32), *conv(32, 64, 2), *conv(64, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1)).to(device)
-    opt,rng = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=.05),keyed_rng(seed, 'two-sample batches')
+        net = nn.Sequential(nn.ZeroPad2d(1), *conv(k, 32), *conv(32, 64, 2), *conv(64, 64),
+                            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1)).to(device)
+    opt,rng = (torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=.05),
+               keyed_rng(seed, 'two-sample batches'))
     for i in range(steps):
         pick = lambda M: M[torch.randint(len(M), (64,), generator=rng)]
         x = one(torch.cat([pick(real), pick(drawn)])); x = x.flip(-1) if i % 2 else x
         loss = F.softplus(net(x)[:, 0]*torch.tensor([-1., 1], device=device).repeat_interleave(64)).mean()
         for g in opt.param_groups: g['lr'] = 2e-3*(1 - i/steps)
         opt.zero_grad(); loss.backward(); opt.step()
-    with torch.no_grad(): right = lambda M, sign: (sign*net.eval()(one(M))[:, 0] > 0).double().mean().item()
-    return .5*(right(real_test, 1) + right(drawn_test, -1))
+    def right(M, sign): return (sign*net(one(M))[:, 0] > 0).double().mean().item()
+    with torch.no_grad(): return .5*(right(real_test, 1) + right(drawn_test, -1))
 
 # %% ../nbs/13_map_statistics.ipynb #c31
 def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
@@ -126,12 +134,14 @@ def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
               )->dict:
     "Statistics of maps, and their distances from real ones"
     gap = (class_means(M, y, K, k) - class_means(real, y_real, K, k)).abs().sum(1).mean((1, 2))/2   # (K,)
-    share = torch.bincount(y_real, minlength=K).double()*~gap.isnan(); row = map_statistics(M, k)
+    share = torch.bincount(y_real, minlength=K).double()*~gap.isnan()
+    row = map_statistics(M, k)
     row |= {f'pattern{s}': pattern_distance(M, real, s, k) for s in (2, 3) if min(M.shape[1:]) >= s}
     row |= dict(classes=(gap.nan_to_num()*share).sum().item()/max(share.sum().item(), 1))
     if known is None: return row
     a,b = M[::2],M[1::2]
-    return row | dict(nearest=nearest(M, known).mean().item(), told=two_sample(known, a, real, b, k, seed=seed, device=device))
+    return row | dict(nearest=nearest(M, known).mean().item(),
+                      told=two_sample(known, a, real, b, k, seed=seed, device=device))
 
 # %% ../nbs/13_map_statistics.ipynb #c34
 def maps_by_class(real:Tensor, # (N,h,w)
@@ -144,10 +154,12 @@ def maps_by_class(real:Tensor, # (N,h,w)
                   classes:int=8, # at most
                  )->Tensor: # (3,H,W) in [-1,1]
     "A row a class: real maps, their mean grain, drawn maps, their mean grain"
-    h,w = real.shape[1:]; j = max(1, 48//max(h, w)); gap = lambda H, W: torch.ones(3, H, W)
+    h,w = real.shape[1:]; j = max(1, 48//max(h, w))
+    gap = lambda H, W: torch.ones(3, H, W)
     def side(M):
         tiles = [grain_rgb(m, k) for m in M[:each]] + [gap(h, w)]*(each - len(M[:each]))
         mean = (2*M.double().mean(0)/(k - 1) - 1).float().expand(3, -1, -1) if len(M) else gap(h, w)
         return torch.cat([torch.cat([enlarge(t, j), gap(h*j, 2)], 2) for t in (*tiles, mean)], 2)
-    rows = [torch.cat([side(real[y_real == c]), gap(h*j, 8), side(drawn[y == c])], 2) for c in range(min(K, classes))]
+    rows = [torch.cat([side(real[y_real == c]), gap(h*j, 8), side(drawn[y == c])], 2)
+            for c in range(min(K, classes))]
     return torch.cat([torch.cat([r, gap(2, r.shape[2])], 1) for r in rows], 1)

@@ -37,7 +37,8 @@ def code_bits(net:DVAE,
     "KL of the selected codes against the normal distribution of their grain and channel"
     scaled = []
     for g,m in enumerate(moments):
-        mean,logvar = split_moments(m); shift,scale = (a[g][:, None, None] for a in (net.shift, net.scale))
+        mean,logvar = split_moments(m)
+        shift,scale = (a[g][:, None, None] for a in (net.shift, net.scale))
         scaled.append(torch.cat([(mean - shift)*scale, logvar + 2*scale.log()], 1))
     return kl_codes(scaled, M)*net.z*n_codes(M)/math.log(2)
 
@@ -50,14 +51,17 @@ def by_entropy(cal, r:float, k:int=2):
 def shuffled(maps, seed:int=0):
     "The cells of those maps in another order, each picture's own"
     def f(E, items):
-        M = maps(E, items); perms = torch.stack([torch.randperm(M[0].numel(), generator=keyed_rng(seed, 'shuffle', i)) for i in items])
+        M = maps(E, items)
+        perms = torch.stack([torch.randperm(M[0].numel(), generator=keyed_rng(seed, 'shuffle', i)) for i in items])
         return M.flatten(1).gather(1, perms.to(M.device)).view_as(M)
     return f
 
 def at_random(r:float, k:int=2, seed:int=0):
     "Independent cells with the shares of ratio r"
     cuts = torch.tensor(cumulative_ratios(r, k))
-    def f(E, items): return torch.stack([(torch.rand(*E[0].shape, 1, generator=keyed_rng(seed, 'random map', i)) < cuts).sum(-1) for i in items]).to(E.device)
+    def f(E, items):
+        return torch.stack([(torch.rand(*E[0].shape, 1, generator=keyed_rng(seed, 'random map', i)) < cuts).sum(-1)
+                            for i in items]).to(E.device)
     return f
 
 # %% ../nbs/22_reconstruction.ipynb #c18
@@ -71,21 +75,29 @@ def assess(net:DVAE,
            items=None, # which items; None: all
            batch:int=32,
            progress:bool=False,
-          )->dict: # name → {n, psnr, ssim, codes, bits, stlpips, sse and cells of each grain, features}; 'real': FeatureStats of the originals
+          )->dict: # name → {n, psnr, ssim, codes, bits, stlpips, sse and cells of each grain, features}; 'real': their FeatureStats
     "Reconstruct with each kind of map, and add up; sides of at least 11 px"
     items = list(range(len(ds)) if items is None else items); dev = net.shift.device; out = {}
-    for b in tqdm([items[i:i + batch] for i in range(0, len(items), batch)], desc='reconstructing', disable=not progress):
-        x = torch.stack([ds.image(i) for i in b]); E = cal.entropy_map(x).to(dev); x = x.to(dev); moments = net.moments(x)
+    for b in tqdm([items[i:i + batch] for i in range(0, len(items), batch)],
+                  desc='reconstructing', disable=not progress):
+        x = torch.stack([ds.image(i) for i in b])
+        E = cal.entropy_map(x).to(dev); x = x.to(dev); moments = net.moments(x)
         if features: out.setdefault('real', FeatureStats(features.dim, dev)).update(features(x))
         for name,f in maps.items():
-            M = f(E, b); rec = net.decode(net.normalize(sample_codes(moments, M), M), M).clamp(-1, 1)
-            now = dict(n=torch.ones(len(b), device=dev), psnr=psnr(rec, x), ssim=ssim(rec, x), codes=n_codes(M), bits=code_bits(net, moments, M) + M[0].numel()*math.log2(net.k))
+            M = f(E, b)
+            rec = net.decode(net.normalize(sample_codes(moments, M), M), M).clamp(-1, 1)
+            now = dict(n=torch.ones(len(b), device=dev), psnr=psnr(rec, x), ssim=ssim(rec, x), codes=n_codes(M),
+                       bits=code_bits(net, moments, M) + M[0].numel()*math.log2(net.k))
             if eye: now['stlpips'] = eye(rec, x)
             if net.k > 1:
                 e = F.avg_pool2d((rec - x).pow(2).mean(1, keepdim=True), net.region)[:, 0]
-                for g in range(net.k): now |= {f'sse{g}': (e*(M == g)).flatten(), f'cells{g}': (M == g).flatten()}
-            s = out.setdefault(name, {}); s |= {k: s.get(k, 0) + v.double().sum() for k,v in now.items()}
-            if features: s.setdefault('features', FeatureStats(features.dim, dev)).update(features(((rec + 1)*127.5).round()/127.5 - 1))        # as a file would hold it
+                for g in range(net.k):
+                    now |= {f'sse{g}': (e*(M == g)).flatten(), f'cells{g}': (M == g).flatten()}
+            s = out.setdefault(name, {})
+            s |= {k: s.get(k, 0) + v.double().sum() for k,v in now.items()}
+            if features:
+                s.setdefault('features', FeatureStats(features.dim, dev)).update(
+                    features(((rec + 1)*127.5).round()/127.5 - 1))            # as a file would hold it
     return out
 
 def add_sums(a:dict, b:dict)->dict: # either may be empty
@@ -98,9 +110,11 @@ def scores(sums:dict # of `assess`
     real = sums.get('real'); rows = []
     for name,s in sums.items():
         if name == 'real': continue
-        r = dict(maps=name, **{k: (v/s['n']).item() for k,v in s.items() if k in ('psnr', 'ssim', 'stlpips', 'codes', 'bits')})
+        r = dict(maps=name, **{k: (v/s['n']).item() for k,v in s.items()
+                               if k in ('psnr', 'ssim', 'stlpips', 'codes', 'bits')})
         for g in range(sum(k.startswith('cells') for k in s)):                # within the cells of a grain
-            cells,sse = s[f'cells{g}'].item(),s[f'sse{g}'].item(); r[f'psnr{g}'] = 10*math.log10(4*cells/sse) if sse else None
+            cells,sse = s[f'cells{g}'].item(),s[f'sse{g}'].item()
+            r[f'psnr{g}'] = 10*math.log10(4*cells/sse) if sse else None
         rows.append(r | (dict(pFD=frechet(real, s['features'])) if real else {}))
     return rows
 

@@ -25,13 +25,17 @@ def look(model, x:Tensor, t, M:Tensor, diff:Process, k:int)->tuple: # x0, eps, v
 
 def draws(M:Tensor, channels:int, k:int, generator, n:int): # yields n times (N,channels,H,W)
     "Fresh noise for n steps, each as `grain_noise` would draw it"
-    if isinstance(generator, (list, tuple)) and len(generator) != len(M): raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
+    if isinstance(generator, (list, tuple)) and len(generator) != len(M):
+        raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
     g = generator[0] if isinstance(generator, (list, tuple)) else generator
     if g is None or g.device == M.device:
         for _ in range(n): yield grain_noise(M, channels, k, generator)
         return
-    here = M.to(g.device); per = max(1, 2**26//(channels*M.numel()*4**(k - 1)))          # at most a quarter of a gigabyte ahead
-    for i in range(0, n, per): yield from torch.stack([grain_noise(here, channels, k, generator) for _ in range(min(per, n - i))]).to(M.device)
+    # at most a quarter of a gigabyte ahead
+    here = M.to(g.device); per = max(1, 2**26//(channels*M.numel()*4**(k - 1)))
+    for i in range(0, n, per):
+        yield from torch.stack([grain_noise(here, channels, k, generator)
+                                for _ in range(min(per, n - i))]).to(M.device)
 
 # %% ../nbs/31_samplers.ipynb #c10
 def ddpm(model, # (x, t, M) → what the process predicts, or that and variance channels
@@ -70,7 +74,8 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=50, k:int=2, 
         yield Step(t, x, x0, eps)
 
 # %% ../nbs/31_samplers.ipynb #c14
-def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=20, k:int=2, generator=None, # not used: it is deterministic
+def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=20, k:int=2,
+          generator=None, # not used: it is deterministic
           times:list=None): # yields a Step each
     "DPM-Solver++(2M) (Lu et al. 2022): second order, one look a step"
     x,diff = x_T,diff or Diffusion(); ts = diff.nodes(steps, power=2) if times is None else times
@@ -87,11 +92,13 @@ def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=20, k:int=2,
         yield Step(t, x, x0, eps)
 
 # %% ../nbs/31_samplers.ipynb #c16
-def heun(model, x_T:Tensor, M:Tensor, diff:Flow=None, steps:int=25, k:int=2, generator=None, # not used: it is deterministic
+def heun(model, x_T:Tensor, M:Tensor, diff:Flow=None, steps:int=25, k:int=2,
+         generator=None, # not used: it is deterministic
          times:list=None): # yields a Step each
     "Heun's second-order method for flow matching"
     x,diff = x_T,diff or Flow(); ts = diff.nodes(steps) if times is None else times
-    if not isinstance(diff, Flow): raise ValueError(f'heun follows the velocity of a Flow; for a {type(diff).__name__} take ddpm, ddim or dpmpp')
+    if not isinstance(diff, Flow):
+        raise ValueError(f'heun follows the velocity of a Flow; for a {type(diff).__name__} take ddpm, ddim or dpmpp')
     for t,s in zip(ts, ts[1:]):
         x0,eps,_ = look(model, x, t, M, diff, k); u,h = eps - x0, (s - t)/diff.T
         if s > 0:
@@ -128,8 +135,10 @@ def guided(net, # (x, t, y, M, **more) → output
     plain = bind(net, y, **more)
     if scale == 1: return plain
     twice = lambda a: torch.cat([a, a])
-    both = bind(net, torch.cat([y, torch.full_like(y, net.num_classes if null is None else null)]), **{k: twice(v) for k,v in more.items()})
-    pair = LastMap()                                                         # the doubled map is one object for all steps, so that a network can remember it
+    both = bind(net, torch.cat([y, torch.full_like(y, net.num_classes if null is None else null)]),
+                **{k: twice(v) for k,v in more.items()})
+    # the doubled map is one object for all steps, so that a network can remember it
+    pair = LastMap()
     def model(x, t, M):
         if not interval[0] <= t <= interval[1]: return plain(x, t, M)
         cond,free = both(twice(x), t, pair(M, twice)).chunk(2)
@@ -174,6 +183,7 @@ def restart(z:Tensor, # codes (N,c,H,W)
            )->tuple: # x_t, times: a start and `times=` for any sampler
     "Codes noised up to a time, and the times from there on (Meng et al. 2022)"
     if not 0 <= strength <= 1: raise ValueError(f'a strength lies in [0,1], got {strength}')
-    walk = max(1, round(strength*steps)) if strength else 0    # with none, times has one entry, and a sampler nothing to do
+    # with none, times has one entry, and a sampler nothing to do
+    walk = max(1, round(strength*steps)) if strength else 0
     times = diff.nodes(steps, power)[steps - walk:]; a,s = diff.coef(times[0])
     return a*block_mean(z, M, k) + s*eps, times

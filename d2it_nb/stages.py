@@ -24,7 +24,8 @@ from .metrics import FeatureStats, efficientnet_lite0, frechet, lpips
 from .thresholds import Calibration, calibrate, load_calibration, to_count
 from .grain import budget, grain_noise, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
-from .vae_losses import PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, gradients_at, hinge_judge, hinge_painter, kl_codes, ramp
+from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, gradients_at, hinge_judge,
+                                hinge_painter, kl_codes, ramp)
 from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
 from .diffusion import Diffusion, Flow, Process, grain_loss, per_grain_loss, process, snr_weight, variance_loss
 from .samplers import SAMPLERS, guided, last
@@ -140,11 +141,14 @@ class ContentConfig(Stage2Config):
 # %% ../nbs/53_stages.ipynb #c7
 _cpu  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema='0.999', beta2=.95, save_every=250)
 _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
-PRESETS = dict(   # cost in floating-point operations, forward and backward; minutes on one core of a small server; dB at r = ½ on held-out crops; a score a seed. What has none was not run yet
+# cost in floating-point operations, forward and backward; minutes on one core of a small server; dB at r = ½ on held-out crops; a score a seed. What has none was not run yet
+PRESETS = dict(
     dvae = dict(
         tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),   # .04 TFLOP, 1 s
         demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),   # 18 TFLOP, 2.7 min; 24.0, 23.1 dB (2026-11)
         cpu   = _cpu  | dict(model='tiny', size=64, lr=4e-3, steps=2000, perceptual='edges', w_kl=1e-4, held=.1, eval_every=2000),   # 47 TFLOP, 4.7 min; 20.9 dB (2026-11)
+        night = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=3e-3, steps=12_000, perceptual='edges', w_kl=1e-4, held=.1, w_gan=.5, gan_start=1500, gan_warmup=500, gan_ch=48, eval_every=0),   # 300 TFLOP
+        gpu   = dict(model='xs',    size=64, factors='4,8', steps=12_000, batch=128, lr=1e-3, warmup=200, decay='cosine', beta2=.95, held=.1, w_gan=.5, gan_start=4000, gan_warmup=500, workers=8, eval_every=4000),   # .01 EFLOP
         xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .10 EFLOP
         small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .40 EFLOP
         paper = dict(model='base',  size=256, steps=400_000, batch=64, lr=1e-4, ratio='0.5', p_disturb=0., perceptual='stlpips_vgg', w_kl=2.1e-8, w_gan=.75, gan_start=50_000)),   # 36 EFLOP
@@ -152,16 +156,21 @@ PRESETS = dict(   # cost in floating-point operations, forward and backward; min
         tiny  = _tiny | dict(model='tiny', lr=1e-3, eval_every=0),   # 1 s
         demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600, eval_every=0),   # 2.7 TFLOP, .8 min; loss .248, .250 (2026-11)
         cpu   = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=2000, eval_every=500, eval_n=400),   # 23 TFLOP, 2.7 min; loss .171 (2026-11)
+        night = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=3000, eval_every=0),   # 34 TFLOP
+        gpu   = dict(model='xs', steps=4000, batch=256, lr=1e-3, warmup=200, decay='cosine', workers=4, eval_every=2000),   # .0002 EFLOP
         xs    = dict(model='xs', steps=20_000,    batch=256, lr=3e-4, warmup=500, decay='cosine'),   # .004 EFLOP
         paper = dict(model='S',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5')),   # 37 EFLOP
     content = dict(
         tiny  = _tiny | dict(model='tiny', lr=1e-3, window=4, eval_every=0),   # 1 s
         demo  = _cpu  | dict(model='nano', lr=4e-3, steps=2400, eval_every=0),   # 23 TFLOP, 5.3 min; loss .131, .116 (2026-11)
+        night = _cpu  | dict(model='nano', batch=64, lr=2e-3, steps=60_000, warmup=200, decay='wsd', ema='0.9995', save_every=500, keep_every=10_000, eval_every=0),   # 1100 TFLOP
+        gpu   = dict(model='xs', steps=24_000, batch=512, lr=1e-3, warmup=500, decay='cosine', ema='0.9995', workers=8, keep_every=6000, eval_every=6000),   # .02 EFLOP
         xs    = dict(model='xs', steps=100_000,   batch=256, lr=3e-4, warmup=1000, decay='cosine'),   # .05 EFLOP
         B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),   # 10 EFLOP
         L     = dict(model='L',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),   # 578 EFLOP
         XL    = dict(model='XL', steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True)))   # 858 EFLOP
-DECAYS = { # learning rate as a share of its peak, `u` of the way from the end of the warm-up to the last step, at step n after w steps of warm-up
+# learning rate as a share of its peak, `u` of the way from the end of the warm-up to the last step, at step n after w steps of warm-up
+DECAYS = {
     'constant': lambda u, n, w: 1.,
     'linear':   lambda u, n, w: 1 - u,
     'cosine':   lambda u, n, w: .5*(1 + math.cos(math.pi*u)),
@@ -173,10 +182,12 @@ PACKED = dict(auto='auto', on=True, off=False)
 def _value(name:str, kind, text:str):
     "A flag's text as its field's type"
     if kind in (bool, 'bool'):
-        if text.lower() not in ('true', 'false', '1', '0'): raise ValueError(f'--{name} is true or false, not {text!r}')
+        if text.lower() not in ('true', 'false', '1', '0'):
+            raise ValueError(f'--{name} is true or false, not {text!r}')
         return text.lower() in ('true', '1')
     try: return kind(text)
-    except ValueError: raise ValueError(f'--{name} is a{"n" if kind is int else ""} {kind.__name__}, not {text!r}') from None
+    except ValueError:
+        raise ValueError(f'--{name} is a{"n" if kind is int else ""} {kind.__name__}, not {text!r}') from None
 
 def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
          )->tuple: # stage, Config
@@ -186,17 +197,21 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
     kinds = {f.name: type(f.default) for f in dataclasses.fields(STAGES[stage])}
     flags,rest = {},list(argv[1:])
     while rest:
-        a = rest.pop(0); name,eq,text = a.removeprefix('--').partition('='); name = name.replace('-', '_')
+        a = rest.pop(0)
+        name,eq,text = a.removeprefix('--').partition('=')
+        name = name.replace('-', '_')
         if not a.startswith('--') or name not in [*kinds, 'preset']:
             near = difflib.get_close_matches(name, [*kinds, 'preset'], 1)
             hint = f'; did you mean --{near[0]}?' if near else ''
-            raise ValueError(f'unknown argument {a!r} for {stage}{hint} Known: {" ".join("--" + k for k in ["preset", *kinds])}')
+            raise ValueError(f'unknown argument {a!r} for {stage}{hint} '
+                             f'Known: {" ".join("--" + k for k in ["preset", *kinds])}')
         if not eq:
             if not rest: raise ValueError(f'--{name} needs a value')
             text = rest.pop(0)
         flags[name] = text
     preset = flags.pop('preset', 'demo')
-    if preset not in PRESETS[stage]: raise ValueError(f'no preset {preset!r} for {stage}; there are {", ".join(PRESETS[stage])}')
+    if preset not in PRESETS[stage]:
+        raise ValueError(f'no preset {preset!r} for {stage}; there are {", ".join(PRESETS[stage])}')
     cfg = STAGES[stage](**(PRESETS[stage][preset] | {k: _value(k, kinds[k], v) for k,v in flags.items()}))
     check(cfg)
     return stage, cfg
@@ -207,21 +222,39 @@ def check(cfg:Config):
     decays_of(cfg)
     for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'gan_ch', 'calib', 'z', 'size'):
         if getattr(cfg, k, 1) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
-    choices = dict(decay=tuple(DECAYS), parallel=PARALLEL, amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'), net=('d2it', 'dit'), refine=('residual', 'replace'), handoff=('features', 'eps'), pos=('sincos', 'learned'), loss=('code', 'cell'), packed=tuple(PACKED), design=tuple(DESIGNS), maps=('entropy', 'shuffled'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
+    choices = dict(decay=tuple(DECAYS), parallel=PARALLEL, amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'),
+                   net=('d2it', 'dit'), refine=('residual', 'replace'), handoff=('features', 'eps'),
+                   pos=('sincos', 'learned'), loss=('code', 'cell'), packed=tuple(PACKED), design=tuple(DESIGNS),
+                   maps=('entropy', 'shuffled'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
     for k,allowed in choices.items():
         if k == 'pos' and isinstance(cfg, DVAEConfig): continue                # yes or no there
-        if getattr(cfg, k, allowed[0]) not in allowed: raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
+        if getattr(cfg, k, allowed[0]) not in allowed:
+            raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
     positive = ('eval_every', 'gan_start', 'gan_warmup', 'gan_cap', 'w_gan', 'w_kl', 'w_perceptual')
-    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive}, held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0, lr=0 < cfg.lr < math.inf, wd=cfg.wd >= 0, clip=cfg.clip > 0, timeout=0 < cfg.timeout < 1e8, micro=cfg.micro >= 0, skip=cfg.skip >= 0, keep_every=cfg.keep_every >= 0, **{k: 0 <= getattr(cfg, k, 0) <= 1 for k in ('p_disturb', 'p_known', 'drop', 'drop_ratio')}).items():
+    for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive},
+                     held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0,
+                     lr=0 < cfg.lr < math.inf, wd=cfg.wd >= 0, clip=cfg.clip > 0, timeout=0 < cfg.timeout < 1e8,
+                     micro=cfg.micro >= 0, skip=cfg.skip >= 0, keep_every=cfg.keep_every >= 0,
+                     **{k: 0 <= getattr(cfg, k, 0) <= 1 for k in ('p_disturb', 'p_known', 'drop', 'drop_ratio')},
+                    ).items():
         if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
-    if isinstance(cfg, DVAEConfig) and cfg.size < 32 and (cfg.eval_every or cfg.perceptual not in ('none', 'edges')): raise ValueError(f'LPIPS needs sides of at least 32 pixels; with --size {cfg.size} use --perceptual edges and --eval_every 0')
-    if getattr(cfg, 'perceptual', '') == 'vgg' and not cfg.vgg: raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
+    if isinstance(cfg, DVAEConfig) and cfg.size < 32 and (cfg.eval_every or cfg.perceptual not in ('none', 'edges')):
+        raise ValueError(f'LPIPS needs sides of at least 32 pixels; '
+                         f'with --size {cfg.size} use --perceptual edges and --eval_every 0')
+    if getattr(cfg, 'perceptual', '') == 'vgg' and not cfg.vgg:
+        raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
     if isinstance(cfg, ContentConfig):
         try: diff = process(cfg.schedule, cfg.predict or None)
-        except ValueError as e: raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
-        if cfg.learn_sigma and not isinstance(diff, Diffusion): raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
-        if cfg.depth < -1 or cfg.refine_depth < -1 or cfg.depth == 0: raise ValueError(f'--depth {cfg.depth} --refine_depth {cfg.refine_depth}: blocks are counted from 1 (from 0 for the RefineNet); -1 leaves it to the size')
-        if cfg.net == 'dit' and (odd := [f for f in ('refine_depth', 'refine', 'handoff', 'packed') if getattr(cfg, f) != getattr(ContentConfig, f)]): raise ValueError(f'--net dit has no RefineNet, so --{odd[0]} means nothing')
+        except ValueError as e:
+            raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
+        if cfg.learn_sigma and not isinstance(diff, Diffusion):
+            raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
+        if cfg.depth < -1 or cfg.refine_depth < -1 or cfg.depth == 0:
+            raise ValueError(f'--depth {cfg.depth} --refine_depth {cfg.refine_depth}: blocks are counted from 1 '
+                             '(from 0 for the RefineNet); -1 leaves it to the size')
+        if cfg.net == 'dit' and (odd := [f for f in ('refine_depth', 'refine', 'handoff', 'packed')
+                                         if getattr(cfg, f) != getattr(ContentConfig, f)]):
+            raise ValueError(f'--net dit has no RefineNet, so --{odd[0]} means nothing')
         if not 0 <= cfg.min_snr < math.inf: raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
     ratio_of(cfg)
 
@@ -229,7 +262,9 @@ def decays_of(cfg:Config)->list: # descending order is not needed
     "The field `ema` as numbers"
     try: ds = [float(d) for d in cfg.ema.split(',')]
     except ValueError: ds = [-1]
-    if not all(0 <= d < 1 for d in ds) or len({f'{d:g}' for d in ds}) < len(ds): raise ValueError(f'--ema is a decay in [0,1), or several that differ in six digits, separated by commas, not {cfg.ema!r}')
+    if not all(0 <= d < 1 for d in ds) or len({f'{d:g}' for d in ds}) < len(ds):
+        raise ValueError('--ema is a decay in [0,1), or several that differ in six digits, separated by commas, '
+                         f'not {cfg.ema!r}')
     return ds
 
 def ratio_of(cfg:Config):
@@ -281,7 +316,9 @@ def stack(items)->dict:
 def to_device(b, device):
     "Whatever a batch is made of"
     if isinstance(b, dict): return {k: to_device(v, device) for k,v in b.items()}
-    return [to_device(v, device) for v in b] if isinstance(b, list) else b if b is None else b.to(device, non_blocking=True)
+    return ([to_device(v, device) for v in b] if isinstance(b, list) else
+            b                                 if b is None           else
+            b.to(device, non_blocking=True))
 
 # %% ../nbs/53_stages.ipynb #64066f3b
 @dataclass
@@ -319,7 +356,8 @@ def by_time(l:Tensor, # a loss a sample (N,)
     return {f'time{i}': sum_count(torch.where(b == i, l, torch.nan)) for i in range(bins)}
 
 # %% ../nbs/53_stages.ipynb #545da4d5
-def open_data(cfg:Config, size:int, held:float, ranks:Ranks, folder)->tuple: # training part, held-out part; the same, with stand-ins for what can't be read
+def open_data(cfg:Config, size:int, held:float, ranks:Ranks, folder
+             )->tuple: # training part, held-out part; the same, with stand-ins for what can't be read
     "The data set that the flags name; what can't be read will be listed in `folder`"
     parts = hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), held)
     safe = [ds and Guarded(ds, Path(folder)/f'quarantine{what}.jsonl') for ds,what in zip(parts, ('', '-held'))]
@@ -336,47 +374,61 @@ def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Cal
         if stop.asked and not path.is_file(): raise KeyboardInterrupt
         cal = load_calibration(path)
     cal.check(region=region, size=cfg.size)
-    if cal.source != (source := to_count(ds, cfg.calib)[0]): raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {source}; delete it or choose another --out')
+    if cal.source != (source := to_count(ds, cfg.calib)[0]):
+        raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {source}; '
+                         'delete it or choose another --out')
     return cal
 
 def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     "Reconstruct through codes at every grain (§3.1)"
     try: factors = [int(f) for f in cfg.factors.split(',')]
     except ValueError: raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
-    (found,_,ds,held),net = open_data(cfg, cfg.size, cfg.held, ranks, cfg.out),dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
-    if cfg.size % net.region: raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
+    (found,_,ds,held),net = (open_data(cfg, cfg.size, cfg.held, ranks, cfg.out),
+                             dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute))
+    if cfg.size % net.region:
+        raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
     to_dev = lambda f: f.to(ranks.device) if isinstance(f, nn.Module) else f
     pixel,eye = PIXEL[cfg.pixel],to_dev(PERCEPTUAL[cfg.perceptual]([f for f in cfg.vgg.split(',') if f]))
     measure = [to_dev(lpips()), to_dev(efficientnet_lite0())] if cfg.eval_every else None
-    if measure and (n_held := min(len(held or ()), cfg.eval_n)) < max(2, ranks.world): raise ValueError(f'{n_held} held-out pictures are too few to measure on {ranks.world} rank(s); raise --held or --eval_n, or use --eval_every 0')
+    if measure and (n_held := min(len(held or ()), cfg.eval_n)) < max(2, ranks.world):
+        raise ValueError(f'{n_held} held-out pictures are too few to measure on {ranks.world} rank(s); '
+                         'raise --held or --eval_n, or use --eval_every 0')
     judge = PatchGAN(cfg.gan_ch) if cfg.w_gan else None
     cal = find_thresholds(cfg, found, net.region, ranks, stop)      # counts what can be read, and nothing twice
     def look(f, b, step): # reconstruction loss, KL, the judge's word or None, terms
         x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float(); gan = None
         near = pixel(rec, x).mean(); kl = kl_codes(moments, M).mean()
-        with torch.autocast(x.device.type, enabled=False): like = eye(rec, x).mean()    # small differences of large features: not in bf16
+        # small differences of large features: not in bf16
+        with torch.autocast(x.device.type, enabled=False): like = eye(rec, x).mean()
         if judge and step >= cfg.gan_start:
             b['rec'] = rec.detach(); judge.requires_grad_(False)
             gan = hinge_painter(judge(rec).float()).mean(); judge.requires_grad_(True)
-        return near + cfg.w_perceptual*like, kl, gan, {cfg.pixel: near, 'perceptual': like, 'kl': kl} | errors_by_grain(rec, x, M, net.k)
+        return (near + cfg.w_perceptual*like, kl, gan,
+                {cfg.pixel: near, 'perceptual': like, 'kl': kl} | errors_by_grain(rec, x, M, net.k))
     def painter(f, b, step):
         loss,kl,gan,terms = look(f, b, step)
         if gan is not None:
-            with torch.autocast(gan.device.type, enabled=False): w = b['weight'] if 'weight' in b else adaptive_weight(loss, gan, net.decoder.last.weight, ranks.mean, cfg.gan_cap)
-            loss = loss + cfg.w_gan*ramp(step, cfg.gan_start, cfg.gan_warmup)*w*gan; terms |= dict(gan=gan, gan_weight=w)
+            with torch.autocast(gan.device.type, enabled=False):
+                w = (b['weight'] if 'weight' in b else
+                     adaptive_weight(loss, gan, net.decoder.last.weight, ranks.mean, cfg.gan_cap))
+            loss = loss + cfg.w_gan*ramp(step, cfg.gan_start, cfg.gan_warmup)*w*gan
+            terms |= dict(gan=gan, gan_weight=w)
         return loss + cfg.w_kl*kl, terms
-    def weigh(parts, step): # the judge's weight is one number a batch, so all its parts are seen before the first backward pass
+    # the judge's weight is one number a batch, so all its parts are seen before the first backward pass
+    def weigh(parts, step):
         if not judge or step < cfg.gan_start: return
         g = [gradients_at(net.decoder.last.weight, *look(net, dict(b), step)[:3:2]) for b in parts]
         for b in parts: b['weight'] = balance(*(ranks.mean(sum(gs)/len(parts)) for gs in zip(*g)), cfg.gan_cap)
     def critic(f, b, step):
         real,fake = f(torch.cat([b['x'], b['rec']])).float().chunk(2)
         return hinge_judge(real, fake).mean(), dict(judge_real=real.mean(), judge_fake=fake.mean())
-    players = dict(net=Player(net, painter, before=weigh)) | (dict(judge=Player(judge, critic, cfg.gan_start)) if judge else {})
+    players = (dict(net=Player(net, painter, before=weigh)) |
+               (dict(judge=Player(judge, critic, cfg.gan_start)) if judge else {}))
     samples = DVAESamples(ds, cal, net, cfg)
     @torch.no_grad()
     def scale(net, n=512, per=32):
-        ratio = cfg.ratio if ratio_of(cfg) not in ('uniform', 'normal', 0., 1.) else 'normal'   # the maps of stage 2; every grain must occur
+        # the maps of stage 2; every grain must occur
+        ratio = cfg.ratio if ratio_of(cfg) not in ('uniform', 'normal', 0., 1.) else 'normal'
         probe = DVAESamples(ds, cal, net, dataclasses.replace(cfg, ratio=ratio, p_disturb=0., seed=cfg.seed + 1))
         bs = (stack([probe[j] for j in range(i, i + per)]) for i in range(0, n, per))
         fit_scale(net, ([b[k].to(ranks.device) for k in ('x', 'M', 'e')] for b in bs))
@@ -385,14 +437,20 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
         n,per,sums = min(len(held), cfg.eval_n),32*ranks.world,{}
         for i in range(0, n, per):
             if ranks.any(stop.asked): return None
-            sums = add_sums(sums, assess(net, held, cal, maps, *measure, items=range(i + ranks.rank, min(i + per, n), ranks.world)))
-        rows = [dict(ratio=r['maps'], **{k: v for k,v in r.items() if k not in ('maps', 'bits')}) for r in scores(all_ranks(sums, ranks))]   # bits need the final scale
+            sums = add_sums(sums, assess(net, held, cal, maps, *measure,
+                                         items=range(i + ranks.rank, min(i + per, n), ranks.world)))
+        # bits need the final scale
+        rows = [dict(ratio=r['maps'], **{k: v for k,v in r.items() if k not in ('maps', 'bits')})
+                for r in scores(all_ranks(sums, ranks))]
         def draw():
-            x = torch.stack([held.image(i) for i in range(min(8, n))]); M = maps[.5 if net.k > 1 else 1.](cal.entropy_map(x), range(8))
+            x = torch.stack([held.image(i) for i in range(min(8, n))])
+            M = maps[.5 if net.k > 1 else 1.](cal.entropy_map(x), range(8))
             return side_by_side(net, x.to(ranks.device), M.to(ranks.device))
         return rows, draw
-    meta = dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint) | ({'perceptual': eye.source} if hasattr(eye, 'source') else {})
-    return Stage(players, samples, meta, lambda n: ds.name(item_of(n, len(ds), cfg.seed)), scale, quality if measure else None)
+    meta = (dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint) |
+            ({'perceptual': eye.source} if hasattr(eye, 'source') else {}))
+    return Stage(players, samples, meta, lambda n: ds.name(item_of(n, len(ds), cfg.seed)),
+                 scale, quality if measure else None)
 
 def errors_by_grain(rec:Tensor, # pixels (N,3,H,W)
                     x:Tensor,
@@ -406,35 +464,44 @@ def errors_by_grain(rec:Tensor, # pixels (N,3,H,W)
 def all_ranks(sums:dict, ranks:Ranks)->dict:
     "The sums of `assess` over all ranks"
     if ranks.world == 1: return sums
-    together = lambda v: v.map(ranks.sum) if hasattr(v, 'map') else {k: together(w) for k,w in v.items()} if isinstance(v, dict) else ranks.sum(v)
+    together = lambda v: (v.map(ranks.sum)                      if hasattr(v, 'map')   else
+                          {k: together(w) for k,w in v.items()} if isinstance(v, dict) else
+                          ranks.sum(v))
     return together(sums)
 
 # %% ../nbs/53_stages.ipynb #4291de8d
 def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
     "Stage 1's result: --dvae, or the neighbour of --out, or the bundled one"
     near = Path(cfg.out).resolve().parent/'dvae'
-    if not cfg.dvae and near.is_dir() and not (near/'model.json').is_file(): raise ValueError(f'stage 1 in {near} is not finished; finish it, or name another with --dvae')
+    if not cfg.dvae and near.is_dir() and not (near/'model.json').is_file():
+        raise ValueError(f'stage 1 in {near} is not finished; finish it, or name another with --dvae')
     if cfg.dvae or near.is_dir():
         run = Path(cfg.dvae or near)
         net,cal,beside = load_net(run/'model', DVAE),load_calibration(run/'thresholds.json'),run.parent/'latents'
     else:
         try: run = asset('demo')
-        except FileNotFoundError: raise FileNotFoundError(f'no DVAE: train stage 1 into {near}, or name its run folder with --dvae') from None
+        except FileNotFoundError:
+            raise FileNotFoundError(f'no DVAE: train stage 1 into {near}, '
+                                    'or name its run folder with --dvae') from None
         net,cal,beside = load_net(run/'dvae', DVAE),load_calibration(run/'thresholds.json'),Path(cfg.out)/'latents'
     return net, cal, Path(cfg.latents) if cfg.latents else beside
 
-def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop)->tuple: # DVAE, Calibration, Latents, record → name, held-out pictures or None
+def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop
+          )->tuple: # DVAE, Calibration, Latents, record → name, held-out pictures or None
     "What both transformers start from; the latent cache is made when missing"
     vae,cal,folder = find_dvae(cfg)
     if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
     if vae.k == 1 and isinstance(cfg, GrainConfig): raise ValueError('an autoencoder of one grain needs no grain maps')
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
-    _,_,ds,held = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.), ranks, folder)    # what stage 1 held back, stage 2 does not see
+    # what stage 1 held back, stage 2 does not see
+    _,_,ds,held = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.), ranks, folder)
     lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
     return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2), held
 
-def n_classes(cfg:Stage2Config, lat:Latents)->int: "Classes that the network knows"; return 0 if cfg.drop == 1 else len(lat.info['classes'])
+def n_classes(cfg:Stage2Config, lat:Latents)->int:
+    "Classes that the network knows"
+    return 0 if cfg.drop == 1 else len(lat.info['classes'])
 
 def origin(vae:DVAE, lat:Latents)->dict:
     "Whose codes, of which data: goes into the trained model's description"
@@ -444,43 +511,64 @@ def origin(vae:DVAE, lat:Latents)->dict:
 def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
     "Draw grain maps (§3.2.2)"
     vae,cal,lat,name,held = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
-    diff,net = Diffusion(),recompute(grain_net(cfg.model, n_classes(cfg, lat), grid, k, design=cfg.design), cfg.recompute)
+    diff,net = (Diffusion(),
+                recompute(grain_net(cfg.model, n_classes(cfg, lat), grid, k, design=cfg.design), cfg.recompute))
     def draw(M, rng):
         u = torch.rand(2, generator=rng); known = some_known((grid, grid), rng)
-        return dict(ratio=torch.where(u[0] >= cfg.drop_ratio, budget(M[None], k)[0], torch.nan), known=known & (u[1] < cfg.p_known), e=torch.randn(k, grid, grid, generator=rng))
+        return dict(ratio=torch.where(u[0] >= cfg.drop_ratio, budget(M[None], k)[0], torch.nan),
+                    known=known & (u[1] < cfg.p_known),
+                    e=torch.randn(k, grid, grid, generator=rng))
     def loss(f, b, step):
         l = grain_step(f, net.design, b['M'], b['t'], b['e'], b['y'], b['ratio'], b['known'])
         return l.mean(), by_time(l, b['t'], diff.T)
     samples = LatentSamples(lat, cal, cfg, 'grain', diff, draw)
-    return Stage(dict(net=Player(net, loss)), samples, origin(vae, lat), name, assess=watch_maps(cfg, ranks, stop, cal, lat, held) if cfg.eval_every else None)
+    return Stage(dict(net=Player(net, loss)), samples, origin(vae, lat), name,
+                 assess=watch_maps(cfg, ranks, stop, cal, lat, held) if cfg.eval_every else None)
 
-def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Latents, held)->object: # a Stage's `assess`
+def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Latents, held
+              )->object: # a Stage's `assess`
     "Drawn maps against those of held-out pictures, as many of each, for the same classes"
     n,k,K = min(len(held or ()), cfg.eval_n),lat.k,len(lat.info['classes'])
-    if n < 2: raise ValueError(f'{n} held-out pictures are too few to compare maps with; train stage 1 with --held, or use --eval_every 0')
-    as_trained = lambda E, what: torch.stack([training_map(e, cal, k, keyed_rng(cfg.seed, what, i), ratio_of(cfg), 0.) for i,e in enumerate(E)])
+    if n < 2:
+        raise ValueError(f'{n} held-out pictures are too few to compare maps with; '
+                         'train stage 1 with --held, or use --eval_every 0')
+    as_trained = lambda E, what: torch.stack([
+        training_map(e, cal, k, keyed_rng(cfg.seed, what, i), ratio_of(cfg), 0.) for i,e in enumerate(E)])
     picks = torch.randperm(len(lat), generator=keyed_rng(cfg.seed, 'known maps'))[:4096]
     known = as_trained(lat.entropies(picks), 'known maps'); y_known = lat.labels(picks)
-    real = as_trained(torch.cat([cal.entropy_map(held.image(i)[None]) for i in tqdm(range(n), desc='held-out maps', disable=not ranks.main, leave=False)]), 'real maps')
-    y = torch.tensor([held.label(i) for i in range(n)]); real,y = torch.cat([real, real.flip(-1)]),torch.cat([y, y])   # mirror images belong to the training maps, too
-    fixed = [dict(maps='held out') | map_scores(real, y, real, y, K, k) | dict(nearest=nearest(real, known).mean().item()), dict(maps='training') | map_scores(known[:2*n], y_known[:2*n], real, y, K, k)]
+    real = as_trained(torch.cat([
+        cal.entropy_map(held.image(i)[None])
+        for i in tqdm(range(n), desc='held-out maps', disable=not ranks.main, leave=False)]), 'real maps')
+    y = torch.tensor([held.label(i) for i in range(n)])
+    real,y = torch.cat([real, real.flip(-1)]),torch.cat([y, y])   # mirror images belong to the training maps, too
+    fixed = [dict(maps='held out') | map_scores(real, y, real, y, K, k)
+                                   | dict(nearest=nearest(real, known).mean().item()),
+             dict(maps='training') | map_scores(known[:2*n], y_known[:2*n], real, y, K, k)]
     def quality(net):
-        drawn = torch.zeros(real.shape, device=ranks.device); mine = list(range(ranks.rank, 2*n, ranks.world)); parts = [mine[i:i + 64] for i in range(0, len(mine), 64)]
+        drawn = torch.zeros(real.shape, device=ranks.device)
+        mine = list(range(ranks.rank, 2*n, ranks.world))
+        parts = [mine[i:i + 64] for i in range(0, len(mine), 64)]
         for i in tqdm(range(-(-2*n//(64*ranks.world))), desc='drawing maps', disable=not ranks.main, leave=False):
             if ranks.any(stop.asked): return None
-            if i < len(parts): drawn[parts[i]] = sample_maps(net, y[parts[i]], generator=[keyed_rng(cfg.seed, 'watched map', j) for j in parts[i]]).float()
+            if i < len(parts):
+                drawn[parts[i]] = sample_maps(
+                    net, y[parts[i]], generator=[keyed_rng(cfg.seed, 'watched map', j) for j in parts[i]]).float()
         M = ranks.sum(drawn).round().long().cpu()
         if not ranks.main: return [], None
-        return [*fixed, dict(maps='drawn') | map_scores(M, y, real, y, K, k, known, cfg.seed, ranks.device)], lambda: maps_by_class(real, y, M, y, K, k)
+        return ([*fixed, dict(maps='drawn') | map_scores(M, y, real, y, K, k, known, cfg.seed, ranks.device)],
+                lambda: maps_by_class(real, y, M, y, K, k))
     return quality
 
 # %% ../nbs/53_stages.ipynb #aaee1a88
 def content_net(cfg:ContentConfig, vae:DVAE, num_classes:int)->nn.Module:
     "The network that the flags ask for, for this autoencoder's codes"
-    grid = vae.meta['size']//vae.region; a = dict(grid=(grid, grid), c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')})
+    grid = vae.meta['size']//vae.region
+    a = dict(grid=(grid, grid), c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')})
     a |= {f: v for f in ('depth', 'refine_depth') if (v := getattr(cfg, f)) >= 0}
-    if cfg.net == 'd2it': a |= dict(k=vae.k, packed=PACKED[cfg.packed], **{f: getattr(cfg, f) for f in ('window', 'refine', 'handoff')})
-    return recompute(d2it(cfg.model, num_classes, **a) if cfg.net == 'd2it' else dit(cfg.model, num_classes, patch=2**(vae.k - 1), **a), cfg.recompute)
+    if cfg.net == 'd2it':
+        a |= dict(k=vae.k, packed=PACKED[cfg.packed], **{f: getattr(cfg, f) for f in ('window', 'refine', 'handoff')})
+    return recompute(d2it(cfg.model, num_classes, **a) if cfg.net == 'd2it' else
+                     dit(cfg.model, num_classes, patch=2**(vae.k - 1), **a), cfg.recompute)
 
 def content_step(f, # network as it is called
                  b:dict, # batch: moments m0 …, maps M, times t, labels y, draws e and e_code, `at` = net.pack(M)
@@ -489,12 +577,17 @@ def content_step(f, # network as it is called
                  cfg:ContentConfig,
                 )->tuple: # loss (N,), {name: [sum, count]}
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
-    M,t,k = b['M'],b['t'],vae.k; votes = M if cfg.loss == 'code' else torch.full_like(M, k - 1)
-    z0 = vae.normalize(sample_codes([b[f'm{g}'] for g in range(k)], M, b['e_code']), M)       # sampled once a code, then copied
-    eps = share_noise(b['e'], M, k); z_t = diff.q_sample(z0, t, eps)                         # one noise a code
-    out = f(z_t, t, b['y'], M, b['at']).float(); e2 = (out[:, :vae.z] - diff.target(z0, t, eps))**2
+    M,t,k = b['M'],b['t'],vae.k
+    votes = M if cfg.loss == 'code' else torch.full_like(M, k - 1)
+    # sampled once a code, then copied
+    z0 = vae.normalize(sample_codes([b[f'm{g}'] for g in range(k)], M, b['e_code']), M)
+    eps = share_noise(b['e'], M, k)                                           # one noise a code
+    z_t = diff.q_sample(z0, t, eps)
+    out = f(z_t, t, b['y'], M, b['at']).float()
+    e2 = (out[:, :vae.z] - diff.target(z0, t, eps))**2
     mse = grain_loss(e2, votes, k); loss = mse*snr_weight(diff, t, cfg.min_snr)
-    terms = {f'mse{g}': sum_count(l) for g,l in enumerate(per_grain_loss(e2.detach(), M, k).unbind(1))} | by_time(mse, t, diff.T)
+    terms = ({f'mse{g}': sum_count(l) for g,l in enumerate(per_grain_loss(e2.detach(), M, k).unbind(1))} |
+             by_time(mse, t, diff.T))
     if not cfg.learn_sigma: return loss, terms
     vb = variance_loss(diff, z0, z_t, t, *out.split(vae.z, 1), votes, k)
     return loss + vb, terms | dict(mse=sum_count(loss.detach()), vb=sum_count(vb.detach()))
@@ -502,17 +595,23 @@ def content_step(f, # network as it is called
 def content_stage(cfg:ContentConfig, ranks:Ranks, stop:Stop)->Stage:
     "Fill grain maps with codes"
     vae = find_dvae(cfg)[0]
-    with torch.device('meta'): content_net(cfg, vae, 0)                       # what can't be built is refused before latents are made
-    vae,cal,lat,name,held = stage2(cfg, ranks, stop); net = content_net(cfg, vae, n_classes(cfg, lat)); side = lat.info['size']//vae.factors[0]
+    # what can't be built is refused before latents are made
+    with torch.device('meta'): content_net(cfg, vae, 0)
+    vae,cal,lat,name,held = stage2(cfg, ranks, stop)
+    net = content_net(cfg, vae, n_classes(cfg, lat))
+    side = lat.info['size']//vae.factors[0]
     if cfg.net == 'dit': cfg = dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     diff = process(cfg.schedule, cfg.predict or None).to(ranks.device)
-    draw = lambda M, rng: dict(e_code=torch.randn(vae.z, side, side, generator=rng), e=torch.randn(vae.z, side, side, generator=rng))
+    draw = lambda M, rng: dict(e_code=torch.randn(vae.z, side, side, generator=rng),
+                               e=torch.randn(vae.z, side, side, generator=rng))
     def loss(f, b, step):
         l,terms = content_step(f, b, vae, diff, cfg)
         return l.mean(), terms
     samples = lambda lat, cfg, what: LatentSamples(lat, cal, cfg, what, diff, draw, lambda M: dict(at=net.pack(M)))
     assess = watch_content(cfg, ranks, stop, vae, cal, lat, held, diff, samples) if cfg.eval_every else None
-    return Stage(dict(net=Player(net, loss)), samples(lat, cfg, 'content'), origin(vae, lat) | dict(process=dict(schedule=cfg.schedule, predict=diff.predict)), name, assess=assess)
+    return Stage(dict(net=Player(net, loss)), samples(lat, cfg, 'content'),
+                 origin(vae, lat) | dict(process=dict(schedule=cfg.schedule, predict=diff.predict)),
+                 name, assess=assess)
 
 class HeldLatents:
     "Records of a few pictures in memory, read like `Latents`"
@@ -520,19 +619,30 @@ class HeldLatents:
     def __init__(self, ds, n:int, vae:DVAE, cal:Calibration, info:dict):
         self.info,self.k,parts = info,vae.k,[]
         for i in range(0, n, 32):
-            x = torch.stack([ds.image(j) for j in range(i, min(i + 32, n))]); parts.append([cal.entropy_map(x), *(m.cpu() for m in vae.moments(x.to(vae.shift.device)))])
-        self.E,*self.moments = (torch.cat(p) for p in zip(*parts)); self.y = torch.tensor([ds.label(i) for i in range(n)])
+            x = torch.stack([ds.image(j) for j in range(i, min(i + 32, n))])
+            parts.append([cal.entropy_map(x), *(m.cpu() for m in vae.moments(x.to(vae.shift.device)))])
+        self.E,*self.moments = (torch.cat(p) for p in zip(*parts))
+        self.y = torch.tensor([ds.label(i) for i in range(n)])
     def __len__(self): return len(self.y)
     def entropies(self, i)->Tensor: return self.E[i]
     def read(self, idx)->dict: return dict(moments=[m[idx] for m in self.moments], E=self.E[idx], y=self.y[idx])
 
-def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calibration, lat:Latents, held, diff:Process, samples)->object: # a Stage's `assess`
-    "Loss on held-out pictures, at fixed times and with fixed noise; and samples of fixed seeds for their maps and labels (pictures, maps, samples)"
+def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calibration, lat:Latents, held,
+                  diff:Process, samples
+                 )->object: # a Stage's `assess`
+    ("Loss on held-out pictures, at fixed times and with fixed noise; "
+     "and samples of fixed seeds for their maps and labels (pictures, maps, samples)")
     n,dev,k = min(len(held or ()), cfg.eval_n),ranks.device,lat.k
-    if n < max(2, ranks.world): raise ValueError(f'{n} held-out pictures are too few to measure on {ranks.world} rank(s); train stage 1 with --held, or use --eval_every 0')
-    fixed = samples(HeldLatents(held, n, vae, cal, lat.info), dataclasses.replace(cfg, p_disturb=0., drop=float(cfg.drop == 1)), 'watched')
-    eye,sampler = efficientnet_lite0().to(dev),SAMPLERS['heun' if isinstance(diff, Flow) else 'dpmpp']; side = lat.info['size']//vae.factors[0]
-    mine = list(range(ranks.rank, n, ranks.world)); parts = [mine[i:i + 32] for i in range(0, len(mine), 32)]; whole,real = {},FeatureStats(eye.dim, dev)
+    if n < max(2, ranks.world):
+        raise ValueError(f'{n} held-out pictures are too few to measure on {ranks.world} rank(s); '
+                         'train stage 1 with --held, or use --eval_every 0')
+    fixed = samples(HeldLatents(held, n, vae, cal, lat.info),
+                    dataclasses.replace(cfg, p_disturb=0., drop=float(cfg.drop == 1)), 'watched')
+    eye,sampler = efficientnet_lite0().to(dev),SAMPLERS['heun' if isinstance(diff, Flow) else 'dpmpp']
+    side = lat.info['size']//vae.factors[0]
+    mine = list(range(ranks.rank, n, ranks.world))
+    parts = [mine[i:i + 32] for i in range(0, len(mine), 32)]
+    whole,real = {},FeatureStats(eye.dim, dev)
     batch = lambda part: {k: v for k,v in fixed.__getitems__(part).items()}
     @torch.no_grad()
     def paint(net, b, part): # pixels (n,3,H,W)
@@ -547,16 +657,26 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
         for i in tqdm(range(-(-n//(32*ranks.world))), desc='sampling', disable=not ranks.main, leave=False):
             if ranks.any(stop.asked): return None
             if i >= len(parts): continue
-            b = batch(parts[i]); on = {k: v if isinstance(v, list) else v.to(dev) for k,v in b.items()}
-            on['at'] = net.pack(on['M']); l,terms = content_step(net, on, vae, diff, cfg)
-            sums = add_sums(sums, dict(terms, loss=sum_count(l))); x = paint(net, b, parts[i]); fake.update(eye(x))
-            if not whole.get('real'): real.update(eye(torch.stack([held.image(item_of(j, n, cfg.seed)) for j in parts[i]]).to(dev)))
+            b = batch(parts[i])
+            on = {k: v if isinstance(v, list) else v.to(dev) for k,v in b.items()}
+            on['at'] = net.pack(on['M'])
+            l,terms = content_step(net, on, vae, diff, cfg)
+            sums = add_sums(sums, dict(terms, loss=sum_count(l)))
+            x = paint(net, b, parts[i])
+            fake.update(eye(x))
+            if not whole.get('real'):
+                real.update(eye(torch.stack([held.image(item_of(j, n, cfg.seed)) for j in parts[i]]).to(dev)))
             if i == 0: shown = x.cpu(),b['M'],parts[0]
-        whole.setdefault('real', real.map(ranks.sum)); means = {k: (v[0]/v[1]).item() for k,v in all_ranks(sums, ranks).items()}
+        whole.setdefault('real', real.map(ranks.sum))
+        means = {k: (v[0]/v[1]).item() for k,v in all_ranks(sums, ranks).items()}
         def draw():
-            x,M,part = shown; now = torch.stack([held.image(item_of(j, n, cfg.seed)) for j in part[:8]]); Ms = M[:8]
-            rows = [now, torch.stack([overlay_grain(a, m, k) for a,m in zip(now, Ms)]), x[:8], *([x[8:16]] if len(x) >= 16 else [])]
-            return rearrange(torch.cat([r for r in rows if len(r) == len(rows[0])]), '(r n) c h w -> c (r h) (n w)', n=len(now))
+            x,M,part = shown
+            now = torch.stack([held.image(item_of(j, n, cfg.seed)) for j in part[:8]])
+            Ms = M[:8]
+            rows = [now, torch.stack([overlay_grain(a, m, k) for a,m in zip(now, Ms)]),
+                    x[:8], *([x[8:16]] if len(x) >= 16 else [])]
+            return rearrange(torch.cat([r for r in rows if len(r) == len(rows[0])]),
+                             '(r n) c h w -> c (r h) (n w)', n=len(now))
         return [dict(n=n, pFD=frechet(whole['real'], fake.map(ranks.sum)), **means)], draw
     return quality
 

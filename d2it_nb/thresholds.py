@@ -23,7 +23,8 @@ def join_ranges(a:list, b:list)->list: # of [start, stop], ascending
     "Ranges of both, neighbours joined; `ValueError` if they overlap"
     out = []
     for s,e in sorted([*a, *b]):
-        if out and s < out[-1][1]: raise ValueError(f'items {s} … {min(e, out[-1][1]) - 1} would be counted twice')
+        if out and s < out[-1][1]:
+            raise ValueError(f'items {s} … {min(e, out[-1][1]) - 1} would be counted twice')
         if out and s == out[-1][1]: out[-1][1] = e
         else: out.append([s, e])
     return out
@@ -41,11 +42,15 @@ class Calibration:
                  rounded:bool=True, # grey on 256 levels
                  preprocessing:str='', # how the pictures were cut and resized
                 ):
-        if not 1 <= region <= size or size % region: raise ValueError(f'regions of {region} px do not divide images of {size} px')
-        if bins < 2 or not 0 < sigma < math.inf or lo not in (-1, 0): raise ValueError(f'bins ≥ 2, sigma > 0 and lo = -1 or 0 are needed, got {bins}, {sigma} and {lo}')
-        self.settings = dict(region=region, size=size, bins=bins, sigma=sigma, lo=lo, rounded=rounded, preprocessing=preprocessing)
+        if not 1 <= region <= size or size % region:
+            raise ValueError(f'regions of {region} px do not divide images of {size} px')
+        if bins < 2 or not 0 < sigma < math.inf or lo not in (-1, 0):
+            raise ValueError(f'bins ≥ 2, sigma > 0 and lo = -1 or 0 are needed, got {bins}, {sigma} and {lo}')
+        self.settings = dict(region=region, size=size, bins=bins, sigma=sigma, lo=lo, rounded=rounded,
+                             preprocessing=preprocessing)
         self.counts,self._share = torch.zeros(self.N_BINS, dtype=torch.long),None
-        self.parts,self.images,self.unreadable = {},0,{}   # 'fingerprint, n of all' → ranges of items; pictures counted; file → reason
+        # 'fingerprint, n of all' → ranges of items; pictures counted; file → reason
+        self.parts,self.images,self.unreadable = {},0,{}
     @property
     def n(self)->int: return int(self.counts.sum())
     @property
@@ -57,14 +62,17 @@ class Calibration:
     def entropy_map(self, x:Tensor)->Tensor: # (N,size/region,size/region)
         "Entropies of pixels (N,3,size,size) in [-1,1], by this calibration's own settings"
         s = self.settings; check_pixels(x)
-        if x.shape[-2:] != (s['size'], s['size']): raise ValueError(f"the calibration is for images of {s['size']}×{s['size']} px, not {x.shape[-2]}×{x.shape[-1]}")
+        if x.shape[-2:] != (s['size'], s['size']):
+            raise ValueError(f"the calibration is for images of {s['size']}×{s['size']} px, "
+                             f"not {x.shape[-2]}×{x.shape[-1]}")
         if s['lo'] != -1: x = (x + 1)*((1 - s['lo'])/2) + s['lo']
         return entropy_map(x, *(s[k] for k in ('region', 'bins', 'sigma', 'lo', 'rounded')))
     def levels(self, E:Tensor)->Tensor: # int64
         "The histogram bin of each entropy"
         E,top = E.flatten().double(),math.log(self.settings['bins'])
         if E.numel() and not (E.min() >= -1e-4 and E.max() <= top + 1e-4):     # NaN as well
-            raise ValueError(f"entropies of {self.settings['bins']} bins lie in [0, {top:.3f}], got [{E.min():.4g}, {E.max():.4g}]")
+            raise ValueError(f"entropies of {self.settings['bins']} bins lie in [0, {top:.3f}], "
+                             f"got [{E.min():.4g}, {E.max():.4g}]")
         return (E/self.width).long().clamp(0, self.N_BINS - 1).cpu()
     def update(self, E:Tensor):
         "Count a batch of entropies, any shape"
@@ -77,13 +85,16 @@ class Calibration:
         "The calibration of both data sets together"
         self.check(**other.settings)
         c = Calibration(**self.settings)
-        c.counts,c.images,c.unreadable = self.counts + other.counts, self.images + other.images, {**self.unreadable, **other.unreadable}
-        c.parts = {k: join_ranges(self.parts.get(k, []), other.parts.get(k, [])) for k in sorted({*self.parts, *other.parts})}
+        c.counts,c.images,c.unreadable = (self.counts + other.counts, self.images + other.images,
+                                          {**self.unreadable, **other.unreadable})
+        c.parts = {k: join_ranges(self.parts.get(k, []), other.parts.get(k, []))
+                   for k in sorted({*self.parts, *other.parts})}
         return c
     def check(self, **settings):
         "`ValueError` if thresholds from here would be applied to entropies of other settings"
         bad = {k: (self.settings[k], v) for k,v in settings.items() if self.settings[k] != v}
-        if bad: raise ValueError('the calibration was made with ' + ', '.join(f'{k}={a}, not {b}' for k,(a,b) in bad.items()))
+        if bad: raise ValueError('the calibration was made with '
+                                 + ', '.join(f'{k}={a}, not {b}' for k,(a,b) in bad.items()))
 
     # asking
     def threshold(self,
@@ -93,8 +104,10 @@ class Calibration:
         if not 0 <= r <= 1: raise ValueError(f'a ratio lies in [0,1], got {r}')
         if self.n == 0: raise ValueError('nothing was counted yet')
         if r in (0, 1): return math.inf if r == 0 else -math.inf
-        if self._share is None: self._share = self.counts.flip(0).cumsum(0).double()/self.n   # ascending: share of the top b+1 bins
-        b = int(torch.searchsorted(self._share, r, right=True))    # as many of the top bins as hold no more than r: ties stay coarse
+        # ascending: share of the top b+1 bins
+        if self._share is None: self._share = self.counts.flip(0).cumsum(0).double()/self.n
+        # as many of the top bins as hold no more than r: ties stay coarse
+        b = int(torch.searchsorted(self._share, r, right=True))
         return (self.N_BINS - b)*self.width
     def achieved(self, r:float)->float:
         "The share of regions that `threshold(r)` really lets through; less than r where many regions tie"
@@ -104,30 +117,44 @@ class Calibration:
                   )->list: # k-1 ascending thresholds
         "One threshold between each two grains"
         rs = [ratios] if isinstance(ratios, Real) else list(ratios)
-        if rs != sorted(rs, reverse=True): raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
+        if rs != sorted(rs, reverse=True):
+            raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
         return [self.threshold(r) for r in rs]
 
     # keeping
     def to_json(self)->str:
         "Everything, as text; the same counts give the same text"
         nz = self.counts.nonzero().flatten()
-        return json.dumps(sealed(dict(kind='Calibration', settings=self.settings, parts=self.parts, images=self.images, n=self.n,
-            percentiles={f'{p}': round(self.threshold(1 - p/100), 5) for p in (5, 10, 25, 30, 50, 70, 75, 90, 95)} if self.n else {},
-            unreadable=dict(sorted(self.unreadable.items())), levels=nz.tolist(), counts=self.counts[nz].tolist())))
+        return json.dumps(sealed(dict(
+            kind='Calibration', settings=self.settings, parts=self.parts, images=self.images, n=self.n,
+            percentiles={f'{p}': round(self.threshold(1 - p/100), 5)
+                         for p in (5, 10, 25, 30, 50, 70, 75, 90, 95)} if self.n else {},
+            unreadable=dict(sorted(self.unreadable.items())),
+            levels=nz.tolist(), counts=self.counts[nz].tolist())))
     @classmethod
     def from_json(cls, s:str):
         "`ValueError` if it is not one, or is not as `to_json` wrote it"
-        d = json.loads(s); ok = lambda what, good: None if good else refuse(what)
+        d = json.loads(s)
+        ok = lambda what, good: None if good else refuse(what)
         def refuse(what): raise ValueError(f'not a sound calibration: {what}')
         ok('of another kind', isinstance(d, dict) and d.get('kind') == 'Calibration')
-        ok('the settings are not those of a calibration', set(d['settings']) == set(cls().settings) and all(type(v) is type(cls().settings[k]) for k,v in d['settings'].items()))
+        ok('the settings are not those of a calibration',
+           set(d['settings']) == set(cls().settings)
+           and all(type(v) is type(cls().settings[k]) for k,v in d['settings'].items()))
         whole = lambda v, lo=0: isinstance(v, list) and all(type(i) is int and i >= lo for i in v)
-        ok('levels and counts', whole(d['levels']) and whole(d['counts'], 1) and len(d['levels']) == len(d['counts']) and d['levels'] == sorted(set(d['levels'])) and d['levels'][-1:] < [cls.N_BINS])
-        ok('parts', isinstance(d['parts'], dict) and all(isinstance(r, list) and all(whole(p) and len(p) == 2 and p[0] < p[1] for p in r) and join_ranges(r, []) == r for r in d['parts'].values()))
+        ok('levels and counts',
+           whole(d['levels']) and whole(d['counts'], 1) and len(d['levels']) == len(d['counts'])
+           and d['levels'] == sorted(set(d['levels'])) and d['levels'][-1:] < [cls.N_BINS])
+        ok('parts',
+           isinstance(d['parts'], dict)
+           and all(isinstance(r, list) and all(whole(p) and len(p) == 2 and p[0] < p[1] for p in r)
+                   and join_ranges(r, []) == r for r in d['parts'].values()))
         ok('files that could not be read', isinstance(d['unreadable'], dict) and whole([d['images']]))
-        c = cls(**d['settings']); c.parts,c.images,c.unreadable = d['parts'],d['images'],d['unreadable']
+        c = cls(**d['settings'])
+        c.parts,c.images,c.unreadable = d['parts'],d['images'],d['unreadable']
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
-        ok(f"it says {d['n']} regions and holds {c.n}", c.n == d['n'] and (not c.images or c.n == c.images*(c.settings['size']//c.settings['region'])**2))
+        ok(f"it says {d['n']} regions and holds {c.n}",
+           c.n == d['n'] and (not c.images or c.n == c.images*(c.settings['size']//c.settings['region'])**2))
         unsealed(d, 'the calibration')
         return c
 
@@ -140,7 +167,8 @@ class Counted:
         for i in idx:
             try: levels.append(self.cal.levels(self.cal.entropy_map(self.ds.image(i)[None].double())))
             except ValueError as e: bad[inside(self.ds, self.ds.name(i))] = inside(self.ds, str(e), self.ds.name(i))
-        return torch.cat(levels).numpy().astype(np.uint16) if levels else np.zeros(0, dtype=np.uint16), bad, len(levels)
+        return (torch.cat(levels).numpy().astype(np.uint16) if levels else np.zeros(0, dtype=np.uint16),
+                bad, len(levels))
 
 def inside(ds, text:str, file:str=None)->str:
     "A file's name without the folder that all share; or a text that speaks of that file"
@@ -176,15 +204,19 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
     "Count the entropies of every region of a data set; `ValueError` if too many files can't be read"
     source,first,end = to_count(ds, n, shard); total = min(n or len(ds), len(ds))
     cal = Calibration(region, ds.size, preprocessing=ds.preprocessing, **settings)
-    header = {inside(ds, f): inside(ds, why, f) for f,why in getattr(ds, 'bad', [])}; done,again = first,[]
+    header = {inside(ds, f): inside(ds, why, f) for f,why in getattr(ds, 'bad', [])}
+    done,again = first,[]
     item = lambda j: j*len(ds)//total
     if partial and Path(partial).is_file():
         old = load_calibration(partial); bad = set(old.unreadable) - set(header)
         try: old.check(**cal.settings)
         except ValueError as e: raise ValueError(f'{partial}: {e}; delete it to begin anew') from None
-        if list(old.parts) != [source] or len(old.parts[source]) != 1 or old.parts[source][0][0] != first or old.parts[source][0][1] > end:
-            raise ValueError(f'{partial} holds {old.parts}, but items {first} … {end - 1} of {source} are wanted; delete it to begin anew')
-        cal,done = old,old.parts[source][0][1]; again = [j for j in range(first, done) if inside(ds, ds.name(item(j))) in bad] if bad else []
+        if (list(old.parts) != [source] or len(old.parts[source]) != 1
+            or old.parts[source][0][0] != first or old.parts[source][0][1] > end):
+            raise ValueError(f'{partial} holds {old.parts}, but items {first} … {end - 1} of {source} are wanted; '
+                             'delete it to begin anew')
+        cal,done = old,old.parts[source][0][1]
+        again = [j for j in range(first, done) if inside(ds, ds.name(item(j))) in bad] if bad else []
     state = cal.counts,cal.images,{f: why for f,why in cal.unreadable.items() if f not in header},done
     def result():
         cal.counts,cal.images,bad,now = state; cal._share = None
@@ -194,37 +226,50 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
         if partial and state[3] > first: write_atomic(partial, result().to_json().encode())
     def check(bad):
         if len(header)/(len(ds) + len(header)) + len(bad)/total > max_bad:
-            raise ValueError(f'{len(header) + len(bad)} files cannot be read, more than {max_bad:.0%}: {dict(list({**header, **bad}.items())[:5])}')
-    js = [again] if again else []; js += [list(range(j, min(j + 32, end))) for j in range(done, end, 32)]
-    loader = torch.utils.data.DataLoader(Counted(ds, cal), batch_sampler=[[item(j) for j in b] for b in js], collate_fn=as_is, num_workers=workers, worker_init_fn=worker if workers else None, generator=torch.Generator())   # the global one is left alone
+            raise ValueError(f'{len(header) + len(bad)} files cannot be read, more than {max_bad:.0%}: '
+                             f'{dict(list({**header, **bad}.items())[:5])}')
+    js = [again] if again else []
+    js += [list(range(j, min(j + 32, end))) for j in range(done, end, 32)]
+    loader = torch.utils.data.DataLoader(
+        Counted(ds, cal), batch_sampler=[[item(j) for j in b] for b in js], collate_fn=as_is,
+        num_workers=workers, worker_init_fn=worker if workers else None,
+        generator=torch.Generator())   # the global one is left alone
     saved = time.monotonic()
     try:
-        with tqdm(total=end - first, initial=done - first, desc='calibrating', unit='image', disable=not progress) as bar:
+        with tqdm(total=end - first, initial=done - first, desc='calibrating', unit='image',
+                  disable=not progress) as bar:
             for b,(levels,bad,ok) in zip(js, loader):
                 counts,images,known,now = state; fresh = b is not again
-                known = {f: why for f,why in known.items() if fresh} | bad                         # a second chance forgets the first
+                known = {f: why for f,why in known.items() if fresh} | bad   # a second chance forgets the first
                 check(known)
-                state = counts + torch.bincount(torch.from_numpy(levels.astype(np.int64)), minlength=cal.N_BINS),images + ok,known,b[-1] + 1 if fresh else now   # all or nothing
+                state = (counts + torch.bincount(torch.from_numpy(levels.astype(np.int64)), minlength=cal.N_BINS),
+                         images + ok, known, b[-1] + 1 if fresh else now)    # all or nothing
                 bar.update(len(b)*fresh)
                 if stop(): raise KeyboardInterrupt
-                if time.monotonic() - saved > save_every: save(); saved = time.monotonic()
-    except RuntimeError as e:                                                                      # a worker was killed
+                if time.monotonic() - saved > save_every:
+                    save()
+                    saved = time.monotonic()
+    except RuntimeError as e:                                                # a worker was killed
         save()
         if stop(): raise KeyboardInterrupt from None
         raise OSError(f'a reading process died ({str(e).splitlines()[0]})') from None
     except BaseException: save(); raise
     check(state[2]); save()
-    if result().unreadable: warnings.warn(f'{len(cal.unreadable)} unreadable files are left out: {dict(list(cal.unreadable.items())[:5])}')
+    if result().unreadable:
+        warnings.warn(f'{len(cal.unreadable)} unreadable files are left out: '
+                      f'{dict(list(cal.unreadable.items())[:5])}')
     return cal
 
 def load_calibration(path=None, # a JSON; None: the one that ships with the project, of 800 photographs
                     )->Calibration:
     "Read a calibration; `FileNotFoundError` or `ValueError` says what is wrong with the file"
     path = asset('thresholds/photos256.json') if path is None else Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
     try: return Calibration.from_json(path.read_bytes().decode(errors='replace'))
     except KeyError as e: raise ValueError(f'{path} does not hold a calibration ({e} is missing)') from None
-    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError, RuntimeError) as e: raise ValueError(f'{path} does not hold a calibration ({e})') from None
+    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError, RuntimeError) as e:
+        raise ValueError(f'{path} does not hold a calibration ({e})') from None
 
 # %% ../nbs/11_thresholds.ipynb #c41
 def merged(files:list, # calibration files, all shards of one data set
@@ -235,10 +280,15 @@ def merged(files:list, # calibration files, all shards of one data set
     for f,c in zip(files[1:], cals[1:]):
         try: cal = cal + c
         except ValueError as e: raise ValueError(f'{f}: {e}') from None
-    if len(cal.parts) != 1: raise ValueError(f'the files are of different data sets, or of a folder that changed: {"; ".join(cal.parts)}')
-    (source,ranges), = cal.parts.items(); total = int(source.rsplit(', ', 1)[1].split(' of ')[0])
-    if ranges != [[0, total]]: raise ValueError(f'only items {ranges} of {total} are there; merge all shards')
-    if len(cal.unreadable) > max_bad*(cal.images + len(cal.unreadable)): raise ValueError(f'{len(cal.unreadable)} files could not be read, more than {max_bad:.0%}')
+    if len(cal.parts) != 1:
+        raise ValueError('the files are of different data sets, or of a folder that changed: '
+                         f'{"; ".join(cal.parts)}')
+    (source,ranges), = cal.parts.items()
+    total = int(source.rsplit(', ', 1)[1].split(' of ')[0])
+    if ranges != [[0, total]]:
+        raise ValueError(f'only items {ranges} of {total} are there; merge all shards')
+    if len(cal.unreadable) > max_bad*(cal.images + len(cal.unreadable)):
+        raise ValueError(f'{len(cal.unreadable)} files could not be read, more than {max_bad:.0%}')
     return cal
 
 # %% ../nbs/11_thresholds.ipynb #c44
@@ -260,21 +310,38 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
         with sole_user(out):
             if all(p.endswith('.json') for p in paths): cal = merged(paths)
             else:
-                if len(paths) > 1: raise ValueError(f'one folder at a time, or several calibration files (.json); got {" ".join(paths)}')
+                if len(paths) > 1:
+                    raise ValueError('one folder at a time, or several calibration files (.json); '
+                                     f'got {" ".join(paths)}')
                 try: i,of = map(int, shard.split('/'))
                 except ValueError: raise ValueError(f'--shard is i/n, such as 2/4, not {shard!r}') from None
-                settings = Calibration(region, size, **PRESETS[preset]).settings; part = Path(f'{out}.part')
-                with warnings.catch_warnings(): warnings.simplefilter('ignore'); ds = ImageFolder(paths[0], size, small=small, progress=True)
-                source,*items = to_count(ds, n, (i, of)); settings['preprocessing'] = ds.preprocessing
-                for s in (signal.SIGINT, signal.SIGTERM): old[s] = signal.signal(s, lambda s, _: heard.append(s))
+                settings = Calibration(region, size, **PRESETS[preset]).settings
+                part = Path(f'{out}.part')
+                with warnings.catch_warnings():
+                    warnings.simplefilter('ignore')
+                    ds = ImageFolder(paths[0], size, small=small, progress=True)
+                source,*items = to_count(ds, n, (i, of))
+                settings['preprocessing'] = ds.preprocessing
+                for s in (signal.SIGINT, signal.SIGTERM):
+                    old[s] = signal.signal(s, lambda s, _: heard.append(s))
                 if Path(out).is_file():
-                    cal = load_calibration(out); cal.check(**settings); print('nothing left to do')
-                    if cal.parts != {source: [items]}: raise ValueError(f'{out} holds items {cal.parts}, not {items} of {source}; choose another --out')
-                else: cal = calibrate(ds, region, n, (i, of), min(os.cpu_count(), 16) if workers is None else workers, part, stop=lambda: heard, **PRESETS[preset])
+                    cal = load_calibration(out); cal.check(**settings)
+                    print('nothing left to do')
+                    if cal.parts != {source: [items]}:
+                        raise ValueError(f'{out} holds items {cal.parts}, not {items} of {source}; '
+                                         'choose another --out')
+                else:
+                    cal = calibrate(ds, region, n, (i, of), min(os.cpu_count(), 16) if workers is None else workers,
+                                    part, stop=lambda: heard, **PRESETS[preset])
                 for f,why in cal.unreadable.items(): print(f'left out: {f}: {why}')
-            write_atomic(out, cal.to_json().encode()); Path(f'{out}.part').unlink(missing_ok=True)
-    except (ValueError, OSError) as e: print(f'd2it_nb.thresholds: {e}', file=sys.stderr); raise SystemExit(2) from None
-    except KeyboardInterrupt: print('d2it_nb.thresholds: stopped; the same command goes on where it was', file=sys.stderr); raise SystemExit(128 + (heard or [signal.SIGINT])[0]) from None
+            write_atomic(out, cal.to_json().encode())
+            Path(f'{out}.part').unlink(missing_ok=True)
+    except (ValueError, OSError) as e:
+        print(f'd2it_nb.thresholds: {e}', file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print('d2it_nb.thresholds: stopped; the same command goes on where it was', file=sys.stderr)
+        raise SystemExit(128 + (heard or [signal.SIGINT])[0]) from None
     finally:
         for s,f in old.items(): signal.signal(s, f)
     print(f'{cal.n:,} regions of {cal.images:,} images, written to {out}\n   r  threshold  achieved')

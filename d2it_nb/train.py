@@ -22,9 +22,12 @@ from .core import *
 from .viz import axes
 from .data import to_image
 from .blocks import DiTBlock
-from .dist import SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, local, start, together, unsharded, whole
-from .checkpoint import EMA, check_room, n_bytes, opt_tensors, restore, run_lock, save_checkpoint, set_aside, steps_in
-from .stages import BUILD, DECAYS, PRESETS, STAGES, Config, Player, Stage, check, decays_of, parse, stack, to_device
+from .dist import (SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, local, start,
+                          together, unsharded, whole)
+from .checkpoint import (EMA, check_room, n_bytes, opt_tensors, restore, run_lock, save_checkpoint, set_aside,
+                                steps_in)
+from .stages import (BUILD, DECAYS, PRESETS, STAGES, Config, Player, Stage, check, decays_of, parse, stack,
+                            to_device)
 
 # %% ../nbs/54_train.ipynb #c10
 def lr_at(cfg:Config, step:int)->float:
@@ -36,44 +39,63 @@ def lr_at(cfg:Config, step:int)->float:
 # %% ../nbs/54_train.ipynb #47089dce
 def probe(stage:Stage, n:int)->dict:
     "A batch of n samples for counting: the first sample, n times, with maps that are half fine"
-    s = stage.samples; b = s.__getitems__([0]) if hasattr(s, '__getitems__') else stack([s[0]]); b.pop('at', None)
-    b = {k: v.repeat(n, *[1]*(v.ndim - 1)) for k,v in b.items()}; cells = torch.arange(b['M'].numel()).view_as(b['M'])
+    s = stage.samples
+    b = s.__getitems__([0]) if hasattr(s, '__getitems__') else stack([s[0]]); b.pop('at', None)
+    b = {k: v.repeat(n, *[1]*(v.ndim - 1)) for k,v in b.items()}
+    cells = torch.arange(b['M'].numel()).view_as(b['M'])
     b['M'] = cells % 2*(getattr(stage.players['net'].net, 'k', 2) - 1)
     return b | (s.more(b['M']) if hasattr(s, 'more') else {})
 
-def cost(stage:Stage, n:int, amp:bool=False)->dict: # flops: of the first step's forward pass, a sample; bytes: held at once by a step on n with all players, activations as on a CPU (fused attention keeps less)
+def cost(stage:Stage, n:int, amp:bool=False,
+        )->dict: # flops: forward, a sample; bytes: held at once by a step on n, with all players, as on a CPU
     "What forward and backward pass of a micro-batch of n samples take"
-    p = stage.players['net']; b = to_device(probe(stage, n), next(p.net.parameters()).device); flops,held = [],[]
-    for step in sorted({0, max(q.begins for q in stage.players.values())}):                                # also with the judge, if one comes later
+    p = stage.players['net']; b = to_device(probe(stage, n), next(p.net.parameters()).device)
+    flops,held = [],[]
+    for step in sorted({0, max(q.begins for q in stage.players.values())}):   # also with the judge, if one comes later
         with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
-            fake = lambda v: v if v is None or not isinstance(v, (Tensor, list, tuple)) else mode.from_tensor(v) if isinstance(v, Tensor) else [fake(a) for a in v] if isinstance(v, list) else type(v)(*map(fake, v))
-            f = {k: fake(v) for k,v in b.items()} | dict(weight=torch.ones((), device=b['M'].device))      # the judge's weight, or ranks would want to agree on it
+            fake = lambda v: (
+                v                    if v is None or not isinstance(v, (Tensor, list, tuple)) else
+                mode.from_tensor(v)  if isinstance(v, Tensor) else
+                [fake(a) for a in v] if isinstance(v, list) else
+                type(v)(*map(fake, v)))
+            # the judge's weight, or ranks would want to agree on it
+            f = {k: fake(v) for k,v in b.items()} | dict(weight=torch.ones((), device=b['M'].device))
             with PeakBytes() as m:
-                with FlopCounterMode(display=False) as ops, torch.autocast(b['M'].device.type, torch.bfloat16, enabled=amp): loss = p.loss(p.net, f, step)[0]
+                with (FlopCounterMode(display=False) as ops,
+                      torch.autocast(b['M'].device.type, torch.bfloat16, enabled=amp)):
+                    loss = p.loss(p.net, f, step)[0]
                 loss.backward()
-        p.net.zero_grad(set_to_none=True); flops.append(ops.get_total_flops()/n); held.append(m.peak)
+        p.net.zero_grad(set_to_none=True)
+        flops.append(ops.get_total_flops()/n); held.append(m.peak)
     return dict(flops=flops[0], bytes=max(held))
 
 def room(ranks:Ranks, n:int)->float: # bytes
     "What a rank may take, of which it holds n already"
-    return n + (torch.cuda.mem_get_info(ranks.device)[0] if ranks.device.type == 'cuda' else free_memory()/int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
+    return n + (torch.cuda.mem_get_info(ranks.device)[0] if ranks.device.type == 'cuda' else
+                free_memory()/int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
 
 def plan(stage:Stage, cfg:Config, ranks:Ranks, amp:bool)->dict: # world, micro, accumulate; GB a rank; flops a sample
     "How the batch is cut, from ranks and memory; `ValueError` if nothing fits"
     n = sum(4*n_params(p.net) for p in stage.players.values())
-    state = n*(3 + len(decays_of(cfg)))/(ranks.world if getattr(cfg, 'parallel', '') == 'fsdp' else 1); seen = {}             # weights, two moments, averages
+    # weights, two moments, averages
+    state = n*(3 + len(decays_of(cfg)))/(ranks.world if getattr(cfg, 'parallel', '') == 'fsdp' else 1)
+    seen = {}
     free = room(ranks, n)
     def fits(m):
         seen[m] = cost(stage, m, amp); return state + seen[m]['bytes'] < .9*free
     try: cut = cut_batch(cfg.batch, ranks.world, cfg.micro, lambda m: not ranks.any(not fits(m)))
-    except MemoryError: raise ValueError(f'one sample needs {(state + seen[1]["bytes"])/1e9:.1f} GB on a rank, {free/1e9:.1f} GB are free; use --recompute true, --parallel fsdp on more ranks, or a smaller --model') from None
+    except MemoryError:
+        raise ValueError(f'one sample needs {(state + seen[1]["bytes"])/1e9:.1f} GB on a rank, '
+                         f'{free/1e9:.1f} GB are free; use --recompute true, --parallel fsdp on more ranks, '
+                         'or a smaller --model') from None
     c = seen.get(cut['micro']) or cost(stage, cut['micro'], amp)
     return cut | dict(GB=round((state + c['bytes'])/1e9, 3), flops=int(c['flops']), device=ranks.device.type)
 
 # %% ../nbs/54_train.ipynb #c18
 class Batches:
     "This rank's sample numbers, micro-batch after micro-batch, from step `first` on"
-    def __init__(self, cfg:Config, ranks:Ranks, first:int, micro:int): self.cfg,self.ranks,self.first,self.micro = cfg,ranks,first,micro
+    def __init__(self, cfg:Config, ranks:Ranks, first:int, micro:int):
+        self.cfg,self.ranks,self.first,self.micro = cfg,ranks,first,micro
     def __len__(self): return (self.cfg.steps - self.first)*(self.cfg.batch//self.ranks.world//self.micro)
     def __iter__(self):
         B = self.cfg.batch
@@ -88,7 +110,8 @@ def bf16_pays(device:torch.device)->bool:
 
 def matmul_rate(device:torch.device, dtype=torch.float32)->float: # FLOP/s
     "What matrix products reach here: the yardstick of `mfu`"
-    n,best = 4096 if device.type == 'cuda' else 384,math.inf; a = torch.ones(n, n, device=device, dtype=dtype)
+    n,best = 4096 if device.type == 'cuda' else 384,math.inf
+    a = torch.ones(n, n, device=device, dtype=dtype)
     for _ in range(8):
         if device.type == 'cuda': torch.cuda.synchronize(device)
         t = time.perf_counter(); a @ a
@@ -98,18 +121,24 @@ def matmul_rate(device:torch.device, dtype=torch.float32)->float: # FLOP/s
 
 def check_same(old:dict, new:dict, free=frozenset())->str: # what changed among the free ones
     "`ValueError` shows what differs between a run's stored configuration and the present one"
-    diff = {k: f'{k} was {old.get(k)!r}, now {new.get(k)!r}' for k in sorted(set(old) | set(new)) if old.get(k) != new.get(k)}
+    diff = {k: f'{k} was {old.get(k)!r}, now {new.get(k)!r}'
+            for k in sorted(set(old) | set(new)) if old.get(k) != new.get(k)}
     if set(diff) - free:
         what = ', '.join(v for k,v in diff.items() if k not in free)
-        raise ValueError(f'this folder holds a run with another configuration: {what}. Use the same flags, or another --out')
+        raise ValueError(f'this folder holds a run with another configuration: {what}. '
+                         'Use the same flags, or another --out')
     return ', '.join(diff.values())
 
-FREE = frozenset('lr warmup clip skip amp tf32 out steps micro workers device timeout parallel compile log_every logger save_every keep keep_every data dvae latents vgg recompute packed eval_every eval_n eval_guide'.split())   # may change on resume (data, DVAE, VGG: fingerprints)
+# may change on resume (data, DVAE, VGG: fingerprints)
+FREE = frozenset('lr warmup clip skip amp tf32 out steps micro workers device timeout parallel compile '
+                 'log_every logger save_every keep keep_every data dvae latents vgg recompute packed '
+                 'eval_every eval_n eval_guide'.split())
 
 # %% ../nbs/54_train.ipynb #0f224e2d
 def backward(p:Player, parts:list, step:int, amp:bool)->dict: # name → mean, or [sum, count], over the parts
     "Loss and gradients of a batch"
-    n,out = len(parts),{}; cast = lambda: torch.autocast(next(p.net.parameters()).device.type, torch.bfloat16, enabled=amp)
+    n,out = len(parts),{}
+    cast = lambda: torch.autocast(next(p.net.parameters()).device.type, torch.bfloat16, enabled=amp)
     p.opt.zero_grad(set_to_none=True)
     if p.before and n > 1:
         with cast(): p.before(parts, step)
@@ -117,7 +146,9 @@ def backward(p:Player, parts:list, step:int, amp:bool)->dict: # name → mean, o
         with last_part(p.wrapped, i == n - 1):
             with cast(): loss,terms = p.loss(p.wrapped, b, step)
             (loss/n).backward()
-        for k,v in dict(loss=loss, **terms).items(): v = v.detach(); v = v if v.numel() == 2 else v/n; out[k] = out[k] + v if i else v
+        for k,v in dict(loss=loss, **terms).items():
+            v = v.detach(); v = v if v.numel() == 2 else v/n
+            out[k] = out[k] + v if i else v
     return out
 
 def optimize(p:Player, cfg:Config, step:int,
@@ -127,18 +158,22 @@ def optimize(p:Player, cfg:Config, step:int,
     norm = whole(nn.utils.clip_grad_norm_(p.net.parameters(), cfg.clip))
     for g in p.opt.param_groups: g['lr'] = lr_at(cfg, step)
     out = torch.maximum(sick, (~norm.isfinite()).float())
-    p.opt.grad_scale,p.opt.found_inf = None,out                               # looked at on the device, so that nothing waits
+    p.opt.grad_scale,p.opt.found_inf = None,out              # looked at on the device, so that nothing waits
     p.opt.step()
     return norm,out
 
 class Health:
     "Which steps were not finite; looked at when the log is written, so that nothing waits for the device"
-    def __init__(self, cfg:Config, stage:Stage, ranks:Ranks): self.cfg,self.stage,self.ranks,self.flags,self.row,self.left_out = cfg,stage,ranks,[],0,0
-    def note(self, step:int, losses:dict): self.flags.append((step, ~torch.stack([v.sum().isfinite() for k,v in losses.items() if k == 'loss' or k.startswith(('loss_', 'norm_'))]).all()))
+    def __init__(self, cfg:Config, stage:Stage, ranks:Ranks):
+        self.cfg,self.stage,self.ranks,self.flags,self.row,self.left_out = cfg,stage,ranks,[],0,0
+    def note(self, step:int, losses:dict):
+        self.flags.append((step, ~torch.stack([v.sum().isfinite() for k,v in losses.items()
+                                               if k == 'loss' or k.startswith(('loss_', 'norm_'))]).all()))
     def check(self):
         "Names the items of bad steps in `nan.json`; `FloatingPointError` after more than `skip` of them in a row"
         if not self.flags: return
-        bad = self.ranks.sum(torch.stack([f for _,f in self.flags]).float()).tolist(); steps = [s for s,_ in self.flags]; self.flags = []
+        bad = self.ranks.sum(torch.stack([f for _,f in self.flags]).float()).tolist()
+        steps = [s for s,_ in self.flags]; self.flags = []
         for s,b in zip(steps, bad):
             self.row = self.row + 1 if b else 0; self.left_out += bool(b)
             if b: says = blame(self.cfg, self.stage, self.ranks, s)
@@ -147,51 +182,71 @@ class Health:
 
 def blame(cfg:Config, stage:Stage, ranks:Ranks, step:int)->str:
     "Which items a step was made of whose loss or gradient is not finite; all of them go to `nan.json`"
-    path = Path(cfg.out)/'nan.json'; ns = range(step*cfg.batch, (step + 1)*cfg.batch); names = [stage.name(n) for n in ns]
-    if ranks.main: write_atomic(path, json.dumps(dict(step=step + 1, samples=list(ns), items=names), indent=1).encode())
-    return (f'the loss or its gradient is not finite at step {step + 1}; the batch: {", ".join(names[:4])}{" …" if len(names) > 4 else ""} (all in {path}). '
-            'Such a step changes nothing, and the last checkpoint is kept. To go on, give a lower --lr or --clip, --amp off, or --skip 3 to leave such batches out')
+    path = Path(cfg.out)/'nan.json'
+    ns = range(step*cfg.batch, (step + 1)*cfg.batch); names = [stage.name(n) for n in ns]
+    if ranks.main:
+        write_atomic(path, json.dumps(dict(step=step + 1, samples=list(ns), items=names), indent=1).encode())
+    return (f'the loss or its gradient is not finite at step {step + 1}; the batch: '
+            f'{", ".join(names[:4])}{" …" if len(names) > 4 else ""} (all in {path}). '
+            'Such a step changes nothing, and the last checkpoint is kept. '
+            'To go on, give a lower --lr or --clip, --amp off, or --skip 3 to leave such batches out')
 
 # %% ../nbs/54_train.ipynb #c5611edb
 def prepare(stage:Stage, cfg:Config, ranks:Ranks)->list: # averages of the network, in the order of `ema`
     "Networks on their device, with optimizers and averages, alone or together with the other ranks"
     how = getattr(cfg, 'parallel', 'ddp'); net = stage.players['net'].net.to(ranks.device)
-    if ranks.device.type == 'cuda': torch.set_float32_matmul_precision('high' if cfg.tf32 else 'highest'); torch.backends.cudnn.allow_tf32 = cfg.tf32
+    if ranks.device.type == 'cuda':
+        torch.set_float32_matmul_precision('high' if cfg.tf32 else 'highest')
+        torch.backends.cudnn.allow_tf32 = cfg.tf32
     emas = [EMA(net, d) for d in decays_of(cfg)]
     if getattr(cfg, 'compile', False):
-        if ranks.device.type == 'cpu' and not (shutil.which('g++') or shutil.which('clang++')): raise ValueError('--compile true needs a C++ compiler (g++ or clang++) on a CPU')
+        if ranks.device.type == 'cpu' and not (shutil.which('g++') or shutil.which('clang++')):
+            raise ValueError('--compile true needs a C++ compiler (g++ or clang++) on a CPU')
         for m in net.modules():
             if isinstance(m, DiTBlock): m.compile(dynamic=True)
-    for p in stage.players.values(): p.net.to(ranks.device).train(); p.wrapped = together(p.net, ranks, how, DiTBlock)
+    for p in stage.players.values():
+        p.net.to(ranks.device).train()
+        p.wrapped = together(p.net, ranks, how, DiTBlock)
     if how == 'fsdp':
         for e in emas: together(e.net, ranks, how, DiTBlock)
-    for p in stage.players.values(): p.opt = torch.optim.AdamW(p.net.parameters(), lr=cfg.lr, weight_decay=cfg.wd, betas=(.9, cfg.beta2), fused=True)
+    for p in stage.players.values():
+        p.opt = torch.optim.AdamW(p.net.parameters(), lr=cfg.lr, weight_decay=cfg.wd,
+                                  betas=(.9, cfg.beta2), fused=True)
     return emas
 
 def fit(name:str, # stage
         cfg:Config,
         ranks:Ranks=SOLO,
         stop:Stop=None, # its flag ends the run at a step boundary
-       ): # yields {'step': steps done, …} after every step: with what was logged, if something was; with `eval`, rows, and `picture`, a path, if quality was measured. Returns True when all steps are done, False when stopped
+       ): # yields {'step': …} after every step, with its log line, `eval`, `picture` if any; returns True: done, False: stopped
     "Train a stage to `cfg.steps`, resuming from `cfg.out`"
     if name not in STAGES: raise ValueError(f'there are the stages {", ".join(STAGES)}, not {name!r}')
-    check(cfg); out,stop = Path(cfg.out),stop or Stop(); cut_batch(cfg.batch, ranks.world, cfg.micro)
+    check(cfg); out,stop = Path(cfg.out),stop or Stop()
+    cut_batch(cfg.batch, ranks.world, cfg.micro)
     with run_lock(out, ranks):
-        amp = not ranks.any(not (cfg.amp == 'on' or cfg.amp == 'auto' and bf16_pays(ranks.device)))      # all or none
+        # all or none
+        amp = not ranks.any(not (cfg.amp == 'on' or cfg.amp == 'auto' and bf16_pays(ranks.device)))
         seed_all(keyed_seed(cfg.seed, f'init-{name}') % 2**32)
         stage = BUILD[name](cfg, ranks, stop); players = stage.players
-        run = Run(stage, cfg, ranks, amp); emas,first = run.start(); net,ema = players['net'].net,emas[0]
+        run = Run(stage, cfg, ranks, amp); emas,first = run.start()
+        net,ema = players['net'].net,emas[0]
         watch = Watch(cfg, stage, ema.net, ranks, first)
         if first >= cfg.steps and not watch.due(first) and done_at(out) == first:
             if ranks.main: print(f'{out}: all {first} steps are done')
             return True
-        if watch.due(first):                                                  # it was cut off, or is asked for only now
+        if watch.due(first):                                     # it was cut off, or is asked for only now
             if (seen := watch(first)) is None: return run.stopped(first)
             yield dict(step=first, **seen)
-        log,health = Log(out/'log.jsonl', first, ranks.main),Health(cfg, stage, ranks); meter = Meter(cfg, run.plan, ranks, run.amp)
-        loader = torch.utils.data.DataLoader(stage.samples, batch_sampler=Batches(cfg, ranks, first, run.plan['micro']), collate_fn=stack, num_workers=cfg.workers,
-                                             worker_init_fn=ignore_signals, pin_memory=ranks.device.type == 'cuda', persistent_workers=cfg.workers > 0)
-        batches,bar,done,saved = iter(loader),tqdm(desc=name, initial=first, total=cfg.steps, disable=not ranks.main, mininterval=1),first,first
+        log,health = Log(out/'log.jsonl', first, ranks.main),Health(cfg, stage, ranks)
+        meter = Meter(cfg, run.plan, ranks, run.amp)
+        loader = torch.utils.data.DataLoader(
+            stage.samples, batch_sampler=Batches(cfg, ranks, first, run.plan['micro']), collate_fn=stack,
+            num_workers=cfg.workers, worker_init_fn=ignore_signals,
+            pin_memory=ranks.device.type == 'cuda', persistent_workers=cfg.workers > 0)
+        batches,bar,done,saved = (
+            iter(loader),
+            tqdm(desc=name, initial=first, total=cfg.steps, disable=not ranks.main, mininterval=1),
+            first,first)
         try:
             for step in range(first, cfg.steps):
                 parts,losses = [to_device(next(batches), ranks.device) for _ in range(run.plan['accumulate'])],{}
@@ -199,22 +254,29 @@ def fit(name:str, # stage
                     if step < p.begins: continue
                     terms = backward(p, parts, step, run.amp)
                     norm,out_ = optimize(p, cfg, step, ranks.sum((~terms['loss'].isfinite()).float()).clamp(max=1))
-                    losses |= {k if n == 'net' or k != 'loss' else f'loss_{n}': v for k,v in terms.items()} | {f'norm_{n}': norm}
+                    losses |= ({k if n == 'net' or k != 'loss' else f'loss_{n}': v for k,v in terms.items()}
+                               | {f'norm_{n}': norm})
                     if n == 'net': left_out = out_
                 for e in emas: e.update(net, step, left_out)
-                health.note(step, losses); bar.update(); done = step + 1; line = dict(step=done)
+                health.note(step, losses); bar.update()
+                done = step + 1; line = dict(step=done)
                 stopping,watching,last = ranks.any(stop.asked),watch.due(done),done == cfg.steps
-                logging = done % cfg.log_every == 0 or last; saving = done % cfg.save_every == 0 or last or stopping or watching
+                logging = done % cfg.log_every == 0 or last
+                saving = done % cfg.save_every == 0 or last or stopping or watching
                 if logging or saving: health.check()
-                if logging: line = log.write(done, mean_over(losses, ranks), lr=lr_at(cfg, step), **meter(done), **dict(left_out=health.left_out) if health.left_out else {}); bar.set_postfix(loss=f"{line.get('loss', math.nan):.4f}")
+                if logging:
+                    line = log.write(done, mean_over(losses, ranks), lr=lr_at(cfg, step), **meter(done),
+                                     **dict(left_out=health.left_out) if health.left_out else {})
+                    bar.set_postfix(loss=f"{line.get('loss', math.nan):.4f}")
                 if saving: run.save(done, emas); saved = done
                 if watching:
                     if (seen := watch(done)) is None: return run.stopped(done)
                     line |= seen
                 yield line
                 if stopping: return run.stopped(done)
-        except GeneratorExit:                                                 # the caller had enough
-            if done > saved and ranks.world == 1: health.check(); run.save(done, emas)              # one rank of several can't know that the others leave, too
+        except GeneratorExit:                                    # the caller had enough
+            # one rank of several can't know that the others leave, too
+            if done > saved and ranks.world == 1: health.check(); run.save(done, emas)
             raise
         finally: bar.close()
         run.export(emas)
@@ -230,69 +292,112 @@ def train(*args, # of `fit`
         except StopIteration as e: return e.value
         for h in list(hooks):
             try: h(line)
-            except Exception as e: hooks = [g for g in hooks if g is not h]; tqdm.write(f'a logger failed at step {line["step"]} and is left out from now on: {type(e).__name__}: {e}')
+            except Exception as e:
+                hooks = [g for g in hooks if g is not h]
+                tqdm.write(f'a logger failed at step {line["step"]} and is left out from now on: '
+                           f'{type(e).__name__}: {e}')
 
 # %% ../nbs/54_train.ipynb #4f4a4d67
 class Run:
     "A run's place on the disk: begins or resumes it, saves it, exports it"
-    def __init__(self, stage:Stage, cfg:Config, ranks:Ranks, amp:bool): self.stage,self.cfg,self.ranks,self.amp,self.out = stage,cfg,ranks,amp,Path(cfg.out)
+    def __init__(self, stage:Stage, cfg:Config, ranks:Ranks, amp:bool):
+        self.stage,self.cfg,self.ranks,self.amp,self.out = stage,cfg,ranks,amp,Path(cfg.out)
     def start(self)->tuple: # averages, first step
         "Everything that happens before the first step"
         for p in self.stage.players.values(): p.net.to(self.ranks.device)
-        cfg,ranks,out,now = self.cfg,self.ranks,self.out,dataclasses.asdict(self.cfg); note = out/'run.json'
+        cfg,ranks,out,now = self.cfg,self.ranks,self.out,dataclasses.asdict(self.cfg)
+        note = out/'run.json'
         try: old = read_json(note) if ranks.main else None
-        except (OSError, ValueError): old = None                              # a new run, or a damaged note: the checkpoints know it, too
-        old = ranks.tell(old if isinstance(old, dict) and {'config', 'plan'} <= set(old) else None); stored = old and old['plan']
+        except (OSError, ValueError): old = None       # a new run, or a damaged note: the checkpoints know it, too
+        old = ranks.tell(old if isinstance(old, dict) and {'config', 'plan'} <= set(old) else None)
+        stored = old and old['plan']
         free = room(ranks, sum(4*n_params(p.net) for p in self.stage.players.values()))
-        def usable(p, old): return (p['world'], p.get('device')) == (ranks.world, ranks.device.type) and all(old.get(k) == v for k,v in now.items() if k not in FREE or k in ('micro', 'parallel', 'recompute', 'amp')) and not ranks.any(p['GB']*1e9 > free)
+        def usable(p, old):
+            return ((p['world'], p.get('device')) == (ranks.world, ranks.device.type)
+                    and all(old.get(k) == v for k,v in now.items()
+                            if k not in FREE or k in ('micro', 'parallel', 'recompute', 'amp'))
+                    and not ranks.any(p['GB']*1e9 > free))
         def accept(meta):
-            if missing := {'config', 'stage', 'plan', 'step'} - set(meta): raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
-            self.changed = check_same(meta['config'], now, FREE); check_same(meta['stage'], self.stage.meta)
+            if missing := {'config', 'stage', 'plan', 'step'} - set(meta):
+                raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
+            self.changed = check_same(meta['config'], now, FREE)
+            check_same(meta['stage'], self.stage.meta)
             if usable(meta['plan'], meta['config']): self.plan = meta['plan']
-            if meta['step'] > cfg.steps: raise ValueError(f'{out} has done {meta["step"]} steps already, --steps {cfg.steps} are wanted; ask for at least {meta["step"]}, or choose another --out')
+            if meta['step'] > cfg.steps:
+                raise ValueError(f'{out} has done {meta["step"]} steps already, --steps {cfg.steps} are wanted; '
+                                 f'ask for at least {meta["step"]}, or choose another --out')
         self.plan = stored if stored and usable(stored, old['config']) else plan(self.stage, cfg, ranks, self.amp)
         emas = prepare(self.stage, cfg, ranks)
-        meta = restore(out/'checkpoints', dict(self.nets(emas)), {f'opt-{n}': (p.opt, p.net) for n,p in self.stage.players.items()}, ranks, accept)
+        meta = restore(out/'checkpoints', dict(self.nets(emas)),
+                       {f'opt-{n}': (p.opt, p.net) for n,p in self.stage.players.items()}, ranks, accept)
         there = [p.name for _,p in steps_in(out/'checkpoints')] if ranks.main else []
-        if ranks.any(not meta and there): raise ValueError(f'none of the checkpoints in {out/"checkpoints"} can be used ({", ".join(there)}; the warnings say why). Mend them, or move that folder away to start from the beginning')
+        if ranks.any(not meta and there):
+            raise ValueError(f'none of the checkpoints in {out/"checkpoints"} can be used '
+                             f'({", ".join(there)}; the warnings say why). '
+                             'Mend them, or move that folder away to start from the beginning')
         first = meta['step'] if meta else 0
         if meta and cfg.amp == meta['config']['amp'] and self.amp != meta['amp']:
             self.amp = meta['amp']
-            if ranks.main: print(f'bf16 stays {"on" if self.amp else "off"}, as the run began, though this machine would have it otherwise; --amp changes it', flush=True)
+            if ranks.main:
+                print(f'bf16 stays {"on" if self.amp else "off"}, as the run began, '
+                      'though this machine would have it otherwise; --amp changes it', flush=True)
         if ranks.main:
-            set_aside(out/'checkpoints', first); cut = lambda p: f'{p["world"]} rank(s) × {p["accumulate"]} × {p["micro"]}'
-            if meta: print(f'resuming at step {first} of {cfg.steps}' + (f' ({self.changed})' if self.changed else ''), flush=True)
-            if stored and cut(stored) != cut(self.plan): print(f'the batch of {cfg.batch} was cut into {cut(stored)}, now into {cut(self.plan)}; samples and their order stay the same', flush=True)
-            if not meta: print(f'{n_params(self.stage.players["net"].net):,} parameters on {ranks.device}, a batch of {cfg.batch} = {cut(self.plan)}, about {self.plan["GB"]:.2f} GB a rank', flush=True)
+            set_aside(out/'checkpoints', first)
+            cut = lambda p: f'{p["world"]} rank(s) × {p["accumulate"]} × {p["micro"]}'
+            if meta:
+                print(f'resuming at step {first} of {cfg.steps}' + (f' ({self.changed})' if self.changed else ''),
+                      flush=True)
+            if stored and cut(stored) != cut(self.plan):
+                print(f'the batch of {cfg.batch} was cut into {cut(stored)}, now into {cut(self.plan)}; '
+                      'samples and their order stay the same', flush=True)
+            if not meta:
+                print(f'{n_params(self.stage.players["net"].net):,} parameters on {ranks.device}, '
+                      f'a batch of {cfg.batch} = {cut(self.plan)}, about {self.plan["GB"]:.2f} GB a rank', flush=True)
             write_atomic(note, json.dumps(dict(config=now, plan=self.plan, machine=machine()), indent=1).encode())
         fault,kept,every = None,len(steps_in(out/'checkpoints')),math.lcm(cfg.save_every, cfg.keep_every)
         try:
-            if ranks.main and first < cfg.steps: check_room(out/'checkpoints', self.bytes(emas)*(max(1, cfg.keep + 1 - kept) + (cfg.steps//every - first//every if every else 0)))
+            if ranks.main and first < cfg.steps:
+                check_room(out/'checkpoints',
+                           self.bytes(emas)*(max(1, cfg.keep + 1 - kept)
+                                             + (cfg.steps//every - first//every if every else 0)))
         except OSError as e: fault = e
         if ranks.any(fault): why = ranks.tell(str(fault)); raise fault or OSError(why)
         return emas, first
     def nets(self, emas:list): # part → network
         yield from ((n, p.net) for n,p in self.stage.players.items())
         yield from ((f'ema-{e.decay:g}', e.net) for e in emas)
-    def bytes(self, emas)->int: "What a checkpoint takes"; return n_bytes({k: net.state_dict() for k,net in self.nets(emas)}) + 2*n_bytes({k: dict(p.net.named_parameters()) for k,p in self.stage.players.items()})
+    def bytes(self, emas)->int:
+        "What a checkpoint takes"
+        return (n_bytes({k: net.state_dict() for k,net in self.nets(emas)})
+                + 2*n_bytes({k: dict(p.net.named_parameters()) for k,p in self.stage.players.items()}))
     def save(self, done:int, emas:list):
         "A checkpoint; `FloatingPointError` instead of one with a number that is not finite"
-        cfg = self.cfg; tensors = {k: net.state_dict() for k,net in self.nets(emas)} | {f'opt-{n}': opt_tensors(p.opt, p.net) for n,p in self.stage.players.items()}
-        if self.ranks.any(bad := next((f'{k} of {p}' for p,ts in tensors.items() for k,v in ts.items() if v.is_floating_point() and not local(v).isfinite().all()), '')):
-            raise FloatingPointError(f'{bad or "a tensor on another rank"} is not finite after step {done}: nothing is saved, and the last checkpoint is kept. To go on from there, start again; if it comes back, give a lower --lr or --clip, or --amp off')
-        meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=self.stage.meta, plan=self.plan, amp=self.amp, torch=torch.__version__)
+        cfg = self.cfg
+        tensors = ({k: net.state_dict() for k,net in self.nets(emas)}
+                   | {f'opt-{n}': opt_tensors(p.opt, p.net) for n,p in self.stage.players.items()})
+        if self.ranks.any(bad := next((f'{k} of {p}' for p,ts in tensors.items() for k,v in ts.items()
+                                       if v.is_floating_point() and not local(v).isfinite().all()), '')):
+            raise FloatingPointError(f'{bad or "a tensor on another rank"} is not finite after step {done}: '
+                                     'nothing is saved, and the last checkpoint is kept. To go on from there, '
+                                     'start again; if it comes back, give a lower --lr or --clip, or --amp off')
+        meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=self.stage.meta,
+                    plan=self.plan, amp=self.amp, torch=torch.__version__)
         save_checkpoint(self.out/'checkpoints', done, tensors, meta, cfg.keep, cfg.keep_every, self.ranks)
     def stopped(self, done:int)->bool:
         if self.ranks.main: print(f'stopped after step {done}; the same command goes on from here', flush=True)
         return False
     def export(self, emas:list):
         "The averaged networks, whole, with their provenance; `id` names these weights wherever they go"
-        cfg,stage = self.cfg,self.stage; flags = {k: v for k,v in dataclasses.asdict(cfg).items() if k not in ('out', 'dvae', 'latents', 'device', 'vgg')}
+        cfg,stage = self.cfg,self.stage
+        flags = {k: v for k,v in dataclasses.asdict(cfg).items()
+                 if k not in ('out', 'dvae', 'latents', 'device', 'vgg')}
         for i,e in reversed(list(enumerate(emas))):
             net = unsharded(e.net)
             if self.ranks.main:
                 if stage.finish: stage.finish(net)
-                save_net(self.out/(f'model-{e.decay:g}' if i else 'model'), net, id=digest(net), **dict(stage.meta, step=cfg.steps), trained=dict(flags, data=Path(cfg.data).name))
+                save_net(self.out/(f'model-{e.decay:g}' if i else 'model'), net,
+                         id=digest(net), **dict(stage.meta, step=cfg.steps),
+                         trained=dict(flags, data=Path(cfg.data).name))
         self.ranks.wait()
 
 def done_at(out)->int: # or None
@@ -309,14 +414,16 @@ class Watch:
         self.log = Log(self.out/'eval.jsonl', first, ranks.main)
     def due(self, done:int)->bool:
         "Is the quality after this step wanted, and not yet known?"
-        if not self.stage.assess or done == 0 or done % self.cfg.eval_every and done != self.cfg.steps: return False
+        if not self.stage.assess or done == 0 or done % self.cfg.eval_every and done != self.cfg.steps:
+            return False
         return self.ranks.any(self.ranks.main and all(l['step'] != done for l in read_log(self.log.path)))
     def __call__(self, done:int)->dict: # eval, picture; None if stopped meanwhile
         if not (found := self.stage.assess(unsharded(self.net))): return None
         rows,draw = found; path = self.out/'pictures'/f'step-{done:06d}.png'
         if self.ranks.main:
             path.parent.mkdir(exist_ok=True); to_image(draw()).save(path)
-            self.log.write_all(done, rows); tqdm.write(f'step {done}, {self.log.path.name}:\n{as_table(rows)}')
+            self.log.write_all(done, rows)
+            tqdm.write(f'step {done}, {self.log.path.name}:\n{as_table(rows)}')
         return dict(eval=rows, picture=str(path))
 
 # %% ../nbs/54_train.ipynb #c20
@@ -328,18 +435,25 @@ class Log:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = [l for l in read_log(path) if l['step'] <= first]
             self.before = kept[-1].get('seconds', 0.) if kept else 0.
-            if kept or self.path.is_file(): write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in kept).encode())
+            if kept or self.path.is_file():
+                write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in kept).encode())
     def write(self, step:int, terms:dict, **more)->dict: # the line; what is not a number is left out
         line = {k: v for k,v in (dict(step=step) | terms | more).items() if v == v}
         if self.active:
             line['seconds'] = round(self.before + time.monotonic() - self.t0, 2)
             try:
                 with open(self.path, 'a') as f: f.write(json.dumps(line) + '\n')
-            except OSError as e: raise OSError(f'{self.path} could not be written ({e.strerror}); what is saved is kept, and the same command goes on from there') from None
+            except OSError as e:
+                raise OSError(f'{self.path} could not be written ({e.strerror}); what is saved is kept, '
+                              'and the same command goes on from there') from None
         return line
     def write_all(self, step:int, rows:list):
         "All of them or none"
-        if self.active: write_atomic(self.path, ''.join(json.dumps(l) + '\n' for l in [*read_log(self.path), *(dict(step=step) | {k: v for k,v in r.items() if v == v} for r in rows)]).encode())
+        if self.active:
+            write_atomic(self.path, ''.join(
+                json.dumps(l) + '\n' for l in [*read_log(self.path),
+                                               *(dict(step=step) | {k: v for k,v in r.items() if v == v}
+                                                 for r in rows)]).encode())
 
 def read_log(path)->list: # of dicts
     "The lines of a log; a torn last one is left out"
@@ -355,17 +469,26 @@ def read_log(path)->list: # of dicts
 def mean_over(terms:dict, # name → scalar, or [sum, count]
               ranks:Ranks)->dict: # name → number
     "Means over all ranks, told in one message"
-    flat = ranks.sum(torch.cat([(v.detach().float() if v.numel() == 2 else torch.stack([v.detach().float().squeeze(), torch.ones((), device=v.device)])).flatten() for v in terms.values()])).view(-1, 2).tolist()
+    flat = ranks.sum(torch.cat([
+        (v.detach().float() if v.numel() == 2 else
+         torch.stack([v.detach().float().squeeze(), torch.ones((), device=v.device)])).flatten()
+        for v in terms.values()])).view(-1, 2).tolist()
     return {k: a/n if n else math.nan for k,(a,n) in zip(terms, flat)}
 
 class Meter:
     "How the machine is doing since the last look: images/s, share of the matrix products' speed, most memory so far"
     def __init__(self, cfg:Config, plan:dict, ranks:Ranks, amp:bool):
-        self.cfg,self.dev,self.peak,self.last = cfg,ranks.device,ranks.sum(torch.tensor(matmul_rate(ranks.device, torch.bfloat16 if amp else torch.float32), device=ranks.device)).item(),None
+        self.cfg,self.dev,self.peak,self.last = (
+            cfg,
+            ranks.device,
+            ranks.sum(torch.tensor(matmul_rate(ranks.device, torch.bfloat16 if amp else torch.float32),
+                                   device=ranks.device)).item(),
+            None)
         self.flops = 3*plan['flops']                                          # backward twice as much as forward
     def __call__(self, done:int)->dict:
         now,last = time.perf_counter(),self.last; self.last = done,now
-        GB = torch.cuda.max_memory_allocated(self.dev)/1e9 if self.dev.type == 'cuda' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e9
+        GB = (torch.cuda.max_memory_allocated(self.dev)/1e9 if self.dev.type == 'cuda' else
+              resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e9)
         if not last: return dict(GB=round(GB, 3))                             # the first stretch holds the start
         rate = (done - last[0])*self.cfg.batch/(now - last[1])
         return dict(images_s=round(rate, 2), mfu=round(rate*self.flops/self.peak, 4), GB=round(GB, 3))
@@ -373,7 +496,8 @@ class Meter:
 def tensorboard(cfg:Config):
     "A hook that writes what `fit` yields for TensorBoard, into the run's folder"
     try: from torch.utils.tensorboard import SummaryWriter
-    except Exception: raise ModuleNotFoundError('--logger tensorboard needs the package: pip install tensorboard') from None
+    except Exception:
+        raise ModuleNotFoundError('--logger tensorboard needs the package: pip install tensorboard') from None
     w = SummaryWriter(Path(cfg.out)/'tensorboard')
     def hook(line):
         for k,v in line.items():
@@ -381,18 +505,23 @@ def tensorboard(cfg:Config):
         for r in line.get('eval', ()):
             name = '-'.join(str(v) for k,v in r.items() if k in ('ratio', 'maps'))
             for k,v in r.items():
-                if isinstance(v, (int, float)) and k != 'ratio': w.add_scalar(f'eval/{k}{"/" + name if name else ""}', v, line['step'])
+                if isinstance(v, (int, float)) and k != 'ratio':
+                    w.add_scalar(f'eval/{k}{"/" + name if name else ""}', v, line['step'])
         w.flush()
     return hook
 
 def logger(cfg:Config): # function of what `fit` yields
-    "The hook that --logger names: 'tensorboard', or MODULE:FUNCTION, which is called with the configuration and returns the hook"
+    ("The hook that --logger names: 'tensorboard', or MODULE:FUNCTION, "
+     "which is called with the configuration and returns the hook")
     if cfg.logger == 'tensorboard': return tensorboard(cfg)
     module,_,name = cfg.logger.partition(':')
     try: make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as e: raise ValueError(f"--logger is 'tensorboard' or MODULE:FUNCTION, not {cfg.logger!r} ({e})") from None
+    except (ImportError, AttributeError, ValueError, TypeError) as e:
+        raise ValueError(f"--logger is 'tensorboard' or MODULE:FUNCTION, not {cfg.logger!r} ({e})") from None
     try: hook = make(cfg)
-    except TypeError as e: raise ValueError(f'--logger {cfg.logger}: it is called with the configuration and returns a function ({e})') from None
+    except TypeError as e:
+        raise ValueError(f'--logger {cfg.logger}: it is called with the configuration '
+                         f'and returns a function ({e})') from None
     if not callable(hook): raise ValueError(f'--logger {cfg.logger} returned {type(hook).__name__}, not a function')
     return hook
 
@@ -402,64 +531,90 @@ def thinned(lines:list, # of a log
           points:int=60,
          )->list: # of [step, mean of the stretch that ends there]
     "A log, thinned to a few points"
-    ls = [(l['step'], l[key]) for l in lines if key in l]; n = max(1, -(-len(ls)//points)); parts = [ls[i:i + n] for i in range(0, len(ls), n)]
+    ls = [(l['step'], l[key]) for l in lines if key in l]
+    n = max(1, -(-len(ls)//points)); parts = [ls[i:i + n] for i in range(0, len(ls), n)]
     return [[p[-1][0], sum(v for _,v in p)/len(p)] for p in parts]
 
 def reference(stage:str, preset:str)->dict: # runs: a curve each; and how they were made
     "The curves of a shipped preset on the bundled photographs: is my loss normal?"
-    all = load_result('curves')['presets']; found = [r for r in all if (r['stage'], r['preset']) == (stage, preset)]
-    if not found: raise ValueError(f'no reference for {stage} {preset}; there are {", ".join(r["stage"] + " " + r["preset"] for r in all)}')
+    all = load_result('curves')['presets']
+    found = [r for r in all if (r['stage'], r['preset']) == (stage, preset)]
+    if not found:
+        raise ValueError(f'no reference for {stage} {preset}; '
+                         f'there are {", ".join(r["stage"] + " " + r["preset"] for r in all)}')
     return found[0]
 
 def against(lines:list, # of a log
             ref:dict, # what `reference` returned
            )->float: # 1: the same; 1.1: a tenth higher
     "My loss over that of the reference, averaged over the last fifth of the steps that both have done"
-    runs = [dict(map(tuple, r)) for r in ref['runs']]; top = min(max(r) for r in runs); ls = [l for l in lines if 'loss' in l and l['step'] <= top]
+    runs = [dict(map(tuple, r)) for r in ref['runs']]; top = min(max(r) for r in runs)
+    ls = [l for l in lines if 'loss' in l and l['step'] <= top]
     if not ls: raise ValueError('no step is in both curves')
     ls = [l for l in ls if l['step'] > .8*ls[-1]['step']]; a,b = .8*ls[-1]['step'],ls[-1]['step']
-    theirs = [v for r in runs for s,v in r.items() if a < s <= b] or [v for r in runs for s,v in [min(r.items(), key=lambda p: abs(p[0] - b))]]
+    theirs = ([v for r in runs for s,v in r.items() if a < s <= b]
+              or [v for r in runs for s,v in [min(r.items(), key=lambda p: abs(p[0] - b))]])
     return sum(l['loss'] for l in ls)/len(ls)/(sum(theirs)/len(theirs))
 
 class Live:
-    "A training that is drawn while it runs: `live = Live('content', cfg)`; `live(100)` takes a hundred steps, `live()` all that are left"
+    ("A training that is drawn while it runs: `live = Live('content', cfg)`; "
+     "`live(100)` takes a hundred steps, `live()` all that are left")
     def __init__(self,
                  name:str, # stage
                  cfg:Config,
                  ref:dict=None, # what `reference` returned, to be drawn beneath
                  every:float=2., # seconds between drawings
-                ): self.name,self.cfg,self.ref,self.every,self.stop = name,cfg,ref,every,Stop(); self.steps = fit(name, cfg, stop=self.stop)
+                ):
+        self.name,self.cfg,self.ref,self.every,self.stop = name,cfg,ref,every,Stop()
+        self.steps = fit(name, cfg, stop=self.stop)
     def __call__(self, n:int=None)->dict: # what the last step yielded; None if there was none
         from IPython.display import display
-        if self.steps.gi_frame is None: self.steps = fit(self.name, self.cfg, stop=self.stop)               # it ended, by an error or an interrupt before its first step: begin again from the last checkpoint
-        h,t,line = display(self.draw(), display_id=True),time.monotonic(),None; self.stop.asked = False
+        # it ended, by an error or an interrupt before its first step: begin again from the last checkpoint
+        if self.steps.gi_frame is None: self.steps = fit(self.name, self.cfg, stop=self.stop)
+        h,t,line = display(self.draw(), display_id=True),time.monotonic(),None
+        self.stop.asked = False
         with self.stop:
-            for line in self.steps if n is None else islice(self.steps, n):                                # an interrupt ends it at a step, saved; or already while data are prepared
+            # an interrupt ends it at a step, saved; or already while data are prepared
+            for line in self.steps if n is None else islice(self.steps, n):
                 if h and time.monotonic() - t > self.every: h.update(self.draw()); t = time.monotonic()
         if h: h.update(self.draw())
         return line
     def close(self): "Save, and let go of the folder"; self.steps.close()
     def draw(self):
         "Loss, and the loss of each stretch of times where there is one"
-        lines = read_log(Path(self.cfg.out)/'log.jsonl'); bins = sorted({k for l in lines for k in l if k.startswith('time')}); end = lines[-1]['step'] if lines else 0
+        lines = read_log(Path(self.cfg.out)/'log.jsonl')
+        bins = sorted({k for l in lines for k in l if k.startswith('time')})
+        end = lines[-1]['step'] if lines else 0
         axs = axes(1 + bool(bins), size=2.8)
-        for ax in axs: ax.set_axis_on(); ax.set_yscale('log'); ax.tick_params(which='both', labelsize=6); ax.set_xlim(0, self.cfg.steps if 10*end > self.cfg.steps else max(10*end, 1))
+        for ax in axs:
+            ax.set_axis_on(); ax.set_yscale('log'); ax.tick_params(which='both', labelsize=6)
+            ax.set_xlim(0, self.cfg.steps if 10*end > self.cfg.steps else max(10*end, 1))
         if self.ref:
-            for i,r in enumerate(self.ref['runs']): axs[0].plot(*zip(*r), color='.7', lw=1, label=None if i else 'reference')
-        if lines: axs[0].plot([l['step'] for l in lines if 'loss' in l], [l['loss'] for l in lines if 'loss' in l], lw=.4, color='C0'); axs[0].plot(*zip(*thinned(lines)), lw=1.2, color='C0', label='loss'); axs[0].legend(fontsize=6)
+            for i,r in enumerate(self.ref['runs']):
+                axs[0].plot(*zip(*r), color='.7', lw=1, label=None if i else 'reference')
+        if lines:
+            axs[0].plot([l['step'] for l in lines if 'loss' in l],
+                        [l['loss'] for l in lines if 'loss' in l], lw=.4, color='C0')
+            axs[0].plot(*zip(*thinned(lines)), lw=1.2, color='C0', label='loss')
+            axs[0].legend(fontsize=6)
         axs[0].set_title(f'{self.name}: step {end} of {self.cfg.steps}', fontsize=8)
         for k in bins: axs[1].plot(*zip(*thinned(lines, k)), lw=1, label=k)
-        if bins: axs[1].legend(fontsize=6); axs[1].set_title('from nearly clean to nearly noise', fontsize=8)
-        plt.close(axs[0].figure); return axs[0].figure
+        if bins:
+            axs[1].legend(fontsize=6)
+            axs[1].set_title('from nearly clean to nearly noise', fontsize=8)
+        plt.close(axs[0].figure)
+        return axs[0].figure
 
 # %% ../nbs/54_train.ipynb #c41
 def usage(stage:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
-    if stage not in STAGES: return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'
-                                    'Help for a stage: python -m d2it_nb.train STAGE --help')
+    if stage not in STAGES:
+        return (f'torchrun -m d2it_nb.train {"|".join(STAGES)} --out FOLDER [--preset NAME] [--FLAG VALUE …]\n'
+                'Help for a stage: python -m d2it_nb.train STAGE --help')
     notes = {k: v for c in reversed(STAGES[stage].__mro__[:-1]) for k,v in docments(c).items() if v}
     rows = [f'  --{f.name:<13} {notes.get(f.name) or ""} ({f.default!r})' for f in dataclasses.fields(STAGES[stage])]
-    return '\n'.join([f'torchrun -m d2it_nb.train {stage} --out FOLDER', f'  --preset        {", ".join(PRESETS[stage])} (demo)', *rows])
+    return '\n'.join([f'torchrun -m d2it_nb.train {stage} --out FOLDER',
+                      f'  --preset        {", ".join(PRESETS[stage])} (demo)', *rows])
 
 def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused, 143 stopped by a signal
     "Train one stage"
@@ -471,24 +626,37 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused, 143 st
         hooks = [at.update, *([logger(cfg)] if cfg.logger and ranks.main else [])]
         with Stop() as stop:
             try: return 0 if train(stage, cfg, ranks, stop, hooks=hooks) else 143
-            except KeyboardInterrupt: print(f'rank {ranks.rank} stopped before the first step; the same command goes on from here', flush=True); return 143
+            except KeyboardInterrupt:
+                print(f'rank {ranks.rank} stopped before the first step; the same command goes on from here',
+                      flush=True)
+                return 143
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as e:
         print(f'error{"" if ranks.main else f" (rank {ranks.rank})"}: {e}', file=sys.stderr, flush=True)
         return 2
     except RuntimeError as e:
         rank,world = (int(os.environ.get(k, d)) for k,d in (('RANK', 0), ('WORLD_SIZE', 1)))
-        if isinstance(e, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(e): says = f'rank {rank} ran out of memory after step {at["step"]}; a smaller --micro needs less, and so do --recompute true and --parallel fsdp ({e})'
-        elif 'DataLoader worker' in str(e): says = f'rank {rank}: a reading process died after step {at["step"]}; the last checkpoint is kept, and the same command goes on from there ({str(e).splitlines()[0]})'
+        if isinstance(e, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(e):
+            says = (f'rank {rank} ran out of memory after step {at["step"]}; '
+                    f'a smaller --micro needs less, and so do --recompute true and --parallel fsdp ({e})')
+        elif 'DataLoader worker' in str(e):
+            says = (f'rank {rank}: a reading process died after step {at["step"]}; the last checkpoint is kept, '
+                    f'and the same command goes on from there ({str(e).splitlines()[0]})')
         elif world == 1: raise
-        elif isinstance(e, DistError) or any(w in str(e) for w in ('gloo', 'NCCL', 'pair closure')): says = f'rank {rank} of {world} lost the others after step {at["step"]}: {e}'
-        else: traceback.print_exc(); says = f'rank {rank} of {world} failed after step {at["step"]}: {e}'
+        elif isinstance(e, DistError) or any(w in str(e) for w in ('gloo', 'NCCL', 'pair closure')):
+            says = f'rank {rank} of {world} lost the others after step {at["step"]}: {e}'
+        else:
+            traceback.print_exc()
+            says = f'rank {rank} of {world} failed after step {at["step"]}: {e}'
         print(f'error: {says}', file=sys.stderr, flush=True)
-        if world > 1: os._exit(1)                                             # a group that lost a rank can't be left politely
+        # a group that lost a rank can't be left politely
+        if world > 1: os._exit(1)
         return 1
     finally:
-        for p in multiprocessing.active_children(): p.kill()                   # readers ignore the polite signal, and would be waited for
+        # readers ignore the polite signal, and would be waited for
+        for p in multiprocessing.active_children(): p.kill()
         finish()
 
 if __name__ == '__main__' and '__file__' in globals():                        # as a program, not in a notebook
-    from d2it_nb.train import main                                            # by its name: comments of `__main__` can't be read
+    # by its name: comments of `__main__` can't be read
+    from d2it_nb.train import main
     sys.exit(main(sys.argv[1:]))

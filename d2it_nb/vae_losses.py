@@ -65,7 +65,8 @@ class PatchGAN(nn.Module):
         self.config = dict(ch=ch, n_layers=n_layers)
         layers,i = [nn.Conv2d(3, ch, 4, 2, 1), nn.LeakyReLU(.2)],ch
         for l in range(1, n_layers):
-            o = ch*min(2**l, 8); layers += [nn.Conv2d(i, o, 4, 2, 1), nn.GroupNorm(1, o), nn.LeakyReLU(.2)]; i = o
+            o = ch*min(2**l, 8)
+            layers += [nn.Conv2d(i, o, 4, 2, 1), nn.GroupNorm(1, o), nn.LeakyReLU(.2)]; i = o
         self.net = nn.Sequential(*layers, nn.Conv2d(i, 1, 4, 1, 1))
         for m in self.modules():
             if isinstance(m, nn.Conv2d): nn.init.normal_(m.weight, std=.02), nn.init.zeros_(m.bias)

@@ -27,7 +27,8 @@ def axes(n:int, # number of panels
         )->list: # n axes, without ticks
     "A grid of bare axes"
     ncols = ncols or min(n, 8); nrows = math.ceil(n/ncols)
-    fig,axs = plt.subplots(nrows, ncols, figsize=(size*ncols, size*1.12*nrows), dpi=70, squeeze=False, layout='constrained')
+    fig,axs = plt.subplots(nrows, ncols, figsize=(size*ncols, size*1.12*nrows), dpi=70,
+                           squeeze=False, layout='constrained')
     for ax in axs.flat: ax.set_axis_off()
     return list(axs.flat)[:n]
 

@@ -13,4 +13,6 @@ def pytest_configure(config): config.addinivalue_line('markers', 'stress: long; 
 def pytest_collection_modifyitems(items):
     if not os.environ.get('STRESS'): items[:] = [i for i in items if not i.get_closest_marker('stress')]
 def pytest_sessionfinish(session):
-    if (log := Path(os.environ['OFFLINE_LOG'])).is_file(): print(f'\nCONNECTIONS WERE TRIED:\n{log.read_text()}'); session.exitstatus = 1
+    if (log := Path(os.environ['OFFLINE_LOG'])).is_file():
+        print(f'\nCONNECTIONS WERE TRIED:\n{log.read_text()}')
+        session.exitstatus = 1

@@ -9,19 +9,37 @@ from d2it_nb.pipeline import D2iTPipeline
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
     d = tmp_path_factory.mktemp('photos'); ds = PhotoCrops(32, 40)
-    for i in range(40): f = d/ds.classes[i % 2]/f'{i}.png'; f.parent.mkdir(exist_ok=True); to_image(ds.image(i)).save(f)
+    for i in range(40):
+        f = d/ds.classes[i % 2]/f'{i}.png'
+        f.parent.mkdir(exist_ok=True); to_image(ds.image(i)).save(f)
     return d
 
 def test_stopped_and_started_again(photos, tmp_path):
-    run = tmp_path/'run'; cmd = [sys.executable, '-m', 'd2it_nb.demo', '--run', str(run), '--nproc', '1', '--preset', 'tiny', '--data', str(photos), '--ship', str(tmp_path/'ship')]
-    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); end = time.time() + 120
-    while not (run/'dvae'/'log.jsonl').is_file(): assert p.poll() is None and time.time() < end; time.sleep(.02)
-    p.send_signal(signal.SIGTERM); assert p.wait(60) == 143 and not (run/'dvae'/'model.json').exists() and list((run/'dvae'/'checkpoints').iterdir())
-    r = subprocess.run(cmd, env=env(), capture_output=True, text=True); assert r.returncode == 0 and 'resuming at step' in r.stdout, r.stderr[-2000:]
-    assert {'idea.png', 'pictures.png', 'film.png', 'paint.gif', 'curves.png', 'figures.json'} <= {f.name for f in run.iterdir()}
-    pipe = D2iTPipeline.load(tmp_path/'ship'); assert pipe.classes == sorted({f.name for f in photos.iterdir()}) and pipe.generate(pipe.classes[0], steps=2).x.shape == (1, 3, 32, 32)
-    ds = not_seen(pipe, 64, photos); assert len(ds) == round(.05*40) and pipe.dvae.meta['data'].startswith(ds.ds.ds.fingerprint)
+    run = tmp_path/'run'
+    cmd = [sys.executable, '-m', 'd2it_nb.demo', '--run', str(run), '--nproc', '1', '--preset', 'tiny',
+           '--data', str(photos), '--ship', str(tmp_path/'ship')]
+    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.time() + 120
+    while not (run/'dvae'/'log.jsonl').is_file():
+        assert p.poll() is None and time.time() < end
+        time.sleep(.02)
+    p.send_signal(signal.SIGTERM)
+    assert (p.wait(60) == 143 and
+            not (run/'dvae'/'model.json').exists() and
+            list((run/'dvae'/'checkpoints').iterdir()))
+    r = subprocess.run(cmd, env=env(), capture_output=True, text=True)
+    assert r.returncode == 0 and 'resuming at step' in r.stdout, r.stderr[-2000:]
+    assert {'idea.png', 'pictures.png', 'film.png', 'paint.gif', 'curves.png',
+            'figures.json'} <= {f.name for f in run.iterdir()}
+    pipe = D2iTPipeline.load(tmp_path/'ship')
+    assert (pipe.classes == sorted({f.name for f in photos.iterdir()}) and
+            pipe.generate(pipe.classes[0], steps=2).x.shape == (1, 3, 32, 32))
+    ds = not_seen(pipe, 64, photos)
+    assert len(ds) == round(.05*40) and pipe.dvae.meta['data'].startswith(ds.ds.ds.fingerprint)
 
 def test_a_preset_that_not_all_stages_have(tmp_path):
-    r = subprocess.run([sys.executable, '-m', 'd2it_nb.demo', '--run', str(tmp_path), '--preset', 'small'], env=env(), capture_output=True, text=True)
-    assert r.returncode == 1 and "no preset 'small' for grain, content; all stages have tiny, demo" in r.stderr and 'Traceback' not in r.stderr
+    r = subprocess.run([sys.executable, '-m', 'd2it_nb.demo', '--run', str(tmp_path), '--preset', 'small'],
+                       env=env(), capture_output=True, text=True)
+    assert (r.returncode == 1 and
+            "no preset 'small' for grain, content; all stages have tiny, demo" in r.stderr and
+            'Traceback' not in r.stderr)

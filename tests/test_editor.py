@@ -1,4 +1,5 @@
-"The panel against a pipeline that writes down what it is asked for; three grains on a grid that is not square, so that nothing can be swapped unseen."
+("The panel against a pipeline that writes down what it is asked for; "
+ "three grains on a grid that is not square, so that nothing can be swapped unseen.")
 import io, threading
 from types import SimpleNamespace
 import pytest, torch
@@ -8,90 +9,189 @@ from d2it_nb.editor import Editor, GrainMap, Stepper, allowed_samplers, data_url
 from d2it_nb.pipeline import D2iTPipeline, Samples
 from d2it_nb.diffusion import Flow
 
-def samples(v, M): return Samples(torch.full((1, 3, 6, 8), v), torch.zeros(1, 4, 12, 16), M, torch.tensor([0]), ((0, 0),), torch.zeros(1, 4, 12, 16), {})
+def samples(v, M):
+    return Samples(torch.full((1, 3, 6, 8), v), torch.zeros(1, 4, 12, 16), M, torch.tensor([0]), ((0, 0),),
+                   torch.zeros(1, 4, 12, 16), {})
 def shown(v): return data_url(to_image(torch.full((3, 6, 8), v)))
 
 class Recorder:
     grid,k,classes,device = (3, 4), 3, ['a', 'b', 'c'], 'cpu'
     def __init__(self): self.asked,self.value,self.hook,self.seen = [],-.5,lambda i: None,[]
     def _sample(self, M, each, steps):
-        for i in range(steps): self.hook(i); each(SimpleNamespace(x0=torch.full((1,), .75), x=torch.full((1,), .1))); self.seen.append(self.editor.canvas.picture)
+        for i in range(steps):
+            self.hook(i)
+            each(SimpleNamespace(x0=torch.full((1,), .75), x=torch.full((1,), .1)))
+            self.seen.append(self.editor.canvas.picture)
         self.value += .25; return samples(self.value, torch.as_tensor(M))
-    def generate(self, label, M, each, steps, **kw): self.asked.append(dict(do='generate', label=label, M=M.tolist(), steps=steps, **kw)); return self._sample(M, each, steps)
-    def edit(self, s, M, R, each, steps, **kw): self.asked.append(dict(do='edit', s=s, M=M.tolist(), R=R[0].nonzero().tolist(), steps=steps, **kw)); return self._sample(M, each, steps)
-    def draw_map(self, label, **kw): self.asked.append(dict(do='draw', label=label, **kw)); return torch.full((1, 3, 4), 2)
-    def map_of(self, x, ratio): self.asked.append(dict(do='map_of', x=x, ratio=ratio)); return (torch.arange(12).view(1, 3, 4) < 12*ratio).long()
+    def generate(self, label, M, each, steps, **kw):
+        self.asked.append(dict(do='generate', label=label, M=M.tolist(), steps=steps, **kw))
+        return self._sample(M, each, steps)
+    def edit(self, s, M, R, each, steps, **kw):
+        self.asked.append(dict(do='edit', s=s, M=M.tolist(), R=R[0].nonzero().tolist(), steps=steps, **kw))
+        return self._sample(M, each, steps)
+    def draw_map(self, label, **kw):
+        self.asked.append(dict(do='draw', label=label, **kw))
+        return torch.full((1, 3, 4), 2)
+    def map_of(self, x, ratio):
+        self.asked.append(dict(do='map_of', x=x, ratio=ratio))
+        return (torch.arange(12).view(1, 3, 4) < 12*ratio).long()
     def pixels(self, p): return torch.full((1, 3, 6, 8), float(p))
     def encode(self, x, M): return samples(x.flatten()[0].item(), torch.as_tensor(M))
     def decode(self, z, M): return z[0].expand(1, 3, 6, 8)
 
 @pytest.fixture
-def ed(): r = Recorder(); r.editor = Editor(r, label='c', seed=7, steps=5, sampler='ddim', cfg=2.5, wait=True); return r.editor
+def ed():
+    r = Recorder()
+    r.editor = Editor(r, label='c', seed=7, steps=5, sampler='ddim', cfg=2.5, wait=True)
+    return r.editor
 
 def test_everything_is_passed_on(ed):
-    ed.resample_all(); how = dict(seed=7, steps=5, sampler='ddim', cfg=2.5); assert ed.pipe.asked == [dict(do='generate', label=2, M=[[[0]*4]*3], **how)]
-    one = ed.sample; ed.paint([(1, 3)], 2); ed.resample_painted(); assert ed.pipe.asked[1] == dict(do='edit', s=one, M=[[[0]*4, [0, 0, 0, 2], [0]*4]], R=[[1, 3]], label=[2], **how)
-    ed.label.value,ed.seed.value = 'any',8; ed.paint([(2, 0)], 0); ed.resample_painted(); assert ed.pipe.asked[2]['label'] == [None] and ed.pipe.asked[2]['seed'] == 8 and ed.pipe.asked[2]['R'] == [[2, 0]]
-    ed.label.value,ed.ratio.value = 1,.25; ed.draw_map(); assert {k: ed.pipe.asked[3][k] for k in ('label', 'ratio')} == dict(label=1, ratio=.25)
-    ed.open(.5); assert ed.pipe.asked[4]['ratio'] == .25 and ed.map.tensor.sum() == 3 and ed.sample.x[0, 0, 0, 0] == .5
+    ed.resample_all()
+    how = dict(seed=7, steps=5, sampler='ddim', cfg=2.5)
+    assert ed.pipe.asked == [dict(do='generate', label=2, M=[[[0]*4]*3], **how)]
+    one = ed.sample; ed.paint([(1, 3)], 2); ed.resample_painted()
+    assert ed.pipe.asked[1] == dict(do='edit', s=one, M=[[[0]*4, [0, 0, 0, 2], [0]*4]], R=[[1, 3]], label=[2],
+                                    **how)
+    ed.label.value,ed.seed.value = 'any',8
+    ed.paint([(2, 0)], 0); ed.resample_painted()
+    assert (ed.pipe.asked[2]['label'] == [None] and ed.pipe.asked[2]['seed'] == 8 and
+            ed.pipe.asked[2]['R'] == [[2, 0]])
+    ed.label.value,ed.ratio.value = 1,.25
+    ed.draw_map()
+    assert {k: ed.pipe.asked[3][k] for k in ('label', 'ratio')} == dict(label=1, ratio=.25)
+    ed.open(.5)
+    assert ed.pipe.asked[4]['ratio'] == .25 and ed.map.tensor.sum() == 3 and ed.sample.x[0, 0, 0, 0] == .5
 
 def test_painting_is_where_it_was_painted(ed):
-    ed.resample_all(); ed._heard(dict(id='x-1', kind='paint', cells=[7, 2], grain=1)); assert ed.map.cells == [[0, 0, 1, 0], [0, 0, 0, 1], [0]*4] and sorted(ed.canvas.marked) == [2, 7] and ed.canvas.cells == ed.map.cells
-    ed.paint([(2, 1)], 0); assert ed.anew().nonzero()[:, 1:].tolist() == [[0, 2], [1, 3], [2, 1]]                       # strokes add up; repainting counts
-    ed._heard(dict(kind='fill', at=[0, 2], grain=2)); assert ed.map.cells[0] == [0, 0, 2, 0] and ed.map.cells[1] == [0, 0, 0, 1]
-    n = len(ed.map.past); ed.paint([(9, 9)], 1); ed.paint([(2, 1)], 0); assert len(ed.map.past) == n                      # nothing new, no step
-    ed.undo(); assert ed.map.future; ed.paint([(0, 0)], 1); assert not ed.map.future; at = ed.map.cells; ed.redo(); assert ed.map.cells == at
+    ed.resample_all()
+    ed._heard(dict(id='x-1', kind='paint', cells=[7, 2], grain=1))
+    assert (ed.map.cells == [[0, 0, 1, 0], [0, 0, 0, 1], [0]*4] and
+            sorted(ed.canvas.marked) == [2, 7] and ed.canvas.cells == ed.map.cells)
+    # strokes add up; repainting counts
+    ed.paint([(2, 1)], 0)
+    assert ed.anew().nonzero()[:, 1:].tolist() == [[0, 2], [1, 3], [2, 1]]
+    ed._heard(dict(kind='fill', at=[0, 2], grain=2))
+    assert ed.map.cells[0] == [0, 0, 2, 0] and ed.map.cells[1] == [0, 0, 0, 1]
+    # nothing new, no step
+    n = len(ed.map.past); ed.paint([(9, 9)], 1)
+    ed.paint([(2, 1)], 0); assert len(ed.map.past) == n
+    ed.undo(); assert ed.map.future; ed.paint([(0, 0)], 1)
+    assert not ed.map.future; at = ed.map.cells; ed.redo()
+    assert ed.map.cells == at
 
 def test_invert_and_random_of_three_grains(ed):
-    ed.paint([(0, 1)], 1); ed.paint([(0, 2)], 2); ed.buttons['Invert'].click(); assert ed.map.cells[0] == [2, 1, 0, 2]
-    ed.buttons['Random'].click(); assert (ed.map.tensor >= 1).sum() == 6 and (ed.map.tensor == 2).sum() == 3                # r = ½: half at least grain 1, a quarter grain 2
+    ed.paint([(0, 1)], 1); ed.paint([(0, 2)], 2)
+    ed.buttons['Invert'].click()
+    assert ed.map.cells[0] == [2, 1, 0, 2]
+    # r = ½: half at least grain 1, a quarter grain 2
+    ed.buttons['Random'].click()
+    assert (ed.map.tensor >= 1).sum() == 6 and (ed.map.tensor == 2).sum() == 3
 
 def test_what_is_shown(ed):
-    ed.resample_all(); assert ed.pipe.seen[0] == shown(.75) and ed.canvas.picture == shown(-.25)                          # x̂₀ meanwhile, then the picture
+    # x̂₀ meanwhile, then the picture
+    ed.resample_all()
+    assert ed.pipe.seen[0] == shown(.75) and ed.canvas.picture == shown(-.25)
     ed.paint([(0, 0)], 1); ed.resample_painted(); assert ed.canvas.picture == shown(0.)
-    ed.shows.value = 'before'; assert ed.canvas.picture == shown(-.25); ed.shows.value = 'difference'; assert ed.canvas.picture == data_url(to_image(torch.full((3, 6, 8), 0.)))
-    ed.undo(); ed.undo(); ed.shows.value = 'before'; assert ed.canvas.picture == shown(-.25); ed.redo(), ed.redo(); assert ed.canvas.picture == shown(-.25) and ed.before.x[0, 0, 0, 0] == -.25
-    name,data = ed.save('picture.png'); assert name == 'picture.png' and Image.open(io.BytesIO(data)).getpixel((0, 0)) == (128,)*3 and ed.save('map.json')[1] == ed.map.to_json().encode()
+    ed.shows.value = 'before'
+    assert ed.canvas.picture == shown(-.25)
+    ed.shows.value = 'difference'
+    assert ed.canvas.picture == data_url(to_image(torch.full((3, 6, 8), 0.)))
+    ed.undo(); ed.undo(); ed.shows.value = 'before'
+    assert ed.canvas.picture == shown(-.25)
+    ed.redo(), ed.redo()
+    assert ed.canvas.picture == shown(-.25) and ed.before.x[0, 0, 0, 0] == -.25
+    name,data = ed.save('picture.png')
+    assert (name == 'picture.png' and
+            Image.open(io.BytesIO(data)).getpixel((0, 0)) == (128,)*3 and
+            ed.save('map.json')[1] == ed.map.to_json().encode())
 
 def test_stop_and_errors_leave_everything_as_it_was(ed):
     ed.resample_all(); was,cells = ed.sample,ed.map.cells
-    ed.pipe.hook = lambda i: ed.stop() if i == 2 else None; ed.resample_all(); assert ed.message == 'stopped after step 3; nothing was changed' and ed.sample is was and ed.canvas.picture == shown(-.25)
+    ed.pipe.hook = lambda i: ed.stop() if i == 2 else None
+    ed.resample_all()
+    assert (ed.message == 'stopped after step 3; nothing was changed' and
+            ed.sample is was and ed.canvas.picture == shown(-.25))
     def burst(i):
         if i == 2: raise RuntimeError('out of ink')
-    ed.pipe.hook = burst; ed.resample_all(); assert ed.message == '⚠ RuntimeError: out of ink' and 'burst' in ed.error and ed.sample is was and ed.canvas.picture == shown(-.25) and ed.map.cells == cells
-    ed.pipe.hook = lambda i: None; ed.open(.5); was,photo = ed.sample,ed.photo; ed.pipe.hook = burst; ed.resample_all(); assert ed.photo is photo        # also what was opened
-    ed.pipe.hook = lambda i: None; ed.resample_all(); assert ed.sample is not was and 'resampled in' in ed.message                     # and it goes on
+    ed.pipe.hook = burst; ed.resample_all()
+    assert (ed.message == '⚠ RuntimeError: out of ink' and
+            'burst' in ed.error and ed.sample is was and
+            ed.canvas.picture == shown(-.25) and ed.map.cells == cells)
+    # also what was opened
+    ed.pipe.hook = lambda i: None; ed.open(.5)
+    was,photo = ed.sample,ed.photo; ed.pipe.hook = burst
+    ed.resample_all(); assert ed.photo is photo
+    # and it goes on
+    ed.pipe.hook = lambda i: None; ed.resample_all()
+    assert ed.sample is not was and 'resampled in' in ed.message
 
 def test_what_is_done_while_it_samples(ed):
-    go,there = threading.Event(),threading.Event(); ed.pipe.hook = lambda i: i or (there.set(), go.wait(20)); ed.wait_for_it = False
-    ed.resample_all(); there.wait(20); ed.paint([(1, 3)], 2); ed.paint([(2, 2)], 0); assert ed.message == 'sampling …'
-    for f in (ed.undo, ed.redo, lambda: ed.open(.5), ed.resample_all, ed.re_encode if ed.photo is not None else ed.resample_painted): ed._safely(f); assert 'still sampling' in ed.message
-    ed.label.value,ed.seed.value,ed.cfg.value = 0,99,1.; go.set(); ed.wait(20); assert ed.map.cells[1] == [0, 0, 0, 2] and sorted(ed.canvas.marked) == [7, 10]   # painted meanwhile: the map keeps it, and it waits to be drawn
-    assert ed.kept[-1][1] == dict(label=2, seed=7, steps=5, sampler='ddim', cfg=2.5) and '1: c' == ed.gallery.children[-1].children[1].description                # what made it, not what is set now
+    go,there = threading.Event(),threading.Event()
+    ed.pipe.hook = lambda i: i or (there.set(), go.wait(20))
+    ed.wait_for_it = False
+    ed.resample_all(); there.wait(20); ed.paint([(1, 3)], 2)
+    ed.paint([(2, 2)], 0)
+    assert ed.message == 'sampling …'
+    for f in (ed.undo, ed.redo, lambda: ed.open(.5), ed.resample_all,
+              ed.re_encode if ed.photo is not None else ed.resample_painted):
+        ed._safely(f)
+        assert 'still sampling' in ed.message
+    # painted meanwhile: the map keeps it, and it waits to be drawn
+    ed.label.value,ed.seed.value,ed.cfg.value = 0,99,1.
+    go.set(); ed.wait(20)
+    assert ed.map.cells[1] == [0, 0, 0, 2] and sorted(ed.canvas.marked) == [7, 10]
+    # what made it, not what is set now
+    assert (ed.kept[-1][1] == dict(label=2, seed=7, steps=5, sampler='ddim', cfg=2.5) and
+            '1: c' == ed.gallery.children[-1].children[1].description)
 
 def test_the_gallery_brings_all_of_it_back(ed):
-    ed.open(.5); ed.paint([(0, 3)], 2); ed.re_encode(); first = ed.sample; ed.photo = None; ed.label.value,ed.seed.value = 0,1; ed.resample_all(); ed.buttons['All fine'].click()
-    ed.gallery.children[1].children[1].click(); assert ed.sample is first and ed.photo is not None and ed.label.value == 2 and ed.seed.value == 7 and ed.map.cells[0][3] == 2
-    ed.undo(); assert ed.map.cells == [[2]*4]*3                                                                                # also this is a step
+    ed.open(.5); ed.paint([(0, 3)], 2); ed.re_encode()
+    first = ed.sample; ed.photo = None
+    ed.label.value,ed.seed.value = 0,1
+    ed.resample_all(); ed.buttons['All fine'].click()
+    ed.gallery.children[1].children[1].click()
+    assert (ed.sample is first and ed.photo is not None and ed.label.value == 2 and ed.seed.value == 7 and
+            ed.map.cells[0][3] == 2)
+    # also this is a step
+    ed.undo()
+    assert ed.map.cells == [[2]*4]*3
 
 def test_the_slider_takes_no_step_that_is_not_its_own(ed):
-    ed.open(.5); assert ed.sample is not None; ed.ratio.value = .5; ed.buttons['From entropy'].click(); ed.ratio.value = .75; ed.ratio.value = .25; assert ed.sample is not None and ed.map.tensor.sum() == 3
+    ed.open(.5); assert ed.sample is not None; ed.ratio.value = .5
+    ed.buttons['From entropy'].click()
+    ed.ratio.value = .75; ed.ratio.value = .25
+    assert ed.sample is not None and ed.map.tensor.sum() == 3
     ed.undo(); assert ed.sample is not None and ed.map.tensor.sum() == 6
-    ed.buttons['All fine'].click(); ed.ratio.value = 1.; ed.buttons['Random'].click(); ed.ratio.value = .5; ed.undo(); assert ed.map.cells == [[2]*4]*3
+    ed.buttons['All fine'].click(); ed.ratio.value = 1.
+    ed.buttons['Random'].click(); ed.ratio.value = .5; ed.undo()
+    assert ed.map.cells == [[2]*4]*3
 
 def test_refused_at_the_start():
-    for kw,says in ((dict(label='d'), "no class 'd'; there are 0 a, 1 b, 2 c"), (dict(label=9), 'no class 9'), (dict(sampler='heun'), "no sampler 'heun' for these networks")):
+    for kw,says in ((dict(label='d'), "no class 'd'; there are 0 a, 1 b, 2 c"),
+                    (dict(label=9), 'no class 9'),
+                    (dict(sampler='heun'), "no sampler 'heun' for these networks")):
         with pytest.raises(ValueError, match=says): Editor(Recorder(), **kw)
-    assert 'heun' in allowed_samplers(SimpleNamespace(diff=Flow())); big = Editor(Recorder(), steps=500, cfg=.5); assert (big.steps.value, big.cfg.value) == (500, .5)
+    assert 'heun' in allowed_samplers(SimpleNamespace(diff=Flow()))
+    big = Editor(Recorder(), steps=500, cfg=.5)
+    assert (big.steps.value, big.cfg.value) == (500, .5)
 
 def test_costs_follow_steps_and_guidance():
     ed = Editor(D2iTPipeline.load(), steps=10, cfg=1., wait=True); ed.resample_all(); ed.rate = 1e-9
-    def cost(steps, cfg): ed.steps.value,ed.cfg.value = steps,cfg; ed._price(); t = ed.cost.value; return float(t.split(' GFLOP')[0].rsplit(' ', 1)[1]),float(t.split('about ')[1].split(' s')[0])
-    (a,s),(b,t),(c,u) = cost(10, 1.),cost(20, 1.),cost(10, 2.); assert a == b and t == pytest.approx(2*s, abs=.11) and c == pytest.approx(2*a, abs=.02) and u == pytest.approx(2*s, abs=.11)
+    def cost(steps, cfg):
+        ed.steps.value,ed.cfg.value = steps,cfg
+        ed._price(); t = ed.cost.value
+        return float(t.split(' GFLOP')[0].rsplit(' ', 1)[1]),float(t.split('about ')[1].split(' s')[0])
+    (a,s),(b,t),(c,u) = cost(10, 1.),cost(20, 1.),cost(10, 2.)
+    assert (a == b and
+            t == pytest.approx(2*s, abs=.11) and
+            c == pytest.approx(2*a, abs=.02) and u == pytest.approx(2*s, abs=.11))
 
 def test_the_stepper_passes_its_options_on(monkeypatch):
     pipe = D2iTPipeline.load(); asked = {}; film = pipe.film
-    monkeypatch.setattr(pipe, 'film', lambda y, M, seeds, **how: asked.update(y=y.tolist(), seeds=seeds, **how) or film(y, M, seeds, **how)); Stepper(pipe, 'cat', torch.zeros(8, 8).long(), seed=4, steps=2, cfg=3., sampler='ddim')
+    monkeypatch.setattr(pipe, 'film',
+                        lambda y, M, seeds, **how: asked.update(y=y.tolist(), seeds=seeds, **how) or
+                                                   film(y, M, seeds, **how))
+    Stepper(pipe, 'cat', torch.zeros(8, 8).long(), seed=4, steps=2, cfg=3., sampler='ddim')
     assert asked == dict(y=[1], seeds=[(4, 0)], steps=2, cfg=3., sampler='ddim')
 
 def test_a_map_with_transparent_places_is_refused():

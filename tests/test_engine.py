@@ -8,19 +8,32 @@ from d2it_nb.dist import SOLO, Stop
 
 @pytest.fixture(scope='module')
 def d(tmp_path_factory):
-    d = tmp_path_factory.mktemp('engine'); engine.train('dvae', stages.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(d/'dvae')])[1]); return d
+    d = tmp_path_factory.mktemp('engine')
+    engine.train('dvae', stages.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(d/'dvae')])[1])
+    return d
 
-def config(d, name, **more): return dataclasses.replace(stages.parse(['content', '--preset', 'tiny', '--out', str(d/name), '--dvae', str(d/'dvae'), '--latents', str(d/'latents')])[1], **more)
+def config(d, name, **more):
+    return dataclasses.replace(stages.parse(['content', '--preset', 'tiny', '--out', str(d/name),
+                                             '--dvae', str(d/'dvae'), '--latents', str(d/'latents')])[1], **more)
 
 def test_four_steps_by_hand(d):
-    "AdamW (Loshchilov & Hutter 2019) with decay of the weights, a clip that binds, warm-up, then a line down to zero; the average with its own warm-up"
-    cfg = config(d, 'hand', steps=4, lr=1e-2, warmup=1, decay='linear', wd=.1, beta2=.9, clip=.05, ema='0.9', batch=4, save_every=1, keep=4); engine.train('content', cfg)
+    ("AdamW (Loshchilov & Hutter 2019) with decay of the weights, a clip that binds, "
+     "warm-up, then a line down to zero; the average with its own warm-up")
+    cfg = config(d, 'hand', steps=4, lr=1e-2, warmup=1, decay='linear', wd=.1, beta2=.9, clip=.05, ema='0.9',
+                 batch=4, save_every=1, keep=4)
+    engine.train('content', cfg)
     saved = {n: path for n,path in steps_in(d/'hand'/'checkpoints')}
-    seed_all(keyed_seed(cfg.seed, 'init-content') % 2**32); stage = stages.content_stage(cfg, SOLO, Stop()); p = stage.players['net']; net = p.net
-    ps = {k: v for k,v in net.named_parameters() if v.requires_grad}; m,v = ({k: torch.zeros_like(w) for k,w in ps.items()} for _ in range(2)); avg = {k: w.detach().clone() for k,w in ps.items()}
+    seed_all(keyed_seed(cfg.seed, 'init-content') % 2**32)
+    stage = stages.content_stage(cfg, SOLO, Stop())
+    p = stage.players['net']; net = p.net
+    ps = {k: v for k,v in net.named_parameters() if v.requires_grad}
+    m,v = ({k: torch.zeros_like(w) for k,w in ps.items()} for _ in range(2))
+    avg = {k: w.detach().clone() for k,w in ps.items()}
     for step,lr in enumerate((.5e-2, 1e-2, 1e-2*2/3, 1e-2/3)):
-        loss = p.loss(net, stage.samples.__getitems__(list(range(4*step, 4*step + 4))), step)[0]; g = dict(zip(ps, torch.autograd.grad(loss, list(ps.values()), allow_unused=True)))
-        norm = torch.stack([x.pow(2).sum() for x in g.values() if x is not None]).sum().sqrt(); assert norm > .05
+        loss = p.loss(net, stage.samples.__getitems__(list(range(4*step, 4*step + 4))), step)[0]
+        g = dict(zip(ps, torch.autograd.grad(loss, list(ps.values()), allow_unused=True)))
+        norm = torch.stack([x.pow(2).sum() for x in g.values() if x is not None]).sum().sqrt()
+        assert norm > .05
         with torch.no_grad():
             for k,w in ps.items():
                 if g[k] is None: continue
@@ -29,16 +42,22 @@ def test_four_steps_by_hand(d):
             for k,w in ps.items(): avg[k] += (1 - (1 + step)/(10 + step))*(w - avg[k])
         for part,ours in dict([('net', ps), ('ema-0.9', avg)]).items():
             theirs = read_part(saved[step + 1], part)
-            for k,w in ours.items(): torch.testing.assert_close(theirs[k], w.detach(), rtol=1e-3, atol=2e-5, msg=f'step {step + 1} {part} {k}')
+            for k,w in ours.items():
+                torch.testing.assert_close(theirs[k], w.detach(), rtol=1e-3, atol=2e-5,
+                                           msg=f'step {step + 1} {part} {k}')
 
 def test_checkpoints_that_a_run_keeps(d):
-    engine.train('content', config(d, 'kept', steps=10, save_every=2, keep=1, keep_every=4)); assert [n for n,_ in steps_in(d/'kept'/'checkpoints')] == [10, 8, 4]
+    engine.train('content', config(d, 'kept', steps=10, save_every=2, keep=1, keep_every=4))
+    assert [n for n,_ in steps_in(d/'kept'/'checkpoints')] == [10, 8, 4]
 
 def test_autocast_is_used_and_remembered(d):
     seen = []
     def bf16(cfg):
-        lines = list(engine.fit('content', cfg)); seen.append([l['loss'] for l in lines]); return seen[-1]
-    off,on = bf16(config(d, 'off', steps=6)),bf16(config(d, 'on', steps=6, amp='on')); assert off != on and all(abs(a - b) < .02 for a,b in zip(off, on))
+        lines = list(engine.fit('content', cfg))
+        seen.append([l['loss'] for l in lines])
+        return seen[-1]
+    off,on = bf16(config(d, 'off', steps=6)),bf16(config(d, 'on', steps=6, amp='on'))
+    assert off != on and all(abs(a - b) < .02 for a,b in zip(off, on))
     assert bf16(config(d, 'again', steps=3, amp='on')) + bf16(config(d, 'again', steps=6, amp='on')) == on
     assert load_checkpoint(d/'on'/'checkpoints')[0]['net']['trunk.embed.weight'].dtype == torch.float32
 
@@ -46,23 +65,32 @@ def test_what_auto_meant_at_the_start_holds(d, monkeypatch, capsys):
     "bf16 paid on the machine where the run began; on the next one it doesn't"
     seen = []
     for pays,steps in ((True, 3), (False, 6)):
-        monkeypatch.setattr(engine, 'bf16_pays', lambda device, pays=pays: pays); seen += [l['loss'] for l in engine.fit('content', config(d, 'auto', steps=steps, amp='auto'))]
-    assert 'bf16 stays on' in capsys.readouterr().out; assert seen == [l['loss'] for l in engine.read_log(d/'on'/'log.jsonl')]
+        monkeypatch.setattr(engine, 'bf16_pays', lambda device, pays=pays: pays)
+        seen += [l['loss'] for l in engine.fit('content', config(d, 'auto', steps=steps, amp='auto'))]
+    assert 'bf16 stays on' in capsys.readouterr().out
+    assert seen == [l['loss'] for l in engine.read_log(d/'on'/'log.jsonl')]
 
 @pytest.mark.parametrize('stage', list(stages.STAGES))
 def test_only_what_cannot_change_the_run_may_change_on_resume(stage):
     "Everything else is refused by name"
-    free = set('out data dvae latents vgg lr warmup clip skip amp tf32 steps micro workers device timeout parallel compile recompute packed log_every logger save_every keep keep_every eval_every eval_n eval_guide'.split())
+    free = set('out data dvae latents vgg lr warmup clip skip amp tf32 steps micro workers device timeout parallel '
+               'compile recompute packed log_every logger save_every keep keep_every eval_every eval_n '
+               'eval_guide'.split())
     for f in dataclasses.fields(stages.STAGES[stage]):
         if f.name in free: assert engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE) == f'{f.name} was 1, now 2'
         else:
-            with pytest.raises(ValueError, match=f'{f.name} was 1, now 2'): engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE)
+            with pytest.raises(ValueError, match=f'{f.name} was 1, now 2'):
+                engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE)
 
 def test_the_plan_is_made_once(d, monkeypatch):
     "A run goes on with its batch cut as it was, whatever memory there is now"
-    monkeypatch.setattr(engine, 'free_memory', lambda: math.inf); cfg = config(d, 'plan', steps=2); engine.train('content', cfg)
-    monkeypatch.setattr(engine, 'plan', lambda *a: pytest.fail('planned again')); engine.train('content', dataclasses.replace(cfg, steps=4))
+    monkeypatch.setattr(engine, 'free_memory', lambda: math.inf)
+    cfg = config(d, 'plan', steps=2)
+    engine.train('content', cfg)
+    monkeypatch.setattr(engine, 'plan', lambda *a: pytest.fail('planned again'))
+    engine.train('content', dataclasses.replace(cfg, steps=4))
 
 def test_what_is_measured_is_saved(d):
     "A run that is cut off while it measures must have the network that it measured"
-    engine.train('content', config(d, 'seen', steps=4, eval_every=2, eval_n=4, save_every=100, keep=4)); assert [n for n,_ in steps_in(d/'seen'/'checkpoints')] == [4, 2]
+    engine.train('content', config(d, 'seen', steps=4, eval_every=2, eval_n=4, save_every=100, keep=4))
+    assert [n for n,_ in steps_in(d/'seen'/'checkpoints')] == [4, 2]

@@ -6,7 +6,8 @@ from d2it_nb.evaluate import main
 
 def command(out, *flags, ranks=1):
     start = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(ranks)] if ranks > 1 else []
-    return [sys.executable, *start, '-m', 'd2it_nb.evaluate', str(out), '--images', '40', '--steps', '3', '--chunk', '4', '--crops', '96', '--device', 'cpu', *map(str, flags)]
+    return [sys.executable, *start, '-m', 'd2it_nb.evaluate', str(out), '--images', '40', '--steps', '3',
+            '--chunk', '4', '--crops', '96', '--device', 'cpu', *map(str, flags)]
 
 def run(*a, **kw): return subprocess.run(command(*a, **kw), env=env(), capture_output=True, text=True)
 
@@ -15,24 +16,47 @@ def result(out):
 
 @pytest.fixture(scope='module')
 def one(tmp_path_factory):
-    d = tmp_path_factory.mktemp('evaluate'); r = run(d/'one', '--cache', d/'cache'); assert r.returncode == 0, r.stderr[-3000:]
+    d = tmp_path_factory.mktemp('evaluate')
+    r = run(d/'one', '--cache', d/'cache')
+    assert r.returncode == 0, r.stderr[-3000:]
     assert '# Evaluation' in r.stdout and 'pFD' in r.stdout; return d
 
 def test_two_ranks_make_the_same(one, tmp_path):
-    r = run(tmp_path/'two', '--cache', one/'cache', '--png', 'true', ranks=2); assert r.returncode == 0, r.stderr[-3000:]
-    (a,sa),(b,sb) = result(one/'one'),result(tmp_path/'two'); assert (a == b).all() and sa == sb and len(list((tmp_path/'two'/'png').iterdir())) == 40
+    r = run(tmp_path/'two', '--cache', one/'cache', '--png', 'true', ranks=2)
+    assert r.returncode == 0, r.stderr[-3000:]
+    (a,sa),(b,sb) = result(one/'one'),result(tmp_path/'two')
+    assert (a == b).all() and sa == sb and len(list((tmp_path/'two'/'png').iterdir())) == 40
 
 def test_stopped_and_started_again(one, tmp_path):
-    p = subprocess.Popen(command(tmp_path/'s', '--cache', one/'cache'), env=env(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True); end = time.time() + 60
-    while len(list((tmp_path/'s').glob('chunks-*/0*.npz'))) < 2: assert p.poll() is None and time.time() < end; time.sleep(.01)
-    p.send_signal(signal.SIGTERM); assert p.wait(60) == 143 and 'goes on from here' in p.stdout.read(); done = len(list((tmp_path/'s').glob('chunks-*/0*.npz'))); assert 2 <= done < 10
-    assert run(tmp_path/'s', '--cache', one/'cache').returncode == 0; (a,sa),(b,sb) = result(one/'one'),result(tmp_path/'s'); assert (a == b).all() and sa == sb
+    p = subprocess.Popen(command(tmp_path/'s', '--cache', one/'cache'), env=env(), stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL, text=True)
+    end = time.time() + 60
+    while len(list((tmp_path/'s').glob('chunks-*/0*.npz'))) < 2:
+        assert p.poll() is None and time.time() < end
+        time.sleep(.01)
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(60) == 143 and 'goes on from here' in p.stdout.read()
+    done = len(list((tmp_path/'s').glob('chunks-*/0*.npz')))
+    assert 2 <= done < 10
+    assert run(tmp_path/'s', '--cache', one/'cache').returncode == 0
+    (a,sa),(b,sb) = result(one/'one'),result(tmp_path/'s')
+    assert (a == b).all() and sa == sb
 
-@pytest.mark.parametrize('flags,says', [(['--model', '/nowhere'], 'is not a folder'), (['--data', '/nowhere'], 'is not a folder'), (['--maps', 'nice'], 'there are drawn'), (['--reference', '/nowhere.npz'], 'is not an .npz'), (['--features', 'inception:/nowhere'], 'is not a file'),
-                                        (['--sampler', 'euler'], "no sampler 'euler'"), (['--steps', '0'], 'between 1 and 1000'), (['--images', '3'], 'at least 5 pictures')])
+@pytest.mark.parametrize('flags,says', [(['--model', '/nowhere'], 'is not a folder'),
+                                        (['--data', '/nowhere'], 'is not a folder'),
+                                        (['--maps', 'nice'], 'there are drawn'),
+                                        (['--reference', '/nowhere.npz'], 'is not an .npz'),
+                                        (['--features', 'inception:/nowhere'], 'is not a file'),
+                                        (['--sampler', 'euler'], "no sampler 'euler'"),
+                                        (['--steps', '0'], 'between 1 and 1000'),
+                                        (['--images', '3'], 'at least 5 pictures')])
 def test_refused_with_a_sentence(tmp_path, capsys, flags, says):
-    with pytest.raises(SystemExit) as e: main(str(tmp_path/'x'), **dict(zip((f[2:] for f in flags[::2]), [int(f) if f.isdecimal() else f for f in flags[1::2]])) | (dict(images=40) if '--images' not in flags else {}))
+    with pytest.raises(SystemExit) as e:
+        main(str(tmp_path/'x'),
+             **dict(zip((f[2:] for f in flags[::2]), [int(f) if f.isdecimal() else f for f in flags[1::2]])) |
+             (dict(images=40) if '--images' not in flags else {}))
     assert e.value.code == 2 and says in capsys.readouterr().err
 
 def test_another_seed_is_refused_in_the_same_folder(one):
-    r = run(one/'one', '--cache', one/'cache', '--seed', 1); assert r.returncode == 2 and 'seed was 0, now 1' in r.stderr
+    r = run(one/'one', '--cache', one/'cache', '--seed', 1)
+    assert r.returncode == 2 and 'seed was 0, now 1' in r.stderr

@@ -7,55 +7,88 @@ def test_stage1(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, 'STAGE1', {k: experiments.STAGE1[k] for k in ('dynamic', 'f16')})
     ds = PhotoCrops(64, n=30); (tmp_path/'photos').mkdir()
     for i in range(30): to_image(ds.image(i)).save(tmp_path/'photos'/f'{i}.png')
-    res = experiments.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs'); rows = res['rows']
+    res = experiments.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs')
+    rows = res['rows']
     assert [(r['kind'], r['maps'], r['ratio']) for r in rows] == [
         *(('dynamic', 'entropy', r) for r in (0, .25, .5, .75, 1)),
-        *(('dynamic', m, r) for r in (.25, .5, .75) for m in ('shuffled', 'random')), *(('dynamic', 'no places', r) for r in (0, .25, .5, .75, 1)), ('f16', 'entropy', 1)]
+        *(('dynamic', m, r) for r in (.25, .5, .75) for m in ('shuffled', 'random')),
+        *(('dynamic', 'no places', r) for r in (0, .25, .5, .75, 1)), ('f16', 'entropy', 1)]
     by = {(r['kind'], r['maps'], r['ratio']): r for r in rows}
-    assert by['dynamic', 'entropy', 0]['codes'] == by['f16', 'entropy', 1]['codes'] == 16 and by['dynamic', 'entropy', 1]['codes'] == 64
+    assert (by['dynamic', 'entropy', 0]['codes'] == by['f16', 'entropy', 1]['codes'] == 16 and
+            by['dynamic', 'entropy', 1]['codes'] == 64)
     for r in (.25, .5, .75): assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
     run = tmp_path/'runs'/'cpu-2'/'dynamic-0'
-    assert res['held'] == 3 and ' without 3 held out' in (run/'thresholds.json').read_text()          # what is measured was not trained on
+    # what is measured was not trained on
+    assert res['held'] == 3 and ' without 3 held out' in (run/'thresholds.json').read_text()
     assert json.loads((run/'model.json').read_text())['data'].endswith('without 3 held out')
 
 def test_maps(tmp_path):
     "The experiment on grain maps, in small: two steps a design, two classes, 4 × 4 cells"
     ds = PhotoCrops(64, n=40)
-    for i in range(40): (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True); to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
+    for i in range(40):
+        (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True)
+        to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
     res = experiments.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
     assert (res['held'], res['training'], res['drawn'], res['classes']) == (4, 72, 16, ['0', '1'])
-    assert [(r['maps'], r.get('steps')) for r in res['rows']] == [('held out', None), ('training', None), ('independent', None),
+    assert [(r['maps'], r.get('steps')) for r in res['rows']] == [
+        ('held out', None), ('training', None), ('independent', None),
         *((d, s) for d in ('gaussian', 'masked') for s in (16, 32, 50, 32)), ('oneshot', 1), ('oneshot', 32)]
     assert all(b['exact_off'] == 0 for b in res['budgets']) and len(res['budgets']) == 9
-    assert all(c['kept'] for c in res['completed'] if 'kept' in c) and all(len(m) == 16 for m in res['shown']['gaussian-0']['maps'][0])
+    assert (all(c['kept'] for c in res['completed'] if 'kept' in c) and
+            all(len(m) == 16 for m in res['shown']['gaussian-0']['maps'][0]))
 
 def test_without_places_the_rest_is_the_same():
     import torch
     from d2it_nb.core import assert_close, seed_all
     from d2it_nb.dvae import dvae
-    seed_all(0); net = dvae('tiny', (4, 8), ch=16); M = torch.tensor([[[0, 1], [1, 0]]]); bare = experiments.without_places(net, 16); z = torch.randn(1, 4, 4, 4)
+    seed_all(0)
+    net = dvae('tiny', (4, 8), ch=16)
+    M = torch.tensor([[[0, 1], [1, 0]]])
+    bare = experiments.without_places(net, 16)
+    z = torch.randn(1, 4, 4, 4)
     assert (bare.decode(z, M) - net.decode(z, M)).abs().max() > 1e-4
-    with torch.no_grad():                                                      # where all places are alike, nothing changes
-        net.decoder.place.copy_(net.decoder.place.mean((2, 3), keepdim=True).expand_as(net.decoder.place)); net.decoder.where.weight.zero_()
+    with torch.no_grad():   # where all places are alike, nothing changes
+        net.decoder.place.copy_(net.decoder.place.mean((2, 3), keepdim=True).expand_as(net.decoder.place))
+        net.decoder.where.weight.zero_()
     assert_close(experiments.without_places(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
 
 def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
     from d2it_nb import stages, train
     seen = []; real = stages.assess
-    monkeypatch.setattr(stages, 'assess', lambda net, ds, *a, **kw: (seen.append((net, ds)), real(net, ds, *a, **kw))[1])
-    made = []; ema = train.EMA; monkeypatch.setattr(train, 'EMA', lambda *a: made.append(ema(*a)) or made[-1])
-    cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '1', '--eval_every', '1', '--eval_n', '4'])[1]
+    monkeypatch.setattr(stages, 'assess',
+                        lambda net, ds, *a, **kw: (seen.append((net, ds)), real(net, ds, *a, **kw))[1])
+    made = []; ema = train.EMA
+    monkeypatch.setattr(train, 'EMA', lambda *a: made.append(ema(*a)) or made[-1])
+    cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '1',
+                        '--eval_every', '1', '--eval_n', '4'])[1]
     train.train('dvae', cfg)
     assert len(seen) == 1 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
 
 def test_the_papers_tables(tmp_path, monkeypatch):
     "Two rungs of the ladder, trained, sampled and scored; the next figure finds the same networks"
     ds = PhotoCrops(64, n=80)
-    for i in range(80): (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True); to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
-    two = lambda t: {k: v for k,v in t.items() if k in ('DiT', '+ RefineNet & position')}; t3 = experiments.TABLES['table3']; monkeypatch.setitem(experiments.TABLES, 'table3', lambda s: two(t3(s)))
-    res = experiments.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs'); a,b,c = res['rows']
-    assert [(r['row'], r['maps']) for r in res['rows']] == [('DiT', 'fine'), ('+ RefineNet & position', 'drawn'), ('+ RefineNet & position', 'real')] and res['n'] == 24 and b['pFD'] != c['pFD'] and 'full rank' in a['warnings'][0]
-    assert (a['row'], b['row']) == ('DiT', '+ RefineNet & position') and a['parameters'] < b['parameters'] and a['pFD'] != b['pFD'] > 0
-    root = tmp_path/'runs'/'photos-tiny'; made = {p: p.stat().st_mtime_ns for p in root.glob('content-*/model.safetensors')}; assert len(made) == 2
-    curves = experiments.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')['rows']; assert [(r['row'], r['step']) for r in curves] == [('DiT', 4), ('DiT', 8), ('+ RefineNet & position', 4), ('+ RefineNet & position', 8)] and [curves[i]['pFD'] for i in (1, 3)] == [a['pFD'], b['pFD']] != [curves[i]['pFD'] for i in (0, 2)] and all(p.stat().st_mtime_ns == t for p,t in made.items())
-    (where,) = root.glob('content-net=dit-*'); cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('content-*/scores-*/card.json'))]; assert sorted(c['maps'] for c in cards) == ['drawn']*3 + ['fine']*3 + ['real'] and len(list(root.glob('reference-*'))) == 1
+    for i in range(80):
+        (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True)
+        to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
+    two = lambda t: {k: v for k,v in t.items() if k in ('DiT', '+ RefineNet & position')}
+    t3 = experiments.TABLES['table3']
+    monkeypatch.setitem(experiments.TABLES, 'table3', lambda s: two(t3(s)))
+    res = experiments.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')
+    a,b,c = res['rows']
+    assert ([(r['row'], r['maps']) for r in res['rows']] ==
+            [('DiT', 'fine'), ('+ RefineNet & position', 'drawn'), ('+ RefineNet & position', 'real')] and
+            res['n'] == 24 and b['pFD'] != c['pFD'] and 'full rank' in a['warnings'][0])
+    assert ((a['row'], b['row']) == ('DiT', '+ RefineNet & position') and
+            a['parameters'] < b['parameters'] and a['pFD'] != b['pFD'] > 0)
+    root = tmp_path/'runs'/'photos-tiny'
+    made = {p: p.stat().st_mtime_ns for p in root.glob('content-*/model.safetensors')}
+    assert len(made) == 2
+    curves = experiments.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')['rows']
+    assert ([(r['row'], r['step']) for r in curves] ==
+            [('DiT', 4), ('DiT', 8), ('+ RefineNet & position', 4), ('+ RefineNet & position', 8)] and
+            [curves[i]['pFD'] for i in (1, 3)] == [a['pFD'], b['pFD']] != [curves[i]['pFD'] for i in (0, 2)] and
+            all(p.stat().st_mtime_ns == t for p,t in made.items()))
+    (where,) = root.glob('content-net=dit-*')
+    cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('content-*/scores-*/card.json'))]
+    assert (sorted(c['maps'] for c in cards) == ['drawn']*3 + ['fine']*3 + ['real'] and
+            len(list(root.glob('reference-*'))) == 1)

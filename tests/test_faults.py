@@ -11,9 +11,14 @@ def d(tmp_path_factory): return tmp_path_factory.mktemp('faults')
 def test_kills(d): r = faults.kill(d, 3, per=40); assert r['exact'] and len(r['killed_at']) == 3, r
 def test_sigterms(d):
     r = faults.term(d, 6); assert r['saved'] == 6 and r['steps_lost'] == 0, r
-    assert {(x['workers'], x['to'], x['ranks']) for x in r['rows']} == {*((w, t, 1) for w in (0, 2) for t in ('process', 'group')), (0, 'process', 2), (2, 'process', 2)}
-def test_damaged_checkpoints(d): r = faults.damage(d, 25); assert r['accepted'] == r['unnamed'] == 0, r
-def test_hostile_files(tmp_path): r = faults.hostile(tmp_path); assert r['executed'] == 0 and r['times'] > 100, r
+    assert ({(x['workers'], x['to'], x['ranks']) for x in r['rows']} ==
+            {*((w, t, 1) for w in (0, 2) for t in ('process', 'group')), (0, 'process', 2), (2, 'process', 2)})
+def test_damaged_checkpoints(d):
+    r = faults.damage(d, 25)
+    assert r['accepted'] == r['unnamed'] == 0, r
+def test_hostile_files(tmp_path):
+    r = faults.hostile(tmp_path)
+    assert r['executed'] == 0 and r['times'] > 100, r
 
 def test_the_bombs_are_live(tmp_path):
     "Read by pickle, they do go off"
@@ -26,57 +31,95 @@ def test_a_full_disk_keeps_the_last_checkpoint(d, tmp_path):
     "No file may grow beyond 300 kB, so the log can be written and a checkpoint not"
     out = tmp_path/'c'; flags = [*faults.base(d), '--save_every', 5]
     train('content', out, *flags, '--steps', 5)
-    r = subprocess.run(command('content', out, *flags, '--steps', 20), env=env(), capture_output=True, text=True, preexec_fn=no_files_beyond(300_000))
-    assert r.returncode == 2 and 'the checkpoint of step 10 could not be written' in r.stderr and 'the last good one is step-000005' in r.stderr and 'Traceback' not in r.stderr, r.stderr
-    assert [p.name for p in (out/'checkpoints').iterdir()] == ['step-000005'] and newest(out/'checkpoints')[1]['step'] == 5
+    r = subprocess.run(command('content', out, *flags, '--steps', 20), env=env(), capture_output=True, text=True,
+                       preexec_fn=no_files_beyond(300_000))
+    assert (r.returncode == 2 and
+            'the checkpoint of step 10 could not be written' in r.stderr and
+            'the last good one is step-000005' in r.stderr and
+            'Traceback' not in r.stderr), r.stderr
+    assert ([p.name for p in (out/'checkpoints').iterdir()] == ['step-000005'] and
+            newest(out/'checkpoints')[1]['step'] == 5)
     assert len(train('content', out, *flags, '--steps', 20)) == 20                # and with room again, it goes on
 
 def test_a_full_disk_under_the_log(d, tmp_path):
     "Said, without a traceback; the run goes on when there is room, and is what it would have been"
-    out = tmp_path/'c'; flags = [*faults.base(d), '--save_every', 10]; whole = train('content', tmp_path/'whole', *flags, '--steps', 30); train('content', out, *flags, '--steps', 10)
-    r = subprocess.run(command('content', out, *flags, '--steps', 30, '--save_every', 1000), env=env(), capture_output=True, text=True, preexec_fn=no_files_beyond((out/'log.jsonl').stat().st_size + 900))
+    out = tmp_path/'c'
+    flags = [*faults.base(d), '--save_every', 10]
+    whole = train('content', tmp_path/'whole', *flags, '--steps', 30)
+    train('content', out, *flags, '--steps', 10)
+    r = subprocess.run(command('content', out, *flags, '--steps', 30, '--save_every', 1000), env=env(),
+                       capture_output=True, text=True,
+                       preexec_fn=no_files_beyond((out/'log.jsonl').stat().st_size + 900))
     assert r.returncode == 2 and 'log.jsonl' in r.stderr and 'Traceback' not in r.stderr, r.stderr[-2000:]
     assert train('content', out, *flags, '--steps', 30) == whole
 
 def test_a_full_disk_under_samples(tmp_path):
     "What is drawn is kept, and the card is the one of a run that was not disturbed"
-    go = lambda out, **kw: subprocess.run([faults.sys.executable, '-m', 'd2it_nb.evaluate', str(out), '--images', '24', '--steps', '2', '--chunk', '8', '--crops', '16', '--device', 'cpu'], env=env(), capture_output=True, text=True, **kw)
+    go = lambda out, **kw: subprocess.run([faults.sys.executable, '-m', 'd2it_nb.evaluate', str(out),
+                                           '--images', '24', '--steps', '2', '--chunk', '8', '--crops', '16',
+                                           '--device', 'cpu'], env=env(), capture_output=True, text=True, **kw)
     ok = go(tmp_path/'whole'); assert ok.returncode == 0, ok.stderr[-2000:]
-    some = max(f.stat().st_size for f in tmp_path.glob('whole/chunks-*/*.npz')); r = go(tmp_path/'e', preexec_fn=no_files_beyond(some - 1)); assert r.returncode == 2 and 'Traceback' not in r.stderr and str(tmp_path/'e') in r.stderr, r.stderr[-2000:]
-    assert not list(tmp_path.glob('e/**/*.tmp')); r = go(tmp_path/'e'); assert r.returncode == 0, r.stderr[-2000:]
-    assert json.loads((tmp_path/'e'/'card.json').read_text())['scores'] == json.loads((tmp_path/'whole'/'card.json').read_text())['scores']
+    some = max(f.stat().st_size for f in tmp_path.glob('whole/chunks-*/*.npz'))
+    r = go(tmp_path/'e', preexec_fn=no_files_beyond(some - 1))
+    assert r.returncode == 2 and 'Traceback' not in r.stderr and str(tmp_path/'e') in r.stderr, r.stderr[-2000:]
+    assert not list(tmp_path.glob('e/**/*.tmp'))
+    r = go(tmp_path/'e')
+    assert r.returncode == 0, r.stderr[-2000:]
+    assert (json.loads((tmp_path/'e'/'card.json').read_text())['scores'] ==
+            json.loads((tmp_path/'whole'/'card.json').read_text())['scores'])
 
 def test_a_folder_that_is_read_only(d, tmp_path):
     "Said at the start; also root obeys here"
-    shut = tmp_path/'shut'; shut.mkdir(mode=0o555); drop = lambda: ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)      # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+    shut = tmp_path/'shut'; shut.mkdir(mode=0o555)
+    drop = lambda: ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)      # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
     for out in (shut, shut/'c'):
-        r = subprocess.run(command('content', out, *faults.base(d)), env=env(), capture_output=True, text=True, preexec_fn=drop); assert r.returncode == 2 and 'Permission denied' in r.stderr and str(shut) in r.stderr and 'Traceback' not in r.stderr, r.stderr[-2000:]
-    r = subprocess.run(command('content', tmp_path/'c', '--dvae', d/'dvae', '--latents', shut/'latents'), env=env(), capture_output=True, text=True, preexec_fn=drop); assert r.returncode == 2 and 'Permission denied' in r.stderr and 'Traceback' not in r.stderr, r.stderr[-2000:]
+        r = subprocess.run(command('content', out, *faults.base(d)), env=env(), capture_output=True, text=True,
+                           preexec_fn=drop)
+        assert (r.returncode == 2 and
+                'Permission denied' in r.stderr and str(shut) in r.stderr and
+                'Traceback' not in r.stderr), r.stderr[-2000:]
+    r = subprocess.run(command('content', tmp_path/'c', '--dvae', d/'dvae', '--latents', shut/'latents'),
+                       env=env(), capture_output=True, text=True, preexec_fn=drop)
+    assert r.returncode == 2 and 'Permission denied' in r.stderr and 'Traceback' not in r.stderr, r.stderr[-2000:]
 
 def test_a_clock_that_runs_backwards(d, tmp_path):
     "Nothing but the dates of files depends on it"
-    (tmp_path/'sitecustomize.py').write_text('import time\nt0 = time.time()\nback = iter(range(10**9))\ntime.time = lambda: t0 - 1000.*next(back)\n'); out = tmp_path/'c'; flags = [*faults.base(d), '--save_every', 5]
-    r = subprocess.run(command('content', out, *flags, '--steps', 20), env=env() | dict(PYTHONPATH=str(tmp_path)), capture_output=True, text=True); assert r.returncode == 0, r.stderr[-2000:]
-    assert losses(out) == train('content', tmp_path/'whole', *flags, '--steps', 20) and all(0 <= l['seconds'] < 100 for l in faults.log_of(out))
+    (tmp_path/'sitecustomize.py').write_text(
+        'import time\nt0 = time.time()\nback = iter(range(10**9))\ntime.time = lambda: t0 - 1000.*next(back)\n')
+    out = tmp_path/'c'
+    flags = [*faults.base(d), '--save_every', 5]
+    r = subprocess.run(command('content', out, *flags, '--steps', 20),
+                       env=env() | dict(PYTHONPATH=str(tmp_path)), capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr[-2000:]
+    assert (losses(out) == train('content', tmp_path/'whole', *flags, '--steps', 20) and
+            all(0 <= l['seconds'] < 100 for l in faults.log_of(out)))
 
 def test_a_reading_process_that_is_killed(d, tmp_path):
     "The run ends, says so, and the next start goes on to the same end"
-    out = tmp_path/'d'; flags = ['--steps', 60, '--save_every', 5, '--w_gan', 0, '--workers', 2]; p = subprocess.Popen(command('dvae', out, *flags), env=env(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    out = tmp_path/'d'
+    flags = ['--steps', 60, '--save_every', 5, '--w_gan', 0, '--workers', 2]
+    p = subprocess.Popen(command('dvae', out, *flags), env=env(), stderr=subprocess.PIPE,
+                         stdout=subprocess.DEVNULL, text=True)
     while len(faults.log_of(out)) < 8: assert p.poll() is None; time.sleep(.01)
-    os.kill(faults.descendants(p.pid)[-1], signal.SIGKILL); err = p.communicate(timeout=120)[1]; assert p.returncode == 1 and 'Traceback' not in err and 'a reading process died' in err, err[-2000:]
+    os.kill(faults.descendants(p.pid)[-1], signal.SIGKILL)
+    err = p.communicate(timeout=120)[1]
+    assert p.returncode == 1 and 'Traceback' not in err and 'a reading process died' in err, err[-2000:]
     assert train('dvae', out, *flags, says='resuming at step') == train('dvae', tmp_path/'whole', *flags)
 
 def test_no_room_is_said_before_the_first_step(d, tmp_path, monkeypatch):
     import shutil
     from d2it_nb import checkpoint, stages, train as engine
-    monkeypatch.setattr(checkpoint.shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5))
+    monkeypatch.setattr(checkpoint.shutil, 'disk_usage',
+                        lambda p: shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5))
     cfg = stages.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'), *map(str, faults.base(d))])[1]
     with pytest.raises(OSError, match='needs 0.02 GB for checkpoints, 0.00 GB are free'): engine.train('content', cfg)
     assert not (tmp_path/'c'/'log.jsonl').exists()
 
 def test_a_changed_flag_is_shown(d, tmp_path):
     out = tmp_path/'c'; flags = [*faults.base(d), '--steps', 5]; train('content', out, *flags)
-    r = subprocess.run(command('content', out, *flags, '--wd', .1, '--lr', 2e-3), env=env(), capture_output=True, text=True)
+    r = subprocess.run(command('content', out, *flags, '--wd', .1, '--lr', 2e-3), env=env(), capture_output=True,
+                       text=True)
     assert r.returncode == 2 and 'another configuration: wd was 0.0, now 0.1' in r.stderr
-    train('content', out, *faults.base(d), '--steps', 6, '--lr', 2e-3, says="resuming at step 5 of 6 (lr was 0.001, now 0.002, steps was 5, now 6)")
+    train('content', out, *faults.base(d), '--steps', 6, '--lr', 2e-3,
+          says="resuming at step 5 of 6 (lr was 0.001, now 0.002, steps was 5, now 6)")
     assert json.loads((out/'run.json').read_text())['config']['lr'] == 2e-3 and len(losses(out)) == 6

@@ -6,17 +6,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NBS = {p.stem.split('_', 1)[1]: (int(p.stem.split('_')[0]), p) for p in (ROOT/'nbs').glob('[0-9]*_*.ipynb')}
 MODULES = {p.stem: p for p in (ROOT/'d2it_nb').glob('*.py') if p.stem[0] != '_'}
-PURE = 'core metrics entropy grain dvae vae_losses diffusion samplers blocks grain_transformer content_transformer'.split()
+PURE = ('core metrics entropy grain dvae vae_losses diffusion samplers blocks grain_transformer '
+        'content_transformer'.split())
 
 def imports(path):
     "Top-level names of everything a module imports, and the project's modules among them"
     out,own = set(),set()
     for n in ast.walk(ast.parse(path.read_text())):
-        names = [a.name for a in n.names] if isinstance(n, ast.Import) else [n.module] if isinstance(n, ast.ImportFrom) else []
+        names = ([a.name for a in n.names] if isinstance(n, ast.Import) else
+                 [n.module] if isinstance(n, ast.ImportFrom) else
+                 [])
         for m in names:
             if m: out |= {m, m.split('.')[0]}
             if m and m.startswith('d2it_nb.'): own.add(m.split('.')[1])
-        if isinstance(n, ast.ImportFrom) and n.level: own.add(n.module.split('.')[0])      # nbdev writes relative imports
+        # nbdev writes relative imports
+        if isinstance(n, ast.ImportFrom) and n.level: own.add(n.module.split('.')[0])
     return out, own
 
 def test_imports_are_seen():
@@ -33,16 +37,22 @@ def test_imports_only_smaller_numbers(name):
 def test_networks_know_no_data_and_no_training(name):
     ext,own = imports(MODULES[name])
     assert own <= set(PURE)
-    assert not ext & {'ipywidgets', 'anywidget', 'skimage', 'PIL', 'matplotlib', 'tqdm', 'torch.distributed', 'torchvision', 'diffusers'}
+    assert not ext & {'ipywidgets', 'anywidget', 'skimage', 'PIL', 'matplotlib', 'tqdm', 'torch.distributed',
+                      'torchvision', 'diffusers'}
 
 def test_only_their_owners_import_widgets_and_ranks():
     assert [n for n in sorted(MODULES) if imports(MODULES[n])[0] & {'ipywidgets', 'anywidget'}] == ['editor']
-    users = {n for n in MODULES if 'torch.distributed' in MODULES[n].read_text() and re.search(r'^(import|from) .*torch\.distributed|^import torch, torch\.distributed', MODULES[n].read_text(), re.M)}
+    users = {n for n in MODULES
+             if 'torch.distributed' in MODULES[n].read_text() and
+                re.search(r'^(import|from) .*torch\.distributed|^import torch, torch\.distributed',
+                          MODULES[n].read_text(), re.M)}
     assert users <= {'dist', 'checkpoint', 'latents', 'train', 'evaluate'} and 'dist' in users
 
 @pytest.mark.parametrize('name', ['content_transformer', 'pipeline', 'train'])
 def test_imports_alone_without_widgets_or_torchvision(name):
-    code = f'import sys, d2it_nb.{name}; bad = [m for m in ("ipywidgets", "anywidget", "skimage", "torchvision", "IPython") if m in sys.modules]; assert not bad, bad'
+    code = (f'import sys, d2it_nb.{name}; '
+            'bad = [m for m in ("ipywidgets", "anywidget", "skimage", "torchvision", "IPython") if m in sys.modules]; '
+            'assert not bad, bad')
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 def test_notebooks_have_titles_subtitles_and_light_outputs():
@@ -54,5 +64,6 @@ def test_notebooks_have_titles_subtitles_and_light_outputs():
 def test_exported_names_are_documented():
     for name,path in MODULES.items():
         for n in ast.parse(path.read_text()).body:
-            if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != '_' and not n.name[0].isupper() and n.body[0].lineno - n.lineno > 3:
+            if (isinstance(n, (ast.FunctionDef, ast.ClassDef)) and
+                n.name[0] != '_' and not n.name[0].isupper() and n.body[0].lineno - n.lineno > 3):
                 assert ast.get_docstring(n), f'{name}.{n.name} has no docstring'

@@ -23,7 +23,9 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize('stage,ranks', [('dvae', 1)])
 def test_killed_and_resumed(whole, tmp_path, stage, ranks):
-    out = tmp_path/stage; flags = ['--steps', 80, '--save_every', 5] + (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else [])
+    out = tmp_path/stage
+    flags = (['--steps', 80, '--save_every', 5] +
+             (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else []))
     for step in (7, 18): kill_when(out, step, command(stage, out, *flags, ranks=ranks))
     assert not (out/'model.json').exists()
     assert train(stage, out, *flags, ranks=ranks, says='resuming at step ') == losses(whole/stage)
@@ -37,8 +39,10 @@ def test_killed_with_two_ranks(whole, tmp_path):
     assert sha256(tmp_path/'cut'/'model.safetensors') == sha256(tmp_path/'ref'/'model.safetensors')
 
 def test_a_second_run_in_the_same_folder_refuses(whole, tmp_path):
-    out = tmp_path/'c'; flags = ['--steps', 3000, '--dvae', whole/'dvae', '--latents', whole/'latents']
-    p = subprocess.Popen(command('content', out, *flags), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    out = tmp_path/'c'
+    flags = ['--steps', 3000, '--dvae', whole/'dvae', '--latents', whole/'latents']
+    p = subprocess.Popen(command('content', out, *flags), env=env(), stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL)
     try:
         while not (out/'log.jsonl').is_file(): time.sleep(.05)
         r = subprocess.run(command('content', out, *flags), env=env(), capture_output=True, text=True)

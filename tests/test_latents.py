@@ -1,4 +1,5 @@
-"The latent cache, made by processes: any number of ranks writes the same bytes; a killed one goes on, loses nothing and repeats nothing."
+("The latent cache, made by processes: any number of ranks writes the same bytes; "
+ "a killed one goes on, loses nothing and repeats nothing.")
 import subprocess, time
 import numpy as np, pytest
 from common import command, env, train
@@ -9,7 +10,8 @@ from d2it_nb.latents import checksums, record_type
 def stage1(tmp_path_factory):
     "An autoencoder, and the cache that one process makes with it: 16 chunks"
     d = tmp_path_factory.mktemp('latents')
-    train('dvae', d/'dvae', '--steps', 2, '--save_every', 2); train('grain', d/'one', *flags(d, d/'cache'))
+    train('dvae', d/'dvae', '--steps', 2, '--save_every', 2)
+    train('grain', d/'one', *flags(d, d/'cache'))
     return d
 
 def flags(d, cache): return ['--dvae', d/'dvae', '--latents', cache, '--crops', 512, '--steps', 1]
@@ -17,32 +19,43 @@ def records(cache): return np.fromfile(cache/'latents.bin', record_type((4, 8), 
 
 def test_two_ranks_write_the_same_bytes(stage1, tmp_path):
     train('grain', tmp_path/'run', *flags(stage1, tmp_path/'cache'), ranks=2)
-    for f in ('latents.bin', 'latents.json', 'done.bin'): assert (tmp_path/'cache'/f).read_bytes() == (stage1/'cache'/f).read_bytes(), f
+    for f in ('latents.bin', 'latents.json', 'done.bin'):
+        assert (tmp_path/'cache'/f).read_bytes() == (stage1/'cache'/f).read_bytes(), f
 
 @pytest.mark.parametrize('ranks', [1, 2])
 def test_killed_while_caching(stage1, tmp_path, ranks):
     cache,cmd = tmp_path/'cache',command('grain', tmp_path/'run', *flags(stage1, tmp_path/'cache'), ranks=ranks)
-    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); end = time.time() + 120
+    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.time() + 120
     while not (cache/'done.bin').is_file() or (cache/'done.bin').read_bytes().count(1) < 4:
         assert p.poll() is None and time.time() < end
         time.sleep(.002)
     kill_all(p.pid); p.wait()
-    done = (cache/'done.bin').read_bytes(); assert 4 <= done.count(1) < len(done) == 16 and not (cache/'latents.json').exists()
+    done = (cache/'done.bin').read_bytes()
+    assert 4 <= done.count(1) < len(done) == 16 and not (cache/'latents.json').exists()
     whole,part = records(stage1/'cache'),records(cache)
-    for c in np.flatnonzero(np.frombuffer(done, np.uint8)):                    # nothing that was noted as done is lost …
+    for c in np.flatnonzero(np.frombuffer(done, np.uint8)):   # nothing that was noted as done is lost …
         assert (part[64*c:64*c + 64] == whole[64*c:64*c + 64]).all()
         r = part[64*c:64*c + 1].copy(); r['y'] = -7; r['crc'] = checksums(r)
-        with open(cache/'latents.bin', 'r+b') as f: f.seek(64*c*part.itemsize); f.write(r.tobytes())      # … a mark in its first label …
+        with open(cache/'latents.bin', 'r+b') as f:
+            f.seek(64*c*part.itemsize); f.write(r.tobytes())      # … a mark in its first label …
     train('grain', tmp_path/'run', *flags(stage1, cache), ranks=ranks)
-    after = records(cache); marked = np.zeros(len(after), bool); marked[[64*c for c in range(16) if done[c]]] = True
-    assert (after['y'][marked] == -7).all(); assert (after[~marked] == whole[~marked]).all()          # … shows that it is not made again
+    after = records(cache)
+    marked = np.zeros(len(after), bool)
+    marked[[64*c for c in range(16) if done[c]]] = True
+    # … shows that it is not made again
+    assert (after['y'][marked] == -7).all()
+    assert (after[~marked] == whole[~marked]).all()
 
 def test_sigterm_while_caching(stage1, tmp_path):
-    cache = tmp_path/'cache'; p = subprocess.Popen(command('grain', tmp_path/'run', *flags(stage1, cache)), env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    cache = tmp_path/'cache'
+    p = subprocess.Popen(command('grain', tmp_path/'run', *flags(stage1, cache)), env=env(),
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (cache/'done.bin').is_file() or not (cache/'done.bin').read_bytes().count(1): time.sleep(.002)
     p.terminate(); assert p.wait(60) == 143
     assert 0 < (cache/'done.bin').read_bytes().count(1) < 16
 
 def test_another_cache_is_refused(stage1, tmp_path):
-    r = subprocess.run(command('grain', tmp_path/'run', *flags(stage1, stage1/'cache'), '--crops', 256), env=env(), capture_output=True, text=True)
+    r = subprocess.run(command('grain', tmp_path/'run', *flags(stage1, stage1/'cache'), '--crops', 256),
+                       env=env(), capture_output=True, text=True)
     assert r.returncode == 2 and 'holds latents of something else: n 1024, now 512' in r.stderr

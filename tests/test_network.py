@@ -1,18 +1,28 @@
-"Nothing opens a connection to another machine. All tests run under this guard; here it is shown to work, and what a user does first runs under it."
+("Nothing opens a connection to another machine. "
+ "All tests run under this guard; here it is shown to work, and what a user does first runs under it.")
 import os, socket, subprocess, sys
 from pathlib import Path
 import pytest
 
-def child(code, log): return subprocess.run([sys.executable, '-c', code], env=os.environ | dict(OFFLINE_LOG=str(log), OMP_NUM_THREADS='1'), capture_output=True, text=True)
+def child(code, log):
+    return subprocess.run([sys.executable, '-c', code],
+                          env=os.environ | dict(OFFLINE_LOG=str(log), OMP_NUM_THREADS='1'), capture_output=True,
+                          text=True)
 
 def test_the_guard_sees_what_is_tried(tmp_path, monkeypatch):
-    for i,code in enumerate(['import urllib.request as u; u.urlopen("http://example.org")', 'import socket; socket.create_connection(("93.184.216.34", 80), 1)', 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("8.8.8.8", 53))']):
-        r = child(code, log := tmp_path/str(i)); assert r.returncode and 'no connections in tests' in r.stderr and log.read_text(), r.stderr
+    for i,code in enumerate(
+            ['import urllib.request as u; u.urlopen("http://example.org")',
+             'import socket; socket.create_connection(("93.184.216.34", 80), 1)',
+             'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("8.8.8.8", 53))']):
+        r = child(code, log := tmp_path/str(i))
+        assert r.returncode and 'no connections in tests' in r.stderr and log.read_text(), r.stderr
     monkeypatch.setenv('OFFLINE_LOG', str(tmp_path/'own'))
     with pytest.raises(OSError, match='no connections'): socket.create_connection(('example.org', 80))
     assert 'example.org' in (tmp_path/'own').read_text()
 
 def test_importing_everything_and_drawing_a_picture(tmp_path):
     modules = ', '.join(f'd2it_nb.{p.stem}' for p in sorted((Path(__file__).parent.parent/'d2it_nb').glob('[a-z]*.py')))
-    r = child(f'import {modules}\nfrom d2it_nb.metrics import extractor, lpips\nextractor(), lpips()\nd2it_nb.pipeline.D2iTPipeline.load().generate("cat", steps=2)', tmp_path/'log'); assert r.returncode == 0, r.stderr[-2000:]
+    r = child(f'import {modules}\nfrom d2it_nb.metrics import extractor, lpips\nextractor(), lpips()\n'
+              'd2it_nb.pipeline.D2iTPipeline.load().generate("cat", steps=2)', tmp_path/'log')
+    assert r.returncode == 0, r.stderr[-2000:]
     assert not (tmp_path/'log').exists()

@@ -28,10 +28,13 @@ def test_process_is_trained_remembered_and_sampled(stage1, flags, process, sampl
     assert pipe.diff.predict == process['predict']
 
 def test_a_flow_has_no_learned_variance(stage1):
-    r = subprocess.run(command('content', stage1/'never', '--schedule', 'flow', '--learn_sigma', 'true'), env=env(), capture_output=True, text=True)
+    r = subprocess.run(command('content', stage1/'never', '--schedule', 'flow', '--learn_sigma', 'true'),
+                       env=env(), capture_output=True, text=True)
     assert r.returncode == 2 and '--learn_sigma belongs to a diffusion' in r.stderr
 
 def test_bad_processes_are_refused_before_anything_is_made(stage1):
-    for flags,what in [(['--schedule', 'sigmoid'], 'there are linear, cosine, flow'), (['--schedule', 'flow', '--predict', 'v'], 'can predict u, x0'), (['--min_snr', '-5'], '--min_snr is at least 0')]:
+    for flags,what in [(['--schedule', 'sigmoid'], 'there are linear, cosine, flow'),
+                       (['--schedule', 'flow', '--predict', 'v'], 'can predict u, x0'),
+                       (['--min_snr', '-5'], '--min_snr is at least 0')]:
         r = subprocess.run(command('content', stage1/'never', *flags), env=env(), capture_output=True, text=True)
         assert r.returncode == 2 and what in r.stderr and not (stage1/'never').exists(), r.stderr

@@ -9,12 +9,14 @@ from common import losses, train
 def runs(tmp_path_factory):
     "All three stages by one process, batches of two"
     d = tmp_path_factory.mktemp('ranks')
-    for stage in ('dvae', 'grain', 'content'): train(stage, d/stage, '--batch', 2, '--lr', 1e-4, *(['--ratio', 'uniform'] if stage != 'grain' else []))
+    for stage in ('dvae', 'grain', 'content'):
+        train(stage, d/stage, '--batch', 2, '--lr', 1e-4, *(['--ratio', 'uniform'] if stage != 'grain' else []))
     return d
 
 @pytest.mark.parametrize('stage', ['dvae', 'grain', 'content'])
 def test_two_ranks_equal_one(runs, tmp_path, stage):
-    flags = ['--batch', 2, '--lr', 1e-4] + (['--ratio', 'uniform'] if stage != 'grain' else []) + (['--dvae', runs/'dvae', '--latents', runs/'latents'] if stage != 'dvae' else [])
+    flags = (['--batch', 2, '--lr', 1e-4] + (['--ratio', 'uniform'] if stage != 'grain' else []) +
+             (['--dvae', runs/'dvae', '--latents', runs/'latents'] if stage != 'dvae' else []))
     one,two = losses(runs/stage),train(stage, tmp_path/stage, *flags, ranks=2)
     assert len(one) == len(two) == 20
     torch.testing.assert_close(torch.tensor(two), torch.tensor(one), rtol=1e-5, atol=0)
@@ -23,16 +25,20 @@ def test_two_ranks_measure_as_one(tmp_path):
     "Held-out quality, whose sums are shared: an odd number of pictures, so that one rank has more"
     flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 7]; rows = []
     for ranks in (1, 2):
-        train('dvae', tmp_path/str(ranks), *flags, ranks=ranks); assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
+        train('dvae', tmp_path/str(ranks), *flags, ranks=ranks)
+        assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
         rows.append([json.loads(l) for l in (tmp_path/str(ranks)/'eval.jsonl').read_text().splitlines()])
     assert [r['ratio'] for r in rows[0]] == [0, .25, .5, .75, 1]
     for a,b in zip(*rows):
         for k in ('psnr', 'ssim', 'stlpips', 'codes', 'pFD'): assert b[k] == pytest.approx(a[k], rel=1e-3), k
 
 def test_two_ranks_judge_maps_as_one(runs, tmp_path):
-    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 7, '--dvae', runs/'dvae', '--latents', runs/'latents']; rows = []
+    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 7, '--dvae', runs/'dvae',
+             '--latents', runs/'latents']
+    rows = []
     for ranks in (1, 2):
-        train('grain', tmp_path/str(ranks), *flags, ranks=ranks); assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
+        train('grain', tmp_path/str(ranks), *flags, ranks=ranks)
+        assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
         rows.append([json.loads(l) for l in (tmp_path/str(ranks)/'eval.jsonl').read_text().splitlines()])
     assert [r['maps'] for r in rows[0]] == [r['maps'] for r in rows[1]] == ['held out', 'training', 'drawn']
     for a,b in zip(*rows):
@@ -44,8 +50,11 @@ def test_ranks_share_the_drawing_of_maps(runs):
     from d2it_nb.dist import Ranks, Stop
     from d2it_nb.grain_transformer import grain_net
     cfg = parse(['grain', '--preset', 'tiny', '--out', str(runs/'grain'), '--eval_every', '1', '--eval_n', '7'])[1]
-    _,cal,lat,_,held = stage2(cfg, Ranks(), Stop()); torch.manual_seed(1); net,seen = grain_net('tiny', len(held.classes), 4).eval(),[]
-    torch.nn.init.normal_(net.trunk.final.lin.weight, std=.2, generator=torch.Generator().manual_seed(0))    # it starts at zero
+    _,cal,lat,_,held = stage2(cfg, Ranks(), Stop())
+    torch.manual_seed(1)
+    net,seen = grain_net('tiny', len(held.classes), 4).eval(),[]
+    # it starts at zero
+    torch.nn.init.normal_(net.trunk.final.lin.weight, std=.2, generator=torch.Generator().manual_seed(0))
     class One(Ranks):
         def sum(self, t): seen.append(t.clone()); return t
         def any(self, flag): return bool(flag)

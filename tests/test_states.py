@@ -1,4 +1,5 @@
-"Any sequence of what a user can do in the panel, against a plain model of what must come of it: once with a pipeline that counts, once with the real one."
+("Any sequence of what a user can do in the panel, against a plain model of what must come of it: "
+ "once with a pipeline that counts, once with the real one.")
 import json
 import pytest, torch
 from hypothesis import HealthCheck, settings, strategies as st
@@ -11,42 +12,61 @@ class Panel(RuleBasedStateMachine):
     "The model: what is seen now (cells, picture, painted cells, the picture before), what was, what was undone"
     real = False
     def __init__(self):
-        super().__init__(); self.pipe = self.make(); (self.h,self.w),self.k = self.pipe.grid,self.pipe.k
+        super().__init__(); self.pipe = self.make()
+        (self.h,self.w),self.k = self.pipe.grid,self.pipe.k
         self.ed = Editor(self.pipe, label=1, steps=2, cfg=1., wait=True); self.pipe.editor = self.ed
-        self.now,self.past,self.future,self.photo,self.pictures = (((0,)*self.w,)*self.h, None, frozenset(), None),[],[],None,0
+        self.now,self.past,self.future,self.photo,self.pictures = (
+            (((0,)*self.w,)*self.h, None, frozenset(), None),[],[],None,0)
     def make(self): return Recorder()
     def step(self, new):
         "A step of the history, if anything is new"
-        if any(a is not b and (i % 2 or a != b) for i,(a,b) in enumerate(zip(new, self.now))): self.past.append(self.now); self.now,self.future = new,[]
+        if any(a is not b and (i % 2 or a != b) for i,(a,b) in enumerate(zip(new, self.now))):
+            self.past.append(self.now); self.now,self.future = new,[]
     def fails(self, f):
         "Nothing changes, and the panel says why"
-        self.ed.error = ''; self.ed._safely(f); assert self.ed.error and self.ed.message.startswith('⚠')
-    def works(self, f): self.ed.error = ''; self.ed._safely(f); assert not self.ed.error, self.ed.error
+        self.ed.error = ''; self.ed._safely(f)
+        assert self.ed.error and self.ed.message.startswith('⚠')
+    def works(self, f):
+        self.ed.error = ''; self.ed._safely(f)
+        assert not self.ed.error, self.ed.error
     def wanted(self):
         "What Resample painted draws"
         cells,pic,dirty,_ = self.now
-        return {(r, c) for r in range(self.h) for c in range(self.w) if (r, c) in dirty or cells[r][c] != pic.M[0, r, c]}
+        return {(r, c) for r in range(self.h) for c in range(self.w)
+                if (r, c) in dirty or cells[r][c] != pic.M[0, r, c]}
     def all_are(self, M): return tuple(map(tuple, torch.as_tensor(M).tolist()))
 
-    spots = st.lists(st.tuples(st.integers(-1, 8), st.integers(-1, 8)), min_size=1, max_size=6); grain = st.integers(0, 2)
+    spots = st.lists(st.tuples(st.integers(-1, 8), st.integers(-1, 8)), min_size=1, max_size=6)
+    grain = st.integers(0, 2)
     @rule(spots=spots, g=grain)
     def paint(self, spots, g):
         g = min(g, self.k - 1); self.works(lambda: self.ed.paint(spots, g)); self.painted(spots, g)
     def painted(self, spots, g):
-        on = frozenset((r, c) for r,c in spots if 0 <= r < self.h and 0 <= c < self.w); cells,pic,dirty,before = self.now
-        self.step((tuple(tuple(g if (r, c) in on else v for c,v in enumerate(row)) for r,row in enumerate(cells)), pic, dirty | on, before))
+        on = frozenset((r, c) for r,c in spots if 0 <= r < self.h and 0 <= c < self.w)
+        cells,pic,dirty,before = self.now
+        self.step((tuple(tuple(g if (r, c) in on else v for c,v in enumerate(row))
+                         for r,row in enumerate(cells)), pic, dirty | on, before))
     @rule(i=st.integers(-99, 999), g=st.sampled_from([-1, 3, 7]))
     def paint_no_grain(self, i, g): self.fails(lambda: self.ed._do(dict(kind='paint', cells=[i], grain=g), ()))
     @rule(which=st.sampled_from(['All coarse', 'All fine', 'Invert']))
     def whole(self, which):
-        self.works(self.ed.buttons[which].click); cells,*rest = self.now; f = {'All coarse': lambda v: 0, 'All fine': lambda v: self.k - 1, 'Invert': lambda v: self.k - 1 - v}[which]
+        self.works(self.ed.buttons[which].click)
+        cells,*rest = self.now
+        f = {'All coarse': lambda v: 0, 'All fine': lambda v: self.k - 1, 'Invert': lambda v: self.k - 1 - v}[which]
         self.step((tuple(tuple(map(f, r)) for r in cells), *rest))
     @rule(seed=st.integers(0, 99))
     def load_map(self, seed):
-        M = torch.randint(self.k, (self.h, self.w), generator=torch.Generator().manual_seed(seed)); m = GrainMap(self.pipe.grid, self.k, M)
-        self.works(lambda: self.ed._do(dict(kind='open', what='map'), [m.to_png() if seed % 2 else m.to_json().encode()])); self.step((self.all_are(M), *self.now[1:]))
-    @rule(bad=st.sampled_from([b'', b'{}', b'\xff\xd8', b'\x89PNG', b'[' * 5000, json.dumps(dict(kind='GrainMap', k=2, cells=[[0]])).encode(), json.dumps(dict(kind='GrainMap', k=9, cells=[[0]])).encode()]))
-    def load_no_map(self, bad): self.fails(lambda: self.ed._do(dict(kind='open', what='map'), [bad])); self.fails(lambda: self.ed._do(dict(kind='open', what='picture'), [bad]))
+        M = torch.randint(self.k, (self.h, self.w), generator=torch.Generator().manual_seed(seed))
+        m = GrainMap(self.pipe.grid, self.k, M)
+        self.works(lambda: self.ed._do(dict(kind='open', what='map'),
+                                       [m.to_png() if seed % 2 else m.to_json().encode()]))
+        self.step((self.all_are(M), *self.now[1:]))
+    @rule(bad=st.sampled_from([b'', b'{}', b'\xff\xd8', b'\x89PNG', b'[' * 5000,
+                               json.dumps(dict(kind='GrainMap', k=2, cells=[[0]])).encode(),
+                               json.dumps(dict(kind='GrainMap', k=9, cells=[[0]])).encode()]))
+    def load_no_map(self, bad):
+        self.fails(lambda: self.ed._do(dict(kind='open', what='map'), [bad]))
+        self.fails(lambda: self.ed._do(dict(kind='open', what='picture'), [bad]))
     @rule()
     def undo(self):
         self.works(self.ed.undo)
@@ -58,27 +78,49 @@ class Panel(RuleBasedStateMachine):
 
     def took(self, meanwhile=frozenset()):
         "A new picture has come"
-        s = self.ed.sample; assert s is not self.now[1]; self.pictures += 1; self.step((self.now[0], s, frozenset(meanwhile), self.now[1])); return s
+        s = self.ed.sample; assert s is not self.now[1]
+        self.pictures += 1
+        self.step((self.now[0], s, frozenset(meanwhile), self.now[1]))
+        return s
     @rule(how=st.sampled_from(['ends', 'ends', 'stops', 'bursts', 'is painted on']), painted=st.booleans())
     def resample(self, how, painted):
-        cells,pic,dirty,_ = self.now; was = torch.tensor(cells)[None]; R = self.wanted() if pic is not None and painted else None; f = self.ed.resample_painted if painted else self.ed.resample_all
+        cells,pic,dirty,_ = self.now
+        was = torch.tensor(cells)[None]
+        R = self.wanted() if pic is not None and painted else None
+        f = self.ed.resample_painted if painted else self.ed.resample_all
         if R is not None and not R: return self.fails(f)
         if how == 'ends': self.works(f)
-        elif how == 'is painted on': self.on_step(lambda: self.ed.paint([(0, 0), (1, 2)], 0)); self.works(f); self.painted([(0, 0), (1, 2)], 0)
-        elif how == 'stops': self.on_step(self.ed.stop); self.works(f); assert 'nothing was changed' in self.ed.message; return
+        elif how == 'is painted on':
+            self.on_step(lambda: self.ed.paint([(0, 0), (1, 2)], 0))
+            self.works(f)
+            self.painted([(0, 0), (1, 2)], 0)
+        elif how == 'stops':
+            self.on_step(self.ed.stop); self.works(f)
+            assert 'nothing was changed' in self.ed.message
+            return
         else:
             def burst(): raise RuntimeError('out of ink')
             self.on_step(burst); return self.fails(f)
-        s = self.took({(0, 0), (1, 2)} if how == 'is painted on' else ()); assert torch.equal(s.M, was)
+        s = self.took({(0, 0), (1, 2)} if how == 'is painted on' else ())
+        assert torch.equal(s.M, was)
         if self.real and R is not None: # all codes outside are the old ones, bit by bit, and all inside are new
-            f = self.pipe.dvae.region//self.pipe.dvae.factors[0]; inside = torch.zeros(self.h, self.w, dtype=torch.bool)
+            f = self.pipe.dvae.region//self.pipe.dvae.factors[0]
+            inside = torch.zeros(self.h, self.w, dtype=torch.bool)
             for r,c in R: inside[r, c] = True
-            inside = inside.repeat_interleave(f, 0).repeat_interleave(f, 1); same = (s.z == pic.z)[0].all(0); assert same[~inside].all() and not same[inside].any()
-    def on_step(self, f): self.pipe.hook = lambda i: (setattr(self.pipe, 'hook', lambda i: None), f()) if i == 1 else None
+            inside = inside.repeat_interleave(f, 0).repeat_interleave(f, 1)
+            same = (s.z == pic.z)[0].all(0)
+            assert same[~inside].all() and not same[inside].any()
+    def on_step(self, f):
+        self.pipe.hook = lambda i: (setattr(self.pipe, 'hook', lambda i: None), f()) if i == 1 else None
     @rule(v=st.sampled_from([-.5, 0., .5]))
     def open(self, v):
-        x = torch.full((1, 3, 6, 8), v) if not self.real else torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(int(10*v) + 10)).clamp(-1, 1)
-        self.works(lambda: self.ed.open(v if not self.real else x[0])); self.photo = v; s = self.ed.sample; self.now,before = (self.all_are(s.M[0]), *self.now[1:]),self.now; new = (self.all_are(s.M[0]), s, frozenset(), before[1]); self.now = before
+        x = (torch.full((1, 3, 6, 8), v) if not self.real else
+             torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(int(10*v) + 10)).clamp(-1, 1))
+        self.works(lambda: self.ed.open(v if not self.real else x[0]))
+        self.photo = v; s = self.ed.sample
+        self.now,before = (self.all_are(s.M[0]), *self.now[1:]),self.now
+        new = (self.all_are(s.M[0]), s, frozenset(), before[1])
+        self.now = before
         self.pictures += 1; self.step(new)
     @rule()
     def re_encode(self):
@@ -88,10 +130,16 @@ class Panel(RuleBasedStateMachine):
     @invariant()
     def the_panel_is_the_model(self):
         ed,(cells,pic,dirty,before) = self.ed,self.now
-        assert self.all_are(ed.map.cells) == cells and ed.canvas.cells == [list(r) for r in cells] and ed.sample is pic and ed.dirty == dirty and ed.before is before
-        assert (len(ed.map.past), len(ed.map.future)) == (len(self.past), len(self.future)) and not ed.busy and len(ed.kept) == min(self.pictures, ed.SHOWN)
+        assert (self.all_are(ed.map.cells) == cells and
+                ed.canvas.cells == [list(r) for r in cells] and
+                ed.sample is pic and ed.dirty == dirty and ed.before is before)
+        assert ((len(ed.map.past), len(ed.map.future)) == (len(self.past), len(self.future)) and
+                not ed.busy and
+                len(ed.kept) == min(self.pictures, ed.SHOWN))
         if pic is not None:
-            want = self.wanted(); assert sorted(ed.canvas.marked) == sorted(r*self.w + c for r,c in want) and {tuple(i) for i in ed.anew()[0].nonzero().tolist()} == want
+            want = self.wanted()
+            assert (sorted(ed.canvas.marked) == sorted(r*self.w + c for r,c in want) and
+                    {tuple(i) for i in ed.anew()[0].nonzero().tolist()} == want)
 
 class RealPanel(Panel):
     real = True
@@ -99,11 +147,16 @@ class RealPanel(Panel):
         pipe = D2iTPipeline.load(); pipe.hook = lambda i: None; made = pipe.generate,pipe.edit
         def hooked(f): # the recorder's hook, for the real one
             def g(*a, each, **kw):
-                n = iter(range(99)); return f(*a, each=lambda s: (pipe.hook(next(n)), each(s))[1], **kw)
+                n = iter(range(99))
+                return f(*a, each=lambda s: (pipe.hook(next(n)), each(s))[1], **kw)
             return g
         pipe.generate,pipe.edit = map(hooked, made); return pipe
 
-def run(machine, n, steps): run_state_machine_as_test(machine, settings=settings(max_examples=n, stateful_step_count=steps, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)))
+def run(machine, n, steps):
+    run_state_machine_as_test(machine,
+                              settings=settings(max_examples=n, stateful_step_count=steps, deadline=None,
+                                                derandomize=True, database=None,
+                                                suppress_health_check=list(HealthCheck)))
 def test_any_order_of_what_a_user_can_do(): run(Panel, 60, 40)
 def test_any_order_with_the_real_networks(): run(RealPanel, 6, 20)
 @pytest.mark.stress

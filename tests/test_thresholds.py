@@ -8,7 +8,9 @@ from d2it_nb.data import PhotoCrops, to_image
 
 FLAGS = ['--size', '64', '--region', '8']
 
-def start(*args): return subprocess.Popen([sys.executable, '-m', 'd2it_nb.thresholds', *map(str, args)], env=env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(*args):
+    return subprocess.Popen([sys.executable, '-m', 'd2it_nb.thresholds', *map(str, args)], env=env(),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 def run(*args):
     p = start(*args); out,err = p.communicate(timeout=300)
     assert p.returncode == 0, err[-2000:]
@@ -24,14 +26,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def whole(folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp('whole')/'t.json'; run(folder, *FLAGS, '--workers', 2, '--out', out)
+    out = tmp_path_factory.mktemp('whole')/'t.json'
+    run(folder, *FLAGS, '--workers', 2, '--out', out)
     return out.read_text()
 
 @pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed(folder, whole, tmp_path, sig):
     out = tmp_path/'t.json'; part = tmp_path/'t.json.part'
     p = start(folder, *FLAGS, '--workers', 1, '--out', out); heard = ''
-    while ' 2' not in heard[-40:] or 'calibrating' not in heard: heard += p.stderr.read(1); assert p.poll() is None, heard
+    while ' 2' not in heard[-40:] or 'calibrating' not in heard:
+        heard += p.stderr.read(1); assert p.poll() is None, heard
     time.sleep(.3); p.send_signal(sig); _,err = p.communicate(timeout=60)
     assert p.returncode == 128 + sig and 'the same command goes on where it was' in err and not out.exists(), err
     done = json.loads(part.read_text()); n = next(iter(done['parts'].values()))[0][1]
@@ -45,16 +49,23 @@ def test_flags_and_three_shards(folder, whole, tmp_path):
     run(outs[2], outs[0], outs[1], '--out', tmp_path/'m.json')
     assert (tmp_path/'m.json').read_text() == whole
     Image.new('RGB', (40, 40)).save(folder/'small.png')
-    try: run(folder, *FLAGS, '--preset', 'dqvae', '--n', 60, '--small', 'skip', '--workers', 0, '--out', tmp_path/'f.json')
+    try:
+        run(folder, *FLAGS, '--preset', 'dqvae', '--n', 60, '--small', 'skip', '--workers', 0,
+            '--out', tmp_path/'f.json')
     finally: (folder/'small.png').unlink()
     got = json.loads((tmp_path/'f.json').read_text())
-    assert got['settings']['bins'] == 32 and not got['settings']['rounded'] and got['images'] == 60 and list(got['parts'])[0].endswith(', 60 of 2400')
+    assert (got['settings']['bins'] == 32 and
+            not got['settings']['rounded'] and got['images'] == 60 and
+            list(got['parts'])[0].endswith(', 60 of 2400'))
 
 def test_shards_with_bad_files_merge_to_one_pass(tmp_path):
     d = tmp_path/'d'; d.mkdir(); ds = PhotoCrops(64, n=60)
     for i in range(60): to_image(ds.image(i)).save(d/f'{i:02d}.png')
-    for i in (5, 55): f = d/f'{i:02d}.png'; f.write_bytes(f.read_bytes()[:1500])      # one in each half, headers intact
+    for i in (5, 55):
+        f = d/f'{i:02d}.png'
+        f.write_bytes(f.read_bytes()[:1500])      # one in each half, headers intact
     for i in (1, 2): run(d, *FLAGS, '--shard', f'{i}/2', '--workers', 0, '--out', tmp_path/f'{i}.json')
-    run(tmp_path/'1.json', tmp_path/'2.json', '--out', tmp_path/'m.json'); run(d, *FLAGS, '--workers', 0, '--out', tmp_path/'w.json')
+    run(tmp_path/'1.json', tmp_path/'2.json', '--out', tmp_path/'m.json')
+    run(d, *FLAGS, '--workers', 0, '--out', tmp_path/'w.json')
     assert (tmp_path/'m.json').read_text() == (tmp_path/'w.json').read_text()
     assert sorted(json.loads((tmp_path/'m.json').read_text())['unreadable']) == ['05.png', '55.png']

@@ -10,17 +10,24 @@ from d2it_nb.latents import Latents
 
 def test_odd_pictures(tmp_path):
     r = fuzz.images(tmp_path, 8); assert r['files'] > 320 and r['read'] > 140, r
-    assert (r['crashes'], r['hangs'], r['wrong'], r['unnamed']) == (0, 0, [], []) and r['slowest_s'] < 5 and r['peak_MB'] < 1500, r
+    assert ((r['crashes'], r['hangs'], r['wrong'], r['unnamed']) == (0, 0, [], []) and
+            r['slowest_s'] < 5 and r['peak_MB'] < 1500), r
 
 def test_a_careless_reader_is_found_out(tmp_path, monkeypatch):
     def careless(path):
         try: return Image.open(io.BytesIO(path) if isinstance(path, bytes) else path).convert('RGB')
         except Exception as e: raise ValueError(f'{path if isinstance(path, str) else ""}: {e}') from None
-    monkeypatch.setattr(fuzz, 'read_image', careless); monkeypatch.setattr(odd, 'bad', lambda seed: {}); monkeypatch.setattr(odd, 'things', lambda d: ([], [])); r = fuzz.images(tmp_path, 1); wrong = {k for k,_ in r['wrong']}
+    monkeypatch.setattr(fuzz, 'read_image', careless)
+    monkeypatch.setattr(odd, 'bad', lambda seed: {})
+    monkeypatch.setattr(odd, 'things', lambda d: ([], []))
+    r = fuzz.images(tmp_path, 1)
+    wrong = {k for k,_ in r['wrong']}
     assert {'exif6.jpg', 'rgba8.png', 'grey16-key.png', 'cmyk-profile.jpg', 'hole.gif'} <= wrong, wrong
 
 def test_damaged_and_forged_files(tmp_path):
-    r = fuzz.files(tmp_path/'f', 320); assert (r['accepted'], r['crashes'], r['escaped']) == ([], [], 0) and r['slowest_s'] < 10 and r['kinds'] >= 16, r
+    r = fuzz.files(tmp_path/'f', 320)
+    assert ((r['accepted'], r['crashes'], r['escaped']) == ([], [], 0) and
+            r['slowest_s'] < 10 and r['kinds'] >= 16), r
 
 def test_a_reader_without_seals_is_found_out(tmp_path, monkeypatch):
     from d2it_nb import core, thresholds
@@ -29,28 +36,50 @@ def test_a_reader_without_seals_is_found_out(tmp_path, monkeypatch):
 
 def folder(d, n=40):
     "Two classes; a picture whose second half is missing, one that is no picture"
-    for i in range(n): (d/'ab'[i % 2]).mkdir(parents=True, exist_ok=True); Image.fromarray(odd.art(i)).save(d/'ab'[i % 2]/f'{i:02d}.jpg', quality=95)
-    torn = d/'a'/'04.jpg'; torn.write_bytes(torn.read_bytes()[:-100]); (d/'b'/'99.jpg').write_bytes(b'hello'); return torn
+    for i in range(n):
+        (d/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(odd.art(i)).save(d/'ab'[i % 2]/f'{i:02d}.jpg', quality=95)
+    torn = d/'a'/'04.jpg'
+    torn.write_bytes(torn.read_bytes()[:-100])
+    (d/'b'/'99.jpg').write_bytes(b'hello')
+    return torn
 
 def test_pictures_that_break_in_a_run(tmp_path):
     "Training, latents and stage 2 go on; the list names what was left out; a picture of the same class stands in"
-    torn = folder(tmp_path/'p'); names = lambda f: sorted(json.loads(l)['file'].rsplit('/', 1)[1] for l in f.read_text().splitlines())
+    torn = folder(tmp_path/'p')
+    names = lambda f: sorted(json.loads(l)['file'].rsplit('/', 1)[1] for l in f.read_text().splitlines())
     for stage,more in (('dvae', ['--held', 0, '--w_gan', 0, '--calib', 8, '--workers', 2]), ('content', [])):
-        r = subprocess.run(command(stage, tmp_path/stage, '--data', tmp_path/'p', *more), env=env() | dict(PYTHONWARNINGS='default'), capture_output=True, text=True); assert r.returncode == 0, r.stderr[-3000:]
+        r = subprocess.run(command(stage, tmp_path/stage, '--data', tmp_path/'p', *more),
+                           env=env() | dict(PYTHONWARNINGS='default'), capture_output=True, text=True)
+        assert r.returncode == 0, r.stderr[-3000:]
         assert '04.jpg' in r.stderr and 'stands in for it' in r.stderr
-    assert names(tmp_path/'dvae'/'quarantine.jsonl') == names(tmp_path/'latents'/'quarantine.jsonl') == ['04.jpg', '99.jpg']
-    with warnings.catch_warnings(): warnings.simplefilter('ignore'); ds = data.ImageFolder(tmp_path/'p', 32)
-    i = ds.files.index(torn); lat = Latents(tmp_path/'latents'); assert torch.equal(lat.entropies(2*i), lat.entropies(2*i + 2)) and ds.label(i) == ds.label(i + 1) and lat.labels(2*i).tolist() == [ds.label(i)]
+    assert (names(tmp_path/'dvae'/'quarantine.jsonl') == names(tmp_path/'latents'/'quarantine.jsonl') ==
+            ['04.jpg', '99.jpg'])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        ds = data.ImageFolder(tmp_path/'p', 32)
+    i = ds.files.index(torn)
+    lat = Latents(tmp_path/'latents')
+    assert (torch.equal(lat.entropies(2*i), lat.entropies(2*i + 2)) and
+            ds.label(i) == ds.label(i + 1) and
+            lat.labels(2*i).tolist() == [ds.label(i)])
     for f in ds.files[1:7]: f.write_bytes(f.read_bytes()[:-100])
-    r = subprocess.run(command('dvae', tmp_path/'again', '--data', tmp_path/'p', '--held', 0, '--w_gan', 0, '--calib', 4), env=env(), capture_output=True, text=True)
-    assert r.returncode == 2 and 'files cannot be read, more than 5%' in r.stderr and 'quarantine.jsonl' in r.stderr and 'Traceback' not in r.stderr
+    r = subprocess.run(command('dvae', tmp_path/'again', '--data', tmp_path/'p', '--held', 0, '--w_gan', 0,
+                               '--calib', 4), env=env(), capture_output=True, text=True)
+    assert (r.returncode == 2 and
+            'files cannot be read, more than 5%' in r.stderr and
+            'quarantine.jsonl' in r.stderr and 'Traceback' not in r.stderr)
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     "A run whose stage is at hand, checkpoints after every other step"
-    engine.train('dvae', stages.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(tmp_path/'dvae')])[1]); made = []; build = dict(engine.BUILD)
+    engine.train('dvae',
+                 stages.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(tmp_path/'dvae')])[1])
+    made = []; build = dict(engine.BUILD)
     monkeypatch.setitem(engine.BUILD, 'content', lambda *a: made.append(build['content'](*a)) or made[-1])
-    cfg = stages.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'), '--dvae', str(tmp_path/'dvae'), '--latents', str(tmp_path/'latents'), '--steps', '12', '--save_every', '2', '--log_every', '1'])[1]
+    cfg = stages.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'),
+                        '--dvae', str(tmp_path/'dvae'), '--latents', str(tmp_path/'latents'), '--steps', '12',
+                        '--save_every', '2', '--log_every', '1'])[1]
     return cfg, made
 
 def steps_until(cfg, made, at, poison):
@@ -62,7 +91,8 @@ def steps_until(cfg, made, at, poison):
 
 def goes_on(cfg, step):
     "What is saved is whole, and the same command goes on from there"
-    assert newest(cfg.out + '/checkpoints')[1]['step'] == step and [n for n,_ in steps_in(cfg.out + '/checkpoints')] == [step, step - 2]
+    assert (newest(cfg.out + '/checkpoints')[1]['step'] == step and
+            [n for n,_ in steps_in(cfg.out + '/checkpoints')] == [step, step - 2])
     engine.train('content', cfg); assert len(losses(engine.Path(cfg.out))) == 12
 
 def test_a_weight_that_is_not_a_number(run):
@@ -79,10 +109,17 @@ def test_a_weight_that_no_loss_feels(run):
     says = steps_until(cfg, made, 4, poison); assert 'not finite' in says; goes_on(cfg, 4)
 
 def test_a_gradient_that_is_not_a_number(run):
-    says = steps_until(*run, 6, lambda net: net.trunk.embed.weight.register_hook(lambda g: g*float('nan'))); assert 'not finite at step 7' in says and 'crop' in says; goes_on(run[0], 6)
+    says = steps_until(*run, 6, lambda net: net.trunk.embed.weight.register_hook(lambda g: g*float('nan')))
+    assert 'not finite at step 7' in says and 'crop' in says
+    goes_on(run[0], 6)
 
 def test_a_picture_that_is_not_a_number(tmp_path, monkeypatch):
     "Goes onto the list, by name, and another stands in"
-    whole = data.PhotoCrops.image; monkeypatch.setattr(data.PhotoCrops, 'image', lambda self, i, rng=None: whole(self, i, rng)*(float('nan') if i == 11 and rng is not None else 1))
+    whole = data.PhotoCrops.image
+    monkeypatch.setattr(data.PhotoCrops, 'image',
+                        lambda self, i, rng=None:
+                            whole(self, i, rng)*(float('nan') if i == 11 and rng is not None else 1))
     engine.train('dvae', stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'d')])[1])
-    assert [json.loads(l)['file'] for l in (tmp_path/'d'/'quarantine.jsonl').read_text().splitlines()] == ['crop 11 of galaxies'] and all(np.isfinite(losses(tmp_path/'d')))
+    assert ([json.loads(l)['file'] for l in (tmp_path/'d'/'quarantine.jsonl').read_text().splitlines()] ==
+            ['crop 11 of galaxies'] and
+            all(np.isfinite(losses(tmp_path/'d'))))

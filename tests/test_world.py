@@ -16,7 +16,8 @@ def base(tmp_path_factory):
     train('dvae', d/'dvae', '--steps', 4, '--save_every', 4); train('content', d/'one', *flags(d))
     return d
 
-def flags(d, steps=20): return ['--dvae', d/'dvae', '--latents', d/'latents', '--lr', 1e-4, '--steps', steps, '--save_every', 5]
+def flags(d, steps=20):
+    return ['--dvae', d/'dvae', '--latents', d/'latents', '--lr', 1e-4, '--steps', steps, '--save_every', 5]
 
 def same(a, b): torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=0)
 
@@ -24,35 +25,48 @@ def test_fsdp_is_watched_as_one_rank_is(base, tmp_path):
     "Three held-out pictures on two ranks, one of which has more of them"
     rows = []
     for ranks,how in ((1, 'ddp'), (2, 'fsdp')):
-        train('content', tmp_path/how, *flags(base, 4), '--eval_every', 4, '--eval_n', 3, '--parallel', how, ranks=ranks); assert (tmp_path/how/'pictures'/'step-000004.png').is_file()
+        train('content', tmp_path/how, *flags(base, 4), '--eval_every', 4, '--eval_n', 3, '--parallel', how,
+              ranks=ranks)
+        assert (tmp_path/how/'pictures'/'step-000004.png').is_file()
         rows += [json.loads(l) for l in (tmp_path/how/'eval.jsonl').read_text().splitlines()]
     a,b = rows; assert a.keys() == b.keys() and a['n'] == 3
     for k in a: assert b[k] == pytest.approx(a[k], rel=.02 if k == 'pFD' else 1e-4), k
 
 def test_one_two_four_one(base, tmp_path):
     out = tmp_path/'c'
-    for ranks,steps,says in ((1, 5, ''), (2, 10, 'now into 2 rank(s) × 1 × 4'), (4, 15, 'now into 4 rank(s) × 1 × 2'), (1, 20, 'now into 1 rank(s) × 1 × 8')):
+    for ranks,steps,says in ((1, 5, ''),
+                             (2, 10, 'now into 2 rank(s) × 1 × 4'),
+                             (4, 15, 'now into 4 rank(s) × 1 × 2'),
+                             (1, 20, 'now into 1 rank(s) × 1 × 8')):
         train('content', out, *flags(base, steps), ranks=ranks, says=says)
     same(losses(out), losses(base/'one'))
 
 def test_fsdp_equals_ddp_and_reads_its_checkpoints(base, tmp_path):
     "Two ranks; the second half by the other way, or by one rank alone"
     one = losses(base/'one'); fsdp = ['--parallel', 'fsdp', '--ema', '0.9999,0.9']
-    whole = train('content', tmp_path/'fsdp', *flags(base), *fsdp, '--micro', 2, ranks=2); same(whole, one)
-    files = sorted(p.name for p in newest(tmp_path/'fsdp'/'checkpoints')[0].iterdir()); assert 'net-0of2.safetensors' in files and 'opt-net-1of2.safetensors' in files and 'net.safetensors' not in files
-    net,ref = load_net(tmp_path/'fsdp'/'model', D2iT),load_net(base/'one'/'model', D2iT)                       # consolidated, and the same average
-    for (k,a),b in zip(net.state_dict().items(), ref.state_dict().values()): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=k)
+    whole = train('content', tmp_path/'fsdp', *flags(base), *fsdp, '--micro', 2, ranks=2)
+    same(whole, one)
+    files = sorted(p.name for p in newest(tmp_path/'fsdp'/'checkpoints')[0].iterdir())
+    assert ('net-0of2.safetensors' in files and
+            'opt-net-1of2.safetensors' in files and 'net.safetensors' not in files)
+    # consolidated, and the same average
+    net,ref = load_net(tmp_path/'fsdp'/'model', D2iT),load_net(base/'one'/'model', D2iT)
+    for (k,a),b in zip(net.state_dict().items(), ref.state_dict().values()):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=k)
     for name,first,then,ranks in (('fd', 'fsdp', 'ddp', 2), ('df', 'ddp', 'fsdp', 2), ('f1', 'fsdp', 'ddp', 1)):
         train('content', tmp_path/name, *flags(base, 10), '--parallel', first, ranks=2)
-        same(train('content', tmp_path/name, *flags(base), '--parallel', then, ranks=ranks, says='resuming at step 10'), one)
+        same(train('content', tmp_path/name, *flags(base), '--parallel', then, ranks=ranks,
+                   says='resuming at step 10'), one)
         a,b = (load_checkpoint(p/'checkpoints')[0] for p in (tmp_path/name, base/'one'))
         for part in b:
-            for k,v in b[part].items(): torch.testing.assert_close(a[part][k], v, rtol=1e-3, atol=2e-5, msg=f'{name} {part} {k}')
+            for k,v in b[part].items():
+                torch.testing.assert_close(a[part][k], v, rtol=1e-3, atol=2e-5, msg=f'{name} {part} {k}')
 
 def start(base, out, *more, ranks=2, restarts=0):
     cmd = command('content', out, *flags(base, 60), *more, ranks=ranks)
     if restarts: cmd.insert(cmd.index('--standalone') + 1, f'--max-restarts={restarts}')
-    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True); end = time.time() + 120
+    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    end = time.time() + 120
     while not (out/'log.jsonl').is_file() or len((out/'log.jsonl').read_text().splitlines()) < 12:
         assert p.poll() is None and time.time() < end; time.sleep(.01)
     workers = {}
@@ -71,9 +85,14 @@ def test_a_killed_rank_ends_the_job_or_is_started_again(base, tmp_path, victim):
     same(losses(tmp_path/'b')[:20], losses(base/'one'))
 
 def test_a_rank_that_hangs_ends_the_job_within_its_timeout(base, tmp_path):
-    p,workers = start(base, tmp_path/'a', '--timeout', 8); os.kill(workers[1], signal.SIGSTOP); t = time.time()
+    p,workers = start(base, tmp_path/'a', '--timeout', 8)
+    os.kill(workers[1], signal.SIGSTOP)
+    t = time.time()
     try:
-        while os.path.exists(f'/proc/{workers[0]}') and open(f'/proc/{workers[0]}/stat').read().rsplit(')', 1)[1].split()[0] != 'Z' and time.time() - t < 40: time.sleep(.1)
+        while (os.path.exists(f'/proc/{workers[0]}') and
+               open(f'/proc/{workers[0]}/stat').read().rsplit(')', 1)[1].split()[0] != 'Z' and
+               time.time() - t < 40):
+            time.sleep(.1)
         assert time.time() - t < 25
         os.kill(workers[1], signal.SIGCONT); out = p.communicate(timeout=60)[0]
     finally: kill_all(p.pid)
@@ -87,21 +106,30 @@ def once(cfg):
     return hook
 def never(cfg): raise RuntimeError('the server is down')""")
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-    train('content', tmp_path/'a', *flags(base, 6), '--logger', 'listeners:once', ranks=2, says='a logger failed at step 2'); same(losses(tmp_path/'a'), losses(base/'one')[:6])
-    r = subprocess.run(command('content', tmp_path/'b', *flags(base, 6), '--logger', 'listeners:never', ranks=2), env=env(), capture_output=True, text=True)
-    assert r.returncode == 1 and 'rank 0 of 2 failed after step 0: the server is down' in r.stderr and 'in never' in r.stderr, r.stderr[-3000:]
+    train('content', tmp_path/'a', *flags(base, 6), '--logger', 'listeners:once', ranks=2,
+          says='a logger failed at step 2')
+    same(losses(tmp_path/'a'), losses(base/'one')[:6])
+    r = subprocess.run(command('content', tmp_path/'b', *flags(base, 6), '--logger', 'listeners:never', ranks=2),
+                       env=env(), capture_output=True, text=True)
+    assert (r.returncode == 1 and
+            'rank 0 of 2 failed after step 0: the server is down' in r.stderr and
+            'in never' in r.stderr), r.stderr[-3000:]
 
 @pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs a C++ compiler on a CPU')
 def test_compiled_sharded_and_computed_twice(base, tmp_path):
     "All three at once change nothing"
-    same(train('content', tmp_path/'c', *flags(base, 6), '--parallel', 'fsdp', '--compile', 'true', '--recompute', 'true', ranks=2), losses(base/'one')[:6])
+    same(train('content', tmp_path/'c', *flags(base, 6), '--parallel', 'fsdp', '--compile', 'true',
+               '--recompute', 'true', ranks=2), losses(base/'one')[:6])
 
 def test_the_batch_script_runs(base, tmp_path):
     "With stand-ins for SLURM's commands: one machine, two processes"
-    for name,does in dict(scontrol='echo localhost', srun='exec "$@"', torchrun=f'exec {sys.executable} -m torch.distributed.run "$@"').items():
+    for name,does in dict(scontrol='echo localhost', srun='exec "$@"',
+                          torchrun=f'exec {sys.executable} -m torch.distributed.run "$@"').items():
         f = tmp_path/name; f.write_text(f'#!/bin/sh\n{does}\n'); f.chmod(0o755)
-    slurm = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_NODELIST='localhost', SLURM_JOB_NUM_NODES='1', SLURM_JOB_ID='7', SLURM_GPUS_ON_NODE='2')
+    slurm = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_NODELIST='localhost',
+                 SLURM_JOB_NUM_NODES='1', SLURM_JOB_ID='7', SLURM_GPUS_ON_NODE='2')
     script = str(Path(__file__).parent.parent/'tools'/'train.sbatch')
-    r = subprocess.run(['bash', script, *command('content', tmp_path/'c', *flags(base, 10))[3:]], env=env() | slurm, capture_output=True, text=True)
+    r = subprocess.run(['bash', script, *command('content', tmp_path/'c', *flags(base, 10))[3:]],
+                       env=env() | slurm, capture_output=True, text=True)
     assert r.returncode == 0 and 'no problem found' in r.stdout, r.stderr[-3000:]
     same(losses(tmp_path/'c'), losses(base/'one')[:10])

@@ -18,20 +18,29 @@ def parts(module:Path)->dict: # cell id → (source, line before its first one)
 
 def code_of(name:str, root:Path=ROOT)->list: # (compiled cell, its text)
     "All cells of nbs/NAME.ipynb that nbdev_test would run"
-    nb = nbformat.read(root/'nbs'/f'{name}.ipynb', 4); module = root/'d2it_nb'/f'{name.split("_", 1)[-1]}.py'; own = parts(module) if module.is_file() else {}; t = TransformerManager(); out = []
+    nb = nbformat.read(root/'nbs'/f'{name}.ipynb', 4)
+    module = root/'d2it_nb'/f'{name.split("_", 1)[-1]}.py'
+    own = parts(module) if module.is_file() else {}
+    t = TransformerManager(); out = []
     for i,c in enumerate(nb.cells):
         if c.cell_type != 'code' or re.search(r'^#\| *(eval: *false|slow|cuda|default_exp)', c.source, re.M): continue
-        if c.id in own and re.match(r'#\| *export', c.source): text,line = own[c.id]; out.append((compile('\n'*line + text, str(module), 'exec'), text))
+        if c.id in own and re.match(r'#\| *export', c.source):
+            text,line = own[c.id]
+            out.append((compile('\n'*line + text, str(module), 'exec'), text))
         else: out.append((compile(t.transform_cell(c.source), f'{name}, cell {i}', 'exec'), c.source))
     return out
 
 def run(cells:list):
     "In a namespace that takes itself for the main program"
-    m = types.ModuleType('__main__'); m.__dict__.update(__package__='d2it_nb', display=lambda *a: None, get_ipython=lambda: None); old,sys.modules['__main__'] = sys.modules['__main__'],m
+    m = types.ModuleType('__main__')
+    m.__dict__.update(__package__='d2it_nb', display=lambda *a: None, get_ipython=lambda: None)
+    old,sys.modules['__main__'] = sys.modules['__main__'],m
     try:
         for code,_ in cells: exec(code, m.__dict__)
     finally: sys.modules['__main__'] = old
 
 if __name__ == '__main__':
     import matplotlib; matplotlib.use('Agg'); os.chdir(ROOT/'nbs')
-    for n in sys.argv[1:] or sorted(p.stem for p in (ROOT/'nbs').glob('[0-9]*.ipynb')): t = time.time(); run(code_of(n)); print(f'{n}: {time.time() - t:.0f} s', flush=True)
+    for n in sys.argv[1:] or sorted(p.stem for p in (ROOT/'nbs').glob('[0-9]*.ipynb')):
+        t = time.time(); run(code_of(n))
+        print(f'{n}: {time.time() - t:.0f} s', flush=True)

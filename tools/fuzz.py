@@ -28,12 +28,17 @@ def read_one(path, limit=20): # 'read', pixels or 'refused', why or 'crash', wha
 def peak_mb(_=None): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
 
 def same_bytes(data, fmt):
-    "What another reader makes of the same bytes: PNM and BMP by hand, if the header is whole; TIFF by tifffile. None: no second opinion"
+    ("What another reader makes of the same bytes: PNM and BMP by hand, if the header is whole; TIFF by tifffile. "
+     "None: no second opinion")
     head = odd.samples()[fmt]
-    if fmt == 'ppm' and data[:len(head) - 3*odd.H*odd.W] == head[:-3*odd.H*odd.W]: return np.frombuffer(data[-3*odd.H*odd.W:], np.uint8).reshape(odd.H, odd.W, 3)
-    if fmt == 'bmp' and data[:54] == head[:54]: return np.frombuffer(data[54:], np.uint8).reshape(odd.H, odd.W, 3)[::-1, :, ::-1]
+    if fmt == 'ppm' and data[:len(head) - 3*odd.H*odd.W] == head[:-3*odd.H*odd.W]:
+        return np.frombuffer(data[-3*odd.H*odd.W:], np.uint8).reshape(odd.H, odd.W, 3)
+    if fmt == 'bmp' and data[:54] == head[:54]:
+        return np.frombuffer(data[54:], np.uint8).reshape(odd.H, odd.W, 3)[::-1, :, ::-1]
     if fmt == 'tif':
-        try: a = tifffile.imread(io.BytesIO(data)); return a if a.shape == (odd.H, odd.W, 3) and a.dtype == np.uint8 else None
+        try:
+            a = tifffile.imread(io.BytesIO(data))
+            return a if a.shape == (odd.H, odd.W, 3) and a.dtype == np.uint8 else None
         except Exception: return None
 
 def browser_says(files): # [(name, bytes)] → pixels or None, as Chromium decodes them
@@ -44,44 +49,66 @@ def browser_says(files): # [(name, bytes)] → pixels or None, as Chromium decod
         const p = x.getImageData(0, 0, m.width, m.height).data; let s = ''; for (let i = 0; i < p.length; i += 8192) s += String.fromCharCode(...p.subarray(i, i + 8192));
         return [m.width, m.height, btoa(s)]; } catch (e) { return null; } }'''
     with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=shutil.which('chromium') or shutil.which('chromium-browser'), args=['--no-sandbox']); page = b.new_page(); page.goto('about:blank'); out = {}
+        b = p.chromium.launch(executable_path=shutil.which('chromium') or shutil.which('chromium-browser'),
+                              args=['--no-sandbox'])
+        page = b.new_page(); page.goto('about:blank'); out = {}
         for name,data in tqdm(files, desc='second opinion'):
-            r = page.evaluate(js, base64.b64encode(data).decode()); out[name] = r and np.frombuffer(base64.b64decode(r[2]), np.uint8).reshape(r[1], r[0], 4)[..., :3]
+            r = page.evaluate(js, base64.b64encode(data).decode())
+            out[name] = r and np.frombuffer(base64.b64decode(r[2]), np.uint8).reshape(r[1], r[0], 4)[..., :3]
         b.close()
     return out
 
 def images(d, n, seed=0, browser=False):
     "Read every odd file; compare what is read with what is right, and look for what is refused on the lists"
-    wild = d/'wild'; shutil.rmtree(wild, ignore_errors=True); wild.mkdir(parents=True); good,bad,cut,flip = odd.good(),odd.bad(seed),odd.truncated(n, seed),odd.flipped(n, seed)
-    for name,data in [*((k, v[0]) for k,v in good.items()), *bad.items(), *((k, v[0]) for k,v in (cut | flip).items())]: (wild/name).write_bytes(data)
-    odd_names,nothing = odd.things(wild); whole = {f: np.asarray(read_image(b)) for f,b in odd.samples().items()}; names = [*good, *bad, *cut, *flip, *odd_names, *nothing, 'folder.png']
+    wild = d/'wild'
+    shutil.rmtree(wild, ignore_errors=True)
+    wild.mkdir(parents=True)
+    good,bad,cut,flip = odd.good(),odd.bad(seed),odd.truncated(n, seed),odd.flipped(n, seed)
+    for name,data in [*((k, v[0]) for k,v in good.items()), *bad.items(),
+                      *((k, v[0]) for k,v in (cut | flip).items())]:
+        (wild/name).write_bytes(data)
+    odd_names,nothing = odd.things(wild)
+    whole = {f: np.asarray(read_image(b)) for f,b in odd.samples().items()}
+    names = [*good, *bad, *cut, *flip, *odd_names, *nothing, 'folder.png']
     found = {}
     with ProcessPoolExecutor(2) as pool:
-        try: found = dict(zip(names, tqdm(pool.map(read_one, [str(wild/k) for k in names], chunksize=8), total=len(names), desc='odd pictures')))
+        try:
+            found = dict(zip(names, tqdm(pool.map(read_one, [str(wild/k) for k in names], chunksize=8),
+                                         total=len(names), desc='odd pictures')))
         except BrokenProcessPool: raise SystemExit('a reading process died') from None
         peak = max(pool.map(peak_mb, range(8)))
-    second = browser_says([(k, d_) for k,(d_,f) in flip.items() if f in ('jpg', 'gif', 'webp') and found[k][0] == 'read']) if browser else {}
+    second = (browser_says([(k, d_) for k,(d_,f) in flip.items()
+                            if f in ('jpg', 'gif', 'webp') and found[k][0] == 'read'])
+              if browser else {})
     wrong,alone = [],[]
     def judge(k, want, tol=0, must=True):
         how,got,_ = found[k]
         if how == 'refused': wrong.extend([(k, got)]*must)
-        elif how == 'read' and (got.shape != want.shape or np.abs(got.astype(int) - want).max() > tol): wrong.append((k, f'off by {np.abs(got.astype(int) - want).max()}' if got.shape == want.shape else f'{got.shape}, not {want.shape}'))
+        elif how == 'read' and (got.shape != want.shape or np.abs(got.astype(int) - want).max() > tol):
+            wrong.append((k, f'off by {np.abs(got.astype(int) - want).max()}' if got.shape == want.shape else
+                             f'{got.shape}, not {want.shape}'))
     for k,(_,want,tol) in good.items(): judge(k, want, tol, k not in odd.MAY)
     for k in odd_names: judge(k, odd.art())
     for k in [*bad, *nothing, 'folder.png']: wrong += [(k, 'was read')]*(found[k][0] == 'read')
     for k,(_,f) in cut.items(): judge(k, whole[f], 0, False)
     for k,(data,f) in flip.items():
         if found[k][0] != 'read': continue
-        want = whole[f] if f == 'png' else second.get(k) if k in second else same_bytes(data, f)      # PNG has checksums: a flip that is read must not be seen
+        # PNG has checksums: a flip that is read must not be seen
+        want = whole[f] if f == 'png' else second.get(k) if k in second else same_bytes(data, f)
         if want is None: alone.append(k)
         else: judge(k, want, 3 if f in ('jpg', 'webp') else 0, False)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore'); ds = Guarded(ImageFolder(wild, 8, max_bad=1., small='enlarge'), d/'quarantine.jsonl', max_bad=1.).start()
+        warnings.simplefilter('ignore')
+        ds = Guarded(ImageFolder(wild, 8, max_bad=1., small='enlarge'), d/'quarantine.jsonl', max_bad=1.).start()
         for i in range(len(ds)): ds.image(i)
     listed = ds.listed(); refused = [k for k in names if found[k][0] == 'refused']
-    unnamed = [k for k in refused if str(wild/k) not in listed or str(wild/k) not in found[k][1]]; unread = [k for k in names if found[k][0] == 'read' and Path(k).suffix.lower() in EXTS and str(wild/k) in listed]
+    unnamed = [k for k in refused if str(wild/k) not in listed or str(wild/k) not in found[k][1]]
+    unread = [k for k in names
+              if found[k][0] == 'read' and Path(k).suffix.lower() in EXTS and str(wild/k) in listed]
     count = lambda how: sum(v[0] == how for v in found.values())
-    return dict(what='pictures', files=len(names), read=count('read'), refused=count('refused'), crashes=count('crash'), hangs=count('hang'), wrong=wrong, without_second_opinion=len(alone), unnamed=unnamed + unread, slowest_s=max(v[2] for v in found.values()), peak_MB=peak)
+    return dict(what='pictures', files=len(names), read=count('read'), refused=count('refused'),
+                crashes=count('crash'), hangs=count('hang'), wrong=wrong, without_second_opinion=len(alone),
+                unnamed=unnamed + unread, slowest_s=max(v[2] for v in found.values()), peak_MB=peak)
 
 def targets(d):
     "Every kind of file that the kit reads: name → (path, what reading it gives)"
@@ -98,29 +125,59 @@ def targets(d):
     from d2it_nb.metrics import read_weights
     from d2it_nb.thresholds import calibrate, load_calibration
     from safetensors.torch import save_file
-    shutil.rmtree(d, ignore_errors=True); d.mkdir(parents=True); torch.manual_seed(0); ds = PhotoCrops(32, 12); vae = dvae('tiny', (4, 8), ch=8); cal = calibrate(ds, 8, progress=False)
-    save_net(d/'dvae', vae, size=32); save_net(d/'content', d2it('tiny', 3, grid=(4, 4), d=32), note='x'); save_net(d/'grain', grain_net('tiny', grid=(4, 4), num_classes=3, d=32)); write_atomic(d/'cal.json', cal.to_json().encode())
-    build_latents(d/'lat', ds, vae, cal, progress=False); save_checkpoint(d/'c', 3, dict(net=vae.state_dict()), dict(config=dict(lr=1.))); (d/'map.json').write_text(GrainMap((4, 4), 2).to_json())
-    fs = in_chunks(4, 2, d/'e', lambda r: dict(x=np.full((len(r), 8, 8, 3), r.start, np.uint8), y=np.arange(len(r)))); np.savez(d/'p.npz', arr_0=np.full((5, 8, 8, 3), 7, np.uint8)); save_file(dict(w=torch.arange(9.)), d/'w.safetensors')
-    step = next((d/'c').glob('step-*')); pin = f'{d/"w.safetensors"}#sha256={sha256(d/"w.safetensors")}'
+    shutil.rmtree(d, ignore_errors=True)
+    d.mkdir(parents=True); torch.manual_seed(0)
+    ds = PhotoCrops(32, 12)
+    vae = dvae('tiny', (4, 8), ch=8)
+    cal = calibrate(ds, 8, progress=False)
+    save_net(d/'dvae', vae, size=32)
+    save_net(d/'content', d2it('tiny', 3, grid=(4, 4), d=32), note='x')
+    save_net(d/'grain', grain_net('tiny', grid=(4, 4), num_classes=3, d=32))
+    write_atomic(d/'cal.json', cal.to_json().encode())
+    build_latents(d/'lat', ds, vae, cal, progress=False)
+    save_checkpoint(d/'c', 3, dict(net=vae.state_dict()), dict(config=dict(lr=1.)))
+    (d/'map.json').write_text(GrainMap((4, 4), 2).to_json())
+    fs = in_chunks(4, 2, d/'e',
+                   lambda r: dict(x=np.full((len(r), 8, 8, 3), r.start, np.uint8), y=np.arange(len(r))))
+    np.savez(d/'p.npz', arr_0=np.full((5, 8, 8, 3), 7, np.uint8))
+    save_file(dict(w=torch.arange(9.)), d/'w.safetensors')
+    step = next((d/'c').glob('step-*'))
+    pin = f'{d/"w.safetensors"}#sha256={sha256(d/"w.safetensors")}'
     net = lambda name, cls: lambda: (lambda n: (digest(n), json.dumps(n.meta, sort_keys=True)))(load_net(d/name, cls))
     def ckpt():
-        with warnings.catch_warnings(): warnings.simplefilter('ignore'); found = load_checkpoint(d/'c')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            found = load_checkpoint(d/'c')
         if found is None: raise ValueError('no sound checkpoint')
         return json.dumps(found[1], sort_keys=True), *(v.double().sum().item() for v in found[0]['net'].values())
-    lat = lambda: (lambda l: tuple(v.double().sum().item() for v in l.read(range(len(l)))['moments']) + (l.entropies(slice(None)).sum().item(), l.labels(slice(None)).sum().item()))(build_latents(d/'lat', ds, vae, cal, progress=False))
-    out = {f'{n}.{e}': (d/f'{n}.{e}', net(n, c)) for n,c in (('dvae', DVAE), ('content', D2iT), ('grain', GrainTransformer)) for e in ('safetensors', 'json')}
-    out |= {f'checkpoint {f.name}': (f, ckpt) for f in sorted(step.iterdir())} | {f'latents {n}': (d/'lat'/n, lat) for n in ('latents.bin', 'latents.json')}
-    return out | dict(calibration=(d/'cal.json', lambda: load_calibration(d/'cal.json').to_json()), chunk=(fs[1], lambda: [a.tobytes() for t in read_chunks(fs, 'x', 'y', n=4) for a in t]),
-                      pictures=(d/'p.npz', lambda: read_pictures(d/'p.npz').tobytes()), weights=(d/'w.safetensors', lambda: read_weights(pin)[0]['w'].tolist())), {'map.json': (d/'map.json', lambda: GrainMap.from_json((d/'map.json').read_text()).to_json())}
+    lat = lambda: (lambda l:
+                   tuple(v.double().sum().item() for v in l.read(range(len(l)))['moments']) +
+                   (l.entropies(slice(None)).sum().item(), l.labels(slice(None)).sum().item())
+                  )(build_latents(d/'lat', ds, vae, cal, progress=False))
+    out = {f'{n}.{e}': (d/f'{n}.{e}', net(n, c))
+           for n,c in (('dvae', DVAE), ('content', D2iT), ('grain', GrainTransformer))
+           for e in ('safetensors', 'json')}
+    out |= ({f'checkpoint {f.name}': (f, ckpt) for f in sorted(step.iterdir())} |
+            {f'latents {n}': (d/'lat'/n, lat) for n in ('latents.bin', 'latents.json')})
+    return out | dict(
+        calibration=(d/'cal.json',      lambda: load_calibration(d/'cal.json').to_json()),
+        chunk=(fs[1],                   lambda: [a.tobytes() for t in read_chunks(fs, 'x', 'y', n=4) for a in t]),
+        pictures=(d/'p.npz',            lambda: read_pictures(d/'p.npz').tobytes()),
+        weights=(d/'w.safetensors',     lambda: read_weights(pin)[0]['w'].tolist())), {
+        'map.json': (d/'map.json',      lambda: GrainMap.from_json((d/'map.json').read_text()).to_json())}
 
-ODD = [None, True, -1, 0, 1, 2**31, 10**30, -10**30, 1e308, float('nan'), float('inf'), .5, '', 'x', '../../etc/passwd', '\0', 'ü'*300, [], [[]], {}, {'a': 1}, [1, 2, 3], [0]*5000, 'RecursionError']
+ODD = [None, True, -1, 0, 1, 2**31, 10**30, -10**30, 1e308, float('nan'), float('inf'), .5, '', 'x',
+       '../../etc/passwd', '\0', 'ü'*300, [], [[]], {}, {'a': 1}, [1, 2, 3], [0]*5000, 'RecursionError']
 
 def odd_json(text, rng):
     "The same JSON with one thing in it replaced by something odd, dropped or doubled; or no such JSON at all"
-    if rng.random() < .08: return rng.choice(['', 'null', '[]', '{}', '[' * 10**5, '{"a":' * 10**5, '1' * 10**5, '"\\ud800"', text[:-1], text + text, '\x00', text.encode('utf-16').decode('latin-1')])
+    if rng.random() < .08:
+        return rng.choice(['', 'null', '[]', '{}', '[' * 10**5, '{"a":' * 10**5, '1' * 10**5, '"\\ud800"',
+                           text[:-1], text + text, '\x00', text.encode('utf-16').decode('latin-1')])
     d = json.loads(text); at,path = d,[]
-    while isinstance(at, (dict, list)) and at and (not path or rng.random() < .75): path.append(rng.choice(list(at) if isinstance(at, dict) else range(len(at)))); at = at[path[-1]]
+    while isinstance(at, (dict, list)) and at and (not path or rng.random() < .75):
+        path.append(rng.choice(list(at) if isinstance(at, dict) else range(len(at))))
+        at = at[path[-1]]
     up = d
     for k in path[:-1]: up = up[k]
     how = rng.random()
@@ -132,7 +189,10 @@ def odd_json(text, rng):
 
 def headers(raw, rng):
     "A safetensors file with a forged header"
-    n, = struct.unpack('<Q', raw[:8]); h = json.loads(raw[8:8 + n]); k = rng.choice([k for k in h if k != '__metadata__']); how = rng.randrange(7)
+    n, = struct.unpack('<Q', raw[:8])
+    h = json.loads(raw[8:8 + n])
+    k = rng.choice([k for k in h if k != '__metadata__'])
+    how = rng.randrange(7)
     if how == 0: return struct.pack('<Q', rng.choice([2**63, 2**40, 10**8, 0, len(raw)])) + raw[8:]
     if how == 1: h[k]['data_offsets'] = rng.choice([[0, 2**60], [5, 1], [-1, 4], [0, len(raw)*9]])
     if how == 2: h[k]['shape'] = rng.choice([[2**40, 2**40], [-1], [], [10**18]])
@@ -143,10 +203,13 @@ def headers(raw, rng):
     t = json.dumps(h).encode(); return struct.pack('<Q', len(t)) + t + raw[8 + n:]
 
 def files(d, n, seed=0):
-    "n damages (cut, flipped, overwritten, emptied) and n forgeries (odd JSON with a fresh seal, odd headers with a fresh hash), spread over all kinds of files"
+    ("n damages (cut, flipped, overwritten, emptied) and n forgeries (odd JSON with a fresh seal, "
+     "odd headers with a fresh hash), spread over all kinds of files")
     from d2it_nb.core import sealed
     rng = random.Random(seed); hard,soft = targets(d); canary = d/'escape'; accepted,crashes,slow = [],[],0.
-    true = {k: f() for k,(_,f) in (hard | soft).items()}; limit = resource.getrlimit(resource.RLIMIT_AS); size = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize()
+    true = {k: f() for k,(_,f) in (hard | soft).items()}
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize()
     def attempt(k, path, f, bad, judge, beside=()):
         nonlocal slow
         keep = [(p, p.read_bytes()) for p in (path, *(b for b,_ in beside))]
@@ -161,33 +224,51 @@ def files(d, n, seed=0):
         except BaseException as e: crashes.append((k, repr(e)[:300], bad[:60].decode('latin-1')))
         finally: signal.alarm(0); [p.write_bytes(data) for p,data in keep]
         slow = max(slow, time.time() - t)
-    resource.setrlimit(resource.RLIMIT_AS, (size + 4*10**9, limit[1]))                     # whoever wants more memory than that ends with MemoryError
+    # whoever wants more memory than that ends with MemoryError
+    resource.setrlimit(resource.RLIMIT_AS, (size + 4*10**9, limit[1]))
     try:
         for i in tqdm(range(n), desc='damaged files'):
-            k = list(hard)[i % len(hard)]; path,f = hard[k]; raw = path.read_bytes(); how = rng.randrange(4); b = bytearray(raw); j = rng.randrange(len(raw))
+            k = list(hard)[i % len(hard)]; path,f = hard[k]
+            raw = path.read_bytes(); how = rng.randrange(4)
+            b = bytearray(raw); j = rng.randrange(len(raw))
             if how == 0: b = b[:j]
             elif how == 1: b[j] ^= 1 << rng.randrange(8)
             elif how == 2: m = rng.randrange(1, 64); b[j:j + m] = rng.randbytes(len(b[j:j + m]))
             else: b[j:j + rng.randrange(1, 64)] = b''
             attempt(k, path, f, bytes(b), True)
-        texts = [k for k,(p,_) in (hard | soft).items() if p.suffix == '.json']; tensors = [k for k,(p,_) in hard.items() if p.suffix == '.safetensors']
+        texts = [k for k,(p,_) in (hard | soft).items() if p.suffix == '.json']
+        tensors = [k for k,(p,_) in hard.items() if p.suffix == '.safetensors']
         for i in tqdm(range(n), desc='forged files'):
             if i % 4 == 3: # a header that the neighbour vouches for
-                k = tensors[i//4 % len(tensors)]; path,f = hard[k]; bad = headers(path.read_bytes(), rng); h = hashlib.sha256(bad).hexdigest(); beside = []
-                if (js := path.with_suffix('.json')).is_file(): beside = [(js, json.dumps(sealed(json.loads(js.read_text()) | dict(sha256=h))).encode())]
-                elif (m := path.parent/'manifest.json').is_file(): beside = [(m, json.dumps(json.loads(m.read_text()) | {path.name: h}).encode())]
+                k = tensors[i//4 % len(tensors)]
+                path,f = hard[k]
+                bad = headers(path.read_bytes(), rng)
+                h = hashlib.sha256(bad).hexdigest()
+                beside = []
+                if (js := path.with_suffix('.json')).is_file():
+                    beside = [(js, json.dumps(sealed(json.loads(js.read_text()) | dict(sha256=h))).encode())]
+                elif (m := path.parent/'manifest.json').is_file():
+                    beside = [(m, json.dumps(json.loads(m.read_text()) | {path.name: h}).encode())]
                 attempt(k, path, f, bad, False, beside)
             else:
-                k = texts[i % len(texts)]; path,f = (hard | soft)[k]; bad = odd_json(path.read_text(), rng); beside = []
+                k = texts[i % len(texts)]; path,f = (hard | soft)[k]
+                bad = odd_json(path.read_text(), rng)
+                beside = []
                 try:
-                    if isinstance(o := json.loads(bad), dict) and 'seal' in o and rng.random() < .8: bad = json.dumps(sealed(o))
+                    if isinstance(o := json.loads(bad), dict) and 'seal' in o and rng.random() < .8:
+                        bad = json.dumps(sealed(o))
                 except (ValueError, RecursionError): pass
                 raw = bad.encode(errors='surrogatepass')
-                if path.name == 'meta.json': beside = [(m := path.parent/'manifest.json', json.dumps(json.loads(m.read_text()) | {'meta.json': hashlib.sha256(raw).hexdigest()}).encode())]
+                if path.name == 'meta.json':
+                    beside = [(m := path.parent/'manifest.json',
+                               json.dumps(json.loads(m.read_text()) |
+                                          {'meta.json': hashlib.sha256(raw).hexdigest()}).encode())]
                 attempt(k, path, f, raw, False, beside)
     finally: resource.setrlimit(resource.RLIMIT_AS, limit)
     for k,(_,f) in (hard | soft).items(): assert f() == true[k], k
-    return dict(what='files', kinds=len(hard) + len(soft), damaged=n, forged=n, accepted=accepted, crashes=crashes, escaped=int(canary.exists() or (d.parent/'escape').exists()), slowest_s=slow, peak_MB=peak_mb())
+    return dict(what='files', kinds=len(hard) + len(soft), damaged=n, forged=n, accepted=accepted,
+                crashes=crashes, escaped=int(canary.exists() or (d.parent/'escape').exists()), slowest_s=slow,
+                peak_MB=peak_mb())
 
 @call_parse
 def main(what:str, # images, files or all
@@ -196,10 +277,14 @@ def main(what:str, # images, files or all
          browser:bool=False, # ask Chromium for a second opinion about damaged JPEG, GIF and WebP files
         ):
     "Try it, and say how it went; exit status 1 if anything went wrong"
-    d = Path(tempfile.mkdtemp()); one = dict(images=lambda: images(d/'images', n or 100, seed, browser), files=lambda: files(d/'files', n or 1000, seed))
+    d = Path(tempfile.mkdtemp())
+    one = dict(images=lambda: images(d/'images', n or 100, seed, browser),
+               files=lambda: files(d/'files', n or 1000, seed))
     if what != 'all' and what not in one: raise SystemExit(f'there are {", ".join(one)} and all, not {what}')
     rows = [f() for k,f in one.items() if what in (k, 'all')]
     for r in rows: print(json.dumps(r, indent=1))
-    if what == 'all': save_result('data/results/fuzz.json', 'python tools/fuzz.py all' + ' --browser'*browser, rows=rows)
+    if what == 'all':
+        save_result('data/results/fuzz.json', 'python tools/fuzz.py all' + ' --browser'*browser, rows=rows)
     shutil.rmtree(d, ignore_errors=True)
-    raise SystemExit(any(r.get(k) for r in rows for k in ('wrong', 'unnamed', 'crashes', 'hangs', 'accepted', 'escaped')))
+    raise SystemExit(any(r.get(k) for r in rows
+                         for k in ('wrong', 'unnamed', 'crashes', 'hangs', 'accepted', 'escaped')))

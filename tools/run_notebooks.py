@@ -1,4 +1,5 @@
-"Run notebooks top to bottom in a fresh kernel each and keep their outputs: all of them, or those whose names are given."
+("Run notebooks top to bottom in a fresh kernel each and keep their outputs: "
+ "all of them, or those whose names are given.")
 import sys, time
 from pathlib import Path
 import nbformat

@@ -6,7 +6,8 @@ nb_merge_streams = True
 nb_code_prompt_show, nb_code_prompt_hide = 'Imports', 'Imports'
 myst_enable_extensions, myst_heading_anchors = ['dollarmath'], 3
 suppress_warnings = ['mystnb.unknown_mime_type', 'myst.header']
-html_theme, html_title, html_show_sphinx, html_copy_source, html_show_sourcelink = 'furo', 'd2it_nb', False, False, False
+html_theme, html_title, html_show_sphinx, html_copy_source, html_show_sourcelink = (
+    'furo', 'd2it_nb', False, False, False)
 html_static_path, html_css_files = ['static'], ['site.css']
 html_theme_options = dict(navigation_with_keys=True)
 pygments_style, pygments_dark_style = 'friendly', 'monokai'
