@@ -63,7 +63,8 @@ def packages():
 
 def tests():
     "pytest; returns how many passed"
-    r = run(sys.executable, '-m', 'pytest', '-q', '-rs', 'tests', stdout=subprocess.PIPE, text=True)
+    r = run(sys.executable, '-m', 'pytest', '-q', '-rs', '-n', 2, '--dist', 'loadfile', '--durations', 8, 'tests',
+            env=dict(OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, text=True)
     print(r.stdout, flush=True)
     m = re.search(r'(\d+) passed', r.stdout)
     if r.returncode or not m: raise SystemExit('tests failed')
