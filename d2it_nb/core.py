@@ -179,7 +179,7 @@ def _pair(path):
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
              net:nn.Module, # has `config`, the keyword arguments of its class
              half:bool=False, # store floats as float16
-             **meta, # provenance: anything that JSON can hold
+             **meta, # provenance: anything that JSON can hold, e.g. another network's `meta`
             ):
     "Write a network's tensors and its description"
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,9 +187,9 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
           for k,v in net.state_dict().items()}
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     save_file(ts, tmp)
-    info = dict(kind=type(net).__name__, config=net.config, sha256=sha256(tmp), **meta)
+    own = dict(kind=type(net).__name__, config=net.config, sha256=sha256(tmp))
     st,js = _pair(path); os.replace(tmp, st)
-    write_atomic(js, json.dumps(sealed(info), indent=1).encode())
+    write_atomic(js, json.dumps(sealed(own | meta | own), indent=1).encode())
 
 def check_tensors(own:dict, # name → tensor, as they should be
                   tensors:dict, # name → tensor, as they are

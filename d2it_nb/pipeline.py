@@ -133,8 +133,7 @@ class D2iTPipeline:
             if (net := getattr(self, n)) is None:
                 for f in (folder/f'{n}.json', folder/f'{n}.safetensors'): f.unlink(missing_ok=True)
                 continue
-            save_net(folder/n, net, half,
-                     **{k: v for k,v in net.meta.items() if k not in ('kind', 'config', 'sha256')})
+            save_net(folder/n, net, half, **net.meta)
         write_atomic(folder/'thresholds.json', self.cal.to_json().encode())
         write_atomic(folder/'README.md',       self.card().encode())
     def card(self)->str:
