@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
@@ -102,263 +103,301 @@ class D2iTPipeline:
             dvae.k, dvae.meta['size'],
             list(content.meta['classes'] if content.num_classes else ()),
             (dvae.meta['size']//dvae.region,)*2)
-    @classmethod
-    def load(cls,
-             path=None, # folder of a run; one that `save` made; a content transformer's file in either, e.g. another average; None: the bundled weights
-             device='cpu'): # or 'cuda', 'mps', 'auto'
-        "Read the parts; `FileNotFoundError` says which is missing"
-        path,file = asset('demo') if path is None else Path(path),None
-        if not path.is_dir() and path.name.endswith('.safetensors'):
-            file = path.with_name(path.name.removesuffix('.safetensors'))
-            path = path.parent.parent if (path.parent.parent/'dvae').is_dir() else path.parent
-        if not path.is_dir():
-            raise FileNotFoundError(f'{path} is not a folder; give a run folder (with dvae/, grain/, content/), '
-                                    'one made by `save`, or a content transformer\'s .safetensors file in one')
-        run = (path/'dvae').is_dir(); at = lambda n: path/n/'model' if run else path/n
-        grain = load_net(at('grain'), GrainTransformer) if at('grain').with_suffix('.json').is_file() else None
-        cal = load_calibration((path/'dvae' if run else path)/'thresholds.json')
-        where = file or at('content')
-        kind = (DiT if where.with_name(f'{where.name}.json').is_file()
-                and '"DiT"' in where.with_name(f'{where.name}.json').read_text() else D2iT)
-        return cls(load_net(at('dvae'), DVAE), load_net(where, kind), cal, grain, device)
-    def save(self,
-             folder, # made if missing
-             half:bool=True, # store as float16
-            ):
-        "Write all parts and a model card into one folder that `load` reads"
-        folder = Path(folder)
-        if (folder/'dvae').is_dir():
-            raise ValueError(f'{folder} is the folder of a run; save to another one')
-        for n in ('dvae', 'grain', 'content'):
-            if (net := getattr(self, n)) is None:
-                for f in (folder/f'{n}.json', folder/f'{n}.safetensors'): f.unlink(missing_ok=True)
-                continue
-            save_net(folder/n, net, half, **net.meta)
-        write_atomic(folder/'thresholds.json', self.cal.to_json().encode())
-        write_atomic(folder/'README.md',       self.card().encode())
-    def card(self)->str:
-        "A model card in Markdown: what these networks are, what they have seen, how to use them"
-        rows = [dict(part=n, network=type(net).__name__, parameters=f'{n_params(net):,}',
-                     data=net.meta.get('data', '?'), steps=net.meta.get('step', '?'), id=net.meta.get('id', '?'))
-                for n in ('dvae', 'grain', 'content') if (net := getattr(self, n)) is not None]
-        return '\n'.join([
-            f'# D²iT for {self.size}×{self.size} pictures',
-            '',
-            f'{self.k} grains ({", ".join(f"{f}×{f}" for f in reversed(self.dvae.factors))} pixels a code, '
-            f'coarsest first), grain maps of {self.grid[0]}×{self.grid[1]} regions, '
-            f'classes: {", ".join(self.classes) or "none"}. After *D²iT: Dynamic Diffusion Transformer '
-            'for Accurate Image Generation* (arXiv 2504.09454).',
-            '',
-            as_table(rows),
-            '',
-            '```python',
-            'from d2it_nb.pipeline import D2iTPipeline',
-            "pipe = D2iTPipeline.load('this folder')",
-            f'pipe.generate({self.classes[0] if self.classes else None!r}, seed=0).images[0].save("picture.png")',
-            '```',
-            '',
-            'It draws what its data showed, at this size, and knows nothing else. Say here whose pictures these were, '
-            'under which licence, and what the networks must not be used for.',
-            ''])
 
-    # inputs, checked
-    def labels(self, label, n:int)->Tensor:
-        "Class ids (n,) from a name, an id, a sequence of them, or None for 'any'"
-        n = number('n', n, int)
-        if n < 1: raise ValueError(f'n must be at least 1, got {n}')
-        K,label = len(self.classes),label.tolist() if hasattr(label, 'tolist') else label
-        ls = list(label) if isinstance(label, (list, tuple, range)) else [label]*n
-        if len(ls) != n: raise ValueError(f'{len(ls)} labels for {n} images')
-        for i,l in enumerate(ls):
-            if l is None: ls[i] = K; continue
-            if not K: raise ValueError(f'these networks are unconditional and know no class {l!r}')
-            if isinstance(l, str):
-                if l not in self.classes:
-                    raise ValueError(f'no class {l!r}; there are {", ".join(self.classes)}')
-                ls[i] = self.classes.index(l)
-            elif not 0 <= number('a label that is no name', l, int) < K:
-                raise ValueError(f'class id {l} is out of range; valid are 0 … {K-1} ({", ".join(self.classes)})')
-        return torch.tensor([int(l) for l in ls], device=self.device)
-    def maps(self, grain_map, n:int, unknown:bool=False)->Tensor:
-        "Grain maps (n,h,w) from one map or a batch; `ValueError` names a bad cell"
-        try: M = torch.as_tensor(grain_map)
-        except (TypeError, ValueError, RuntimeError):
-            raise ValueError('a grain map is an array of whole numbers, '
-                             f'got {type(grain_map).__name__}') from None
-        M = M[None] if M.ndim == 2 else M
-        if M.is_complex(): raise ValueError(f'a grain map holds whole numbers, got {M.dtype}')
-        if M.dtype != torch.long and not M.is_floating_point(): M = M.long()
-        check_map(M.cpu(), self.k, (None, *self.grid), unknown)
-        if len(M) not in (1, n): raise ValueError(f'{len(M)} grain maps for {n} images')
-        return M.expand(n, -1, -1).to(self.device).clone()           # the caller may go on painting in its own
-    def pixels(self, img)->Tensor:
-        "(N,3,size,size) from a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1]"
-        if not isinstance(img, (Tensor, str, Path, bytes)) and not hasattr(img, 'convert'):
-            raise ValueError('a picture is a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1], '
-                             f'not {type(img).__name__}')
-        if isinstance(img, Tensor): img = img.float()
-        else:
-            img = to_pixels(resize_crop(to_rgb(img) if hasattr(img, 'convert') else read_image(img), self.size))
-        x = (img[None] if img.ndim == 3 else img).to(self.device)
-        s = self.size
-        if tuple(x.shape[1:]) != (3, s, s):
-            raise ValueError(f'pictures must be (3,{s},{s}), got {tuple(x.shape[1:])}')
-        return x
-    def _start(self, seeds, M)->tuple: # one generator an image, and its first draw at the finest grain
-        rngs = [keyed_rng(number('a seed', s, int), 'sample', i) for s,i in seeds]
-        return rngs, grain_noise(torch.full_like(M, self.k - 1), self.dvae.z, self.k, rngs)
+# %% ../nbs/60_pipeline.ipynb #48a2d398
+@patch(cls_method=True)
+def load(cls:D2iTPipeline,
+         path=None, # folder of a run; one that `save` made; a content transformer's file in either, e.g. another average; None: the bundled weights
+         device='cpu'): # or 'cuda', 'mps', 'auto'
+    "Read the parts; `FileNotFoundError` says which is missing"
+    path,file = asset('demo') if path is None else Path(path),None
+    if not path.is_dir() and path.name.endswith('.safetensors'):
+        file = path.with_name(path.name.removesuffix('.safetensors'))
+        path = path.parent.parent if (path.parent.parent/'dvae').is_dir() else path.parent
+    if not path.is_dir():
+        raise FileNotFoundError(f'{path} is not a folder; give a run folder (with dvae/, grain/, content/), '
+                                'one made by `save`, or a content transformer\'s .safetensors file in one')
+    run = (path/'dvae').is_dir(); at = lambda n: path/n/'model' if run else path/n
+    grain = load_net(at('grain'), GrainTransformer) if at('grain').with_suffix('.json').is_file() else None
+    cal = load_calibration((path/'dvae' if run else path)/'thresholds.json')
+    where = file or at('content')
+    kind = (DiT if where.with_name(f'{where.name}.json').is_file()
+            and '"DiT"' in where.with_name(f'{where.name}.json').read_text() else D2iT)
+    return cls(load_net(at('dvae'), DVAE), load_net(where, kind), cal, grain, device)
 
-    # what it can do
-    def map_of(self, img, ratio:float=.5)->Tensor: # (N,h,w)
-        "The grain map that a picture's entropy asks for, at a data-set ratio"
-        if not 0 <= number('a ratio', ratio) <= 1: raise ValueError(f'a ratio lies in [0,1], got {ratio}')
-        return map_from_entropy(self.cal.entropy_map(self.pixels(img).cpu()),
-                                self.cal.thresholds(cumulative_ratios(ratio, self.k))).to(self.device)
-    def draw_map(self, label=None, n:int=1, seed:int=0,
-                 ratio=None, # wanted budget in [0,1], or one a map; None or NaN: any
-                 exact:bool=False, # meet it exactly, not roughly
-                 known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
-                 temperature:float=1., # .05 … 3: below 1 more typical maps, above 1 stranger ones
-                 steps:int=32, cfg:float=1.,
-                 first:int=0)->Tensor: # (n,h,w)
-        "Grain maps from the grain transformer"
-        if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
-        y = self.labels(label, n)
-        y = torch.where(y == len(self.classes), self.grain.num_classes, y)
-        rs = ratio.tolist() if hasattr(ratio, 'tolist') else ratio
-        rs = list(rs) if isinstance(rs, (list, tuple)) else [rs]*n
-        rs = torch.tensor([math.nan if r is None or r != r else number('a ratio', r) for r in rs])
-        rngs = [keyed_rng(number('a seed', seed, int), 'map', first + i) for i in range(n)]
-        known = None if known is None else self.maps(known, n, unknown=True)
-        if known is not None and (known >= 0).all():
-            raise ValueError('no cell of the known map is -1 (unknown), so nothing is left to be drawn')
-        return sample_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg),
-                           generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
-    @torch.no_grad()
-    def encode(self, img, grain_map=None, ratio:float=.5)->Samples:
-        "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
-        x = self.pixels(img)
-        M = self.map_of(x, ratio) if grain_map is None else self.maps(grain_map, len(x))
-        z = self.dvae.encode(x, M)
-        seeds = tuple((0, i) for i in range(len(x)))
-        return Samples(self.decode(z, M), z, M, self.labels(None, len(x)), seeds,
-                       self._start(seeds, M)[1], dict(encoded=True))
-    @torch.no_grad()
-    def decode(self, z:Tensor, M:Tensor)->Tensor: return self.dvae.decode(z, M).clamp(-1, 1)
-    @torch.no_grad()
-    def trace(self,
-              y:Tensor, # labels (N,)
-              M:Tensor, # grain maps (N,h,w)
-              seeds, # per image (seed, number)
-              steps:int=20, sampler:str='dpmpp', cfg:float=1.,
-              interval=None, # (lo, hi): guide at these times only
-              e:Tensor=None, # noise to begin with, at the finest grain; None: drawn by the seeds
-              wrap=lambda model: model, # last change to the model, e.g. `keep_known`
-              **more, # the sampler's own, e.g. eta for ddim
-             ): # yields samplers.Step
-        "Denoise step by step"
-        steps,lo,hi = self._checked(steps, sampler, cfg, interval, more)
-        rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
-        yield from SAMPLERS[sampler](wrap(guided(self.content, y, cfg, interval=(lo, hi))), x_T, M, self.diff,
-                                     steps=steps, k=self.k, generator=rngs, **more)
-    def _checked(self, steps, sampler, cfg, interval, more)->tuple: # steps, lo, hi
-        "Options of a sampling, or `ValueError` before anything is done"
-        if sampler not in SAMPLERS:
-            raise ValueError(f'no sampler {sampler!r}; there are {", ".join(SAMPLERS)}')
-        own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters
-               if p not in ('model', 'x_T', 'M', 'diff', 'steps', 'k', 'generator')]
-        if odd := set(more) - set(own):
-            raise ValueError(f'{sampler} takes no {", ".join(sorted(odd))}; it takes {", ".join(own)}')
-        if not math.isfinite(number('cfg', cfg)): raise ValueError(f'cfg must be a finite number, got {cfg!r}')
-        try: lo,hi = (0, math.inf) if interval is None else (float(v) for v in interval)
-        except (TypeError, ValueError):
-            raise ValueError(f'an interval is a pair of times (lo, hi), got {interval!r}') from None
-        if ((ts := more.get('times')) is not None
-                and (len(ts) < 2 or any(a <= b for a,b in zip(ts, ts[1:])))):
-            raise ValueError(f'times descend, at least two of them, got {ts}')
-        return number('steps', steps, int) if ts is None else len(ts) - 1, lo, hi
-    @torch.no_grad()
-    def film(self, y:Tensor, M:Tensor, seeds, **how): # as `trace`; yields a Look each
-        ("Denoise step by step, and look into the network (with its label, without guidance) "
-         "at what each step began with")
-        began = []
-        def listening(model):
-            def heard(x, t, m): began.append((x, t)); return model(x, t, m)
-            return heard
-        for s in self.trace(y, M, seeds, wrap=listening, **how):
-            if not isinstance(self.content, D2iT): raise ValueError('only a D2iT has parts to look at')
-            (x,t),parts = began[0],[]; began.clear()                          # some samplers look twice
-            merged = self.content(x, torch.full((len(x),), t, device=x.device), y, M, seen=parts)[:, :x.shape[1]]
-            parts = [tuple(p[:, :x.shape[1]] for p in level) for level in parts]
-            yield Look(t, x, s.x0, parts, merged, sum((b - a).pow(2).mean(1).sqrt() for _,a,b in parts))
-    def _run(self, y, M, seeds, e, wrap, each, progress, batch, steps, **how)->Samples:
-        batch = number('batch', batch, int)
-        steps,_,_ = self._checked(steps, how['sampler'], how['cfg'], how['interval'],
-                                  {k: v for k,v in how.items() if k not in ('sampler', 'cfg', 'interval')})
-        if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
-        zs,xs,cuts = [],[],[slice(i, i + batch) for i in range(0, len(M), batch)]
-        with tqdm(total=steps*len(cuts), desc='sampling', disable=not progress) as bar:
-            for p in cuts:
-                for s in self.trace(y[p], M[p], seeds[p], steps, e=e[p], wrap=lambda model, p=p: wrap(model, p), **how):
-                    bar.update()
-                    if each: each(s)
-                zs.append(s.x); xs.append(self.decode(s.x, M[p]))
-        return Samples(torch.cat(xs), torch.cat(zs), M, y, tuple(seeds), e,
-                       dict(steps=steps, **{k: v for k,v in how.items() if v is not None}))
-    def generate(self,
-                 label=None, # class name, id, list of n, or None
-                 grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn by the grain transformer
-                 n:int=1, # number of images
-                 seed:int=0, # image i is a function of (seed, i) alone, whatever n
-                 first:int=0, # number of the first image
-                 steps:int=20, sampler:str='dpmpp', cfg:float=1.5, interval=None, # see `trace`
-                 ratio=None, exact:bool=False, temperature:float=1., # wishes for the map, if it is drawn: see `draw_map`
-                 batch:int=32, # images at once
-                 each=None, # function of every samplers.Step, e.g. to show or to stop (by an exception)
-                 progress:bool=False,
-                 **more, # the sampler's own, e.g. eta for ddim
-                )->Samples:
-        "Pictures from noise"
-        self._checked(steps, sampler, cfg, interval, more)
-        y = self.labels(label, n); n = len(y)
-        M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
-        if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first)
-        elif ratio is not None or exact:
-            raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
-        seeds = [(seed, first + i) for i in range(n)]
-        return self._run(y, M, seeds, self._start(seeds, M)[1], lambda model, p: model, each, progress, batch, steps,
-                         sampler=sampler, cfg=cfg, interval=interval, **more)
-    def edit(self,
-             s:Samples, # what is edited
-             grain_map=None, # new map(s); cells whose grain changes are drawn anew
-             region=None, # (h,w) or (N,h,w) bool: cells to be drawn anew, too
-             seed:int=None, # new noise for the region; None: the image's own
-             label=..., # default: the images' own; None: any
-             steps:int=20, sampler:str='dpmpp', cfg:float=1.5, interval=None,
-             batch:int=32, each=None, progress:bool=False, **more, # as in `generate`
+# %% ../nbs/60_pipeline.ipynb #b7d77f94
+@patch
+def labels(self:D2iTPipeline, label, n:int)->Tensor:
+    "Class ids (n,) from a name, an id, a sequence of them, or None for 'any'"
+    n = number('n', n, int)
+    if n < 1: raise ValueError(f'n must be at least 1, got {n}')
+    K,label = len(self.classes),label.tolist() if hasattr(label, 'tolist') else label
+    ls = list(label) if isinstance(label, (list, tuple, range)) else [label]*n
+    if len(ls) != n: raise ValueError(f'{len(ls)} labels for {n} images')
+    for i,l in enumerate(ls):
+        if l is None: ls[i] = K; continue
+        if not K: raise ValueError(f'these networks are unconditional and know no class {l!r}')
+        if isinstance(l, str):
+            if l not in self.classes:
+                raise ValueError(f'no class {l!r}; there are {", ".join(self.classes)}')
+            ls[i] = self.classes.index(l)
+        elif not 0 <= number('a label that is no name', l, int) < K:
+            raise ValueError(f'class id {l} is out of range; valid are 0 … {K-1} ({", ".join(self.classes)})')
+    return torch.tensor([int(l) for l in ls], device=self.device)
+
+@patch
+def maps(self:D2iTPipeline, grain_map, n:int, unknown:bool=False)->Tensor:
+    "Grain maps (n,h,w) from one map or a batch; `ValueError` names a bad cell"
+    try: M = torch.as_tensor(grain_map)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError('a grain map is an array of whole numbers, '
+                         f'got {type(grain_map).__name__}') from None
+    M = M[None] if M.ndim == 2 else M
+    if M.is_complex(): raise ValueError(f'a grain map holds whole numbers, got {M.dtype}')
+    if M.dtype != torch.long and not M.is_floating_point(): M = M.long()
+    check_map(M.cpu(), self.k, (None, *self.grid), unknown)
+    if len(M) not in (1, n): raise ValueError(f'{len(M)} grain maps for {n} images')
+    return M.expand(n, -1, -1).to(self.device).clone()           # the caller may go on painting in its own
+
+@patch
+def pixels(self:D2iTPipeline, img)->Tensor:
+    "(N,3,size,size) from a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1]"
+    if not isinstance(img, (Tensor, str, Path, bytes)) and not hasattr(img, 'convert'):
+        raise ValueError('a picture is a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1], '
+                         f'not {type(img).__name__}')
+    if isinstance(img, Tensor): img = img.float()
+    else:
+        img = to_pixels(resize_crop(to_rgb(img) if hasattr(img, 'convert') else read_image(img), self.size))
+    x = (img[None] if img.ndim == 3 else img).to(self.device)
+    s = self.size
+    if tuple(x.shape[1:]) != (3, s, s):
+        raise ValueError(f'pictures must be (3,{s},{s}), got {tuple(x.shape[1:])}')
+    return x
+
+@patch
+def _start(self:D2iTPipeline, seeds, M)->tuple: # one generator an image, and its first draw at the finest grain
+    rngs = [keyed_rng(number('a seed', s, int), 'sample', i) for s,i in seeds]
+    return rngs, grain_noise(torch.full_like(M, self.k - 1), self.dvae.z, self.k, rngs)
+
+# %% ../nbs/60_pipeline.ipynb #450e7f24
+@patch
+def map_of(self:D2iTPipeline, img, ratio:float=.5)->Tensor: # (N,h,w)
+    "The grain map that a picture's entropy asks for, at a data-set ratio"
+    if not 0 <= number('a ratio', ratio) <= 1: raise ValueError(f'a ratio lies in [0,1], got {ratio}')
+    return map_from_entropy(self.cal.entropy_map(self.pixels(img).cpu()),
+                            self.cal.thresholds(cumulative_ratios(ratio, self.k))).to(self.device)
+
+@patch
+def draw_map(self:D2iTPipeline, label=None, n:int=1, seed:int=0,
+             ratio=None, # wanted budget in [0,1], or one a map; None or NaN: any
+             exact:bool=False, # meet it exactly, not roughly
+             known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
+             temperature:float=1., # .05 … 3: below 1 more typical maps, above 1 stranger ones
+             steps:int=32, cfg:float=1.,
+             first:int=0)->Tensor: # (n,h,w)
+    "Grain maps from the grain transformer"
+    if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
+    y = self.labels(label, n)
+    y = torch.where(y == len(self.classes), self.grain.num_classes, y)
+    rs = ratio.tolist() if hasattr(ratio, 'tolist') else ratio
+    rs = list(rs) if isinstance(rs, (list, tuple)) else [rs]*n
+    rs = torch.tensor([math.nan if r is None or r != r else number('a ratio', r) for r in rs])
+    rngs = [keyed_rng(number('a seed', seed, int), 'map', first + i) for i in range(n)]
+    known = None if known is None else self.maps(known, n, unknown=True)
+    if known is not None and (known >= 0).all():
+        raise ValueError('no cell of the known map is -1 (unknown), so nothing is left to be drawn')
+    return sample_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg),
+                       generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
+
+# %% ../nbs/60_pipeline.ipynb #a4ed89f1
+@patch
+@torch.no_grad()
+def encode(self:D2iTPipeline, img, grain_map=None, ratio:float=.5)->Samples:
+    "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
+    x = self.pixels(img)
+    M = self.map_of(x, ratio) if grain_map is None else self.maps(grain_map, len(x))
+    z = self.dvae.encode(x, M)
+    seeds = tuple((0, i) for i in range(len(x)))
+    return Samples(self.decode(z, M), z, M, self.labels(None, len(x)), seeds,
+                   self._start(seeds, M)[1], dict(encoded=True))
+
+@patch
+@torch.no_grad()
+def decode(self:D2iTPipeline, z:Tensor, M:Tensor)->Tensor: return self.dvae.decode(z, M).clamp(-1, 1)
+
+# %% ../nbs/60_pipeline.ipynb #c6dd5283
+@patch
+def _checked(self:D2iTPipeline, steps, sampler, cfg, interval, more)->tuple: # steps, lo, hi
+    "Options of a sampling, or `ValueError` before anything is done"
+    if sampler not in SAMPLERS:
+        raise ValueError(f'no sampler {sampler!r}; there are {", ".join(SAMPLERS)}')
+    own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters
+           if p not in ('model', 'x_T', 'M', 'diff', 'steps', 'k', 'generator')]
+    if odd := set(more) - set(own):
+        raise ValueError(f'{sampler} takes no {", ".join(sorted(odd))}; it takes {", ".join(own)}')
+    if not math.isfinite(number('cfg', cfg)): raise ValueError(f'cfg must be a finite number, got {cfg!r}')
+    try: lo,hi = (0, math.inf) if interval is None else (float(v) for v in interval)
+    except (TypeError, ValueError):
+        raise ValueError(f'an interval is a pair of times (lo, hi), got {interval!r}') from None
+    if ((ts := more.get('times')) is not None
+            and (len(ts) < 2 or any(a <= b for a,b in zip(ts, ts[1:])))):
+        raise ValueError(f'times descend, at least two of them, got {ts}')
+    return number('steps', steps, int) if ts is None else len(ts) - 1, lo, hi
+
+@patch
+@torch.no_grad()
+def trace(self:D2iTPipeline,
+          y:Tensor, # labels (N,)
+          M:Tensor, # grain maps (N,h,w)
+          seeds, # per image (seed, number)
+          steps:int=20, sampler:str='dpmpp', cfg:float=1.,
+          interval=None, # (lo, hi): guide at these times only
+          e:Tensor=None, # noise to begin with, at the finest grain; None: drawn by the seeds
+          wrap=lambda model: model, # last change to the model, e.g. `keep_known`
+          **more, # the sampler's own, e.g. eta for ddim
+         ): # yields samplers.Step
+    "Denoise step by step"
+    steps,lo,hi = self._checked(steps, sampler, cfg, interval, more)
+    rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
+    yield from SAMPLERS[sampler](wrap(guided(self.content, y, cfg, interval=(lo, hi))), x_T, M, self.diff,
+                                 steps=steps, k=self.k, generator=rngs, **more)
+
+# %% ../nbs/60_pipeline.ipynb #6b02bc4f
+@patch
+def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, **how)->Samples:
+    batch = number('batch', batch, int)
+    steps,_,_ = self._checked(steps, how['sampler'], how['cfg'], how['interval'],
+                              {k: v for k,v in how.items() if k not in ('sampler', 'cfg', 'interval')})
+    if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
+    zs,xs,cuts = [],[],[slice(i, i + batch) for i in range(0, len(M), batch)]
+    with tqdm(total=steps*len(cuts), desc='sampling', disable=not progress) as bar:
+        for p in cuts:
+            for s in self.trace(y[p], M[p], seeds[p], steps, e=e[p], wrap=lambda model, p=p: wrap(model, p), **how):
+                bar.update()
+                if each: each(s)
+            zs.append(s.x); xs.append(self.decode(s.x, M[p]))
+    return Samples(torch.cat(xs), torch.cat(zs), M, y, tuple(seeds), e,
+                   dict(steps=steps, **{k: v for k,v in how.items() if v is not None}))
+
+@patch
+def generate(self:D2iTPipeline,
+             label=None, # class name, id, list of n, or None
+             grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn by the grain transformer
+             n:int=1, # number of images
+             seed:int=0, # image i is a function of (seed, i) alone, whatever n
+             first:int=0, # number of the first image
+             steps:int=20, sampler:str='dpmpp', cfg:float=1.5, interval=None, # see `trace`
+             ratio=None, exact:bool=False, temperature:float=1., # wishes for the map, if it is drawn: see `draw_map`
+             batch:int=32, # images at once
+             each=None, # function of every samplers.Step, e.g. to show or to stop (by an exception)
+             progress:bool=False,
+             **more, # the sampler's own, e.g. eta for ddim
             )->Samples:
-        "Draw some regions anew; the codes of all others stay bit-identical"
-        self._checked(steps, sampler, cfg, interval, more); given,s = s,s.to(self.device)
-        n = len(s); M = s.M if grain_map is None else self.maps(grain_map, n)
-        R = M != s.M
-        if region is not None:
-            r = torch.as_tensor(region)
-            if r.is_floating_point() or r.is_complex():
-                raise ValueError(f'a region is true or false in each cell, got {r.dtype}')
-            r = r.bool().to(self.device); r = r[None] if r.ndim == 2 else r
-            if tuple(r.shape[1:]) != tuple(self.grid) or len(r) not in (1, n):
-                raise ValueError(f'a region is a map of {self.grid[0]}×{self.grid[1]} cells, got {tuple(r.shape)}')
-            R = R | r
-        if not R.any(): return given
-        Rf = on_finest(R.long(), self.k).bool()
-        y = s.y if label is ... else self.labels(label, n)
-        seeds = s.seeds if seed is None else [(seed, i) for _,i in s.seeds]
-        # outside the region the noise stays as well
-        e = s.e if seed is None else torch.where(Rf, self._start(seeds, M)[1], s.e)
-        shared = share_noise(e, M, self.k)
-        known = lambda model, p: keep_known(model, s.z[p], shared[p], Rf[p], self.diff)
-        new = self._run(y, M, list(seeds), e, known, each, progress, batch, steps,
-                        sampler=sampler, cfg=cfg, interval=interval, **more)
-        z = torch.where(Rf, new.z, s.z)
-        return dataclasses.replace(new, z=z, x=self.decode(z, M), seeds=s.seeds,
-                                   settings=new.settings | ({} if seed is None else dict(seed=seed)))
+    "Pictures from noise"
+    self._checked(steps, sampler, cfg, interval, more)
+    y = self.labels(label, n); n = len(y)
+    M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
+    if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first)
+    elif ratio is not None or exact:
+        raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
+    seeds = [(seed, first + i) for i in range(n)]
+    return self._run(y, M, seeds, self._start(seeds, M)[1], lambda model, p: model, each, progress, batch, steps,
+                     sampler=sampler, cfg=cfg, interval=interval, **more)
+
+# %% ../nbs/60_pipeline.ipynb #939472cd
+@patch
+@torch.no_grad()
+def film(self:D2iTPipeline, y:Tensor, M:Tensor, seeds, **how): # as `trace`; yields a Look each
+    ("Denoise step by step, and look into the network (with its label, without guidance) "
+     "at what each step began with")
+    began = []
+    def listening(model):
+        def heard(x, t, m): began.append((x, t)); return model(x, t, m)
+        return heard
+    for s in self.trace(y, M, seeds, wrap=listening, **how):
+        if not isinstance(self.content, D2iT): raise ValueError('only a D2iT has parts to look at')
+        (x,t),parts = began[0],[]; began.clear()                          # some samplers look twice
+        merged = self.content(x, torch.full((len(x),), t, device=x.device), y, M, seen=parts)[:, :x.shape[1]]
+        parts = [tuple(p[:, :x.shape[1]] for p in level) for level in parts]
+        yield Look(t, x, s.x0, parts, merged, sum((b - a).pow(2).mean(1).sqrt() for _,a,b in parts))
+
+# %% ../nbs/60_pipeline.ipynb #914cdd11
+@patch
+def edit(self:D2iTPipeline,
+         s:Samples, # what is edited
+         grain_map=None, # new map(s); cells whose grain changes are drawn anew
+         region=None, # (h,w) or (N,h,w) bool: cells to be drawn anew, too
+         seed:int=None, # new noise for the region; None: the image's own
+         label=..., # default: the images' own; None: any
+         steps:int=20, sampler:str='dpmpp', cfg:float=1.5, interval=None,
+         batch:int=32, each=None, progress:bool=False, **more, # as in `generate`
+        )->Samples:
+    "Draw some regions anew; the codes of all others stay bit-identical"
+    self._checked(steps, sampler, cfg, interval, more); given,s = s,s.to(self.device)
+    n = len(s); M = s.M if grain_map is None else self.maps(grain_map, n)
+    R = M != s.M
+    if region is not None:
+        r = torch.as_tensor(region)
+        if r.is_floating_point() or r.is_complex():
+            raise ValueError(f'a region is true or false in each cell, got {r.dtype}')
+        r = r.bool().to(self.device); r = r[None] if r.ndim == 2 else r
+        if tuple(r.shape[1:]) != tuple(self.grid) or len(r) not in (1, n):
+            raise ValueError(f'a region is a map of {self.grid[0]}×{self.grid[1]} cells, got {tuple(r.shape)}')
+        R = R | r
+    if not R.any(): return given
+    Rf = on_finest(R.long(), self.k).bool()
+    y = s.y if label is ... else self.labels(label, n)
+    seeds = s.seeds if seed is None else [(seed, i) for _,i in s.seeds]
+    # outside the region the noise stays as well
+    e = s.e if seed is None else torch.where(Rf, self._start(seeds, M)[1], s.e)
+    shared = share_noise(e, M, self.k)
+    known = lambda model, p: keep_known(model, s.z[p], shared[p], Rf[p], self.diff)
+    new = self._run(y, M, list(seeds), e, known, each, progress, batch, steps,
+                    sampler=sampler, cfg=cfg, interval=interval, **more)
+    z = torch.where(Rf, new.z, s.z)
+    return dataclasses.replace(new, z=z, x=self.decode(z, M), seeds=s.seeds,
+                               settings=new.settings | ({} if seed is None else dict(seed=seed)))
+
+# %% ../nbs/60_pipeline.ipynb #ddd71d16
+@patch
+def save(self:D2iTPipeline,
+         folder, # made if missing
+         half:bool=True, # store as float16
+        ):
+    "Write all parts and a model card into one folder that `load` reads"
+    folder = Path(folder)
+    if (folder/'dvae').is_dir():
+        raise ValueError(f'{folder} is the folder of a run; save to another one')
+    for n in ('dvae', 'grain', 'content'):
+        if (net := getattr(self, n)) is None:
+            for f in (folder/f'{n}.json', folder/f'{n}.safetensors'): f.unlink(missing_ok=True)
+            continue
+        save_net(folder/n, net, half, **net.meta)
+    write_atomic(folder/'thresholds.json', self.cal.to_json().encode())
+    write_atomic(folder/'README.md',       self.card().encode())
+
+@patch
+def card(self:D2iTPipeline)->str:
+    "A model card in Markdown: what these networks are, what they have seen, how to use them"
+    rows = [dict(part=n, network=type(net).__name__, parameters=f'{n_params(net):,}',
+                 data=net.meta.get('data', '?'), steps=net.meta.get('step', '?'), id=net.meta.get('id', '?'))
+            for n in ('dvae', 'grain', 'content') if (net := getattr(self, n)) is not None]
+    return '\n'.join([
+        f'# D²iT for {self.size}×{self.size} pictures',
+        '',
+        f'{self.k} grains ({", ".join(f"{f}×{f}" for f in reversed(self.dvae.factors))} pixels a code, '
+        f'coarsest first), grain maps of {self.grid[0]}×{self.grid[1]} regions, '
+        f'classes: {", ".join(self.classes) or "none"}. After *D²iT: Dynamic Diffusion Transformer '
+        'for Accurate Image Generation* (arXiv 2504.09454).',
+        '',
+        as_table(rows),
+        '',
+        '```python',
+        'from d2it_nb.pipeline import D2iTPipeline',
+        "pipe = D2iTPipeline.load('this folder')",
+        f'pipe.generate({self.classes[0] if self.classes else None!r}, seed=0).images[0].save("picture.png")',
+        '```',
+        '',
+        'It draws what its data showed, at this size, and knows nothing else. Say here whose pictures these were, '
+        'under which licence, and what the networks must not be used for.',
+        ''])

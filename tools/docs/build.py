@@ -30,7 +30,8 @@ def members(path:Path)->list: # (name, label of its section, docstring, code)
         out.append((name, f'{path.stem}.{name}' + '-lower'*any(name.lower() == o[0].lower() for o in out), doc,
                     code))
     def add(n, of=''):
-        code = '\n'.join([f'@{ast.unparse(d)}' for d in n.decorator_list] + [header(n, lines)])
+        notes = [d for d in map(ast.unparse, n.decorator_list) if not d.startswith('patch')]
+        code = '\n'.join([f'@{d}' for d in notes] + [header(n, lines)])
         if isinstance(n, ast.ClassDef):
             fields = [lines[f.lineno - 1][n.col_offset:] for f in n.body if isinstance(f, ast.AnnAssign)]
             code = '\n'.join([code, *fields])
@@ -40,6 +41,9 @@ def members(path:Path)->list: # (name, label of its section, docstring, code)
              add(m, f'{n.name}.'))
     for n in tree.body:
         if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name in names: add(n)
+        elif (isinstance(n, ast.FunctionDef) and not n.name.startswith('_') and ast.get_docstring(n) and
+              any(ast.unparse(d).startswith('patch') for d in n.decorator_list)):       # a method, added to its class
+            add(n, f'{ast.unparse(n.args.args[0].annotation)}.')
         elif isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name) and n.targets[0].id in names:
             put(n.targets[0].id, '', '\n'.join(lines[n.lineno - 1:n.end_lineno]))
     return out
