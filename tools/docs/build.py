@@ -68,6 +68,12 @@ def linked(text:str, names:set, known:dict, here:str='')->str:
                      re.sub(r'(?<!\[)`([\w.]+(?:\([^`]*\))?)`(?!\])', one, l)
                      for l in text.split('\n'))
 
+def only_imports(source:str)->bool:
+    "Does a cell do nothing else?"
+    try: body = ast.parse(source).body
+    except SyntaxError: return False
+    return bool(body) and all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body)
+
 def sources(out:Path):
     "Everything that Sphinx reads"
     nbs = sorted((ROOT/'nbs').glob('*.ipynb'))
@@ -91,7 +97,7 @@ def sources(out:Path):
         for c in nb.cells:
             if c.cell_type == 'code':
                 c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
-                if all(re.match('import |from ', l) for l in c.source.strip().split('\n')):
+                if only_imports(c.source):
                     c.metadata['tags'] = ['hide-input']
                     if before: before.source += '\n' + c.source; c.source = ''
                     before = before or c
