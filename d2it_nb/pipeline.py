@@ -107,7 +107,7 @@ class D2iTPipeline:
 # %% ../nbs/60_pipeline.ipynb #48a2d398
 @patch(cls_method=True)
 def load(cls:D2iTPipeline,
-         path=None, # folder of a run; one that `save` made; a content transformer's file in either, e.g. another average; None: the bundled weights
+         path=None, # a run's folder, or one made by `save`; or a content transformer's file in either; None: the bundled weights
          device='cpu'): # or 'cuda', 'mps', 'auto'
     "Read the parts; `FileNotFoundError` says which is missing"
     path,file = asset('demo') if path is None else Path(path),None
