@@ -12,6 +12,7 @@ from pathlib import Path
 import anywidget, ipywidgets as W, traitlets as T
 import matplotlib.pyplot as plt
 import torch
+from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor
 from .viz import grain_rgb, overlay_grain, show_images
@@ -272,6 +273,9 @@ def allowed_samplers(pipe)->list:
 class Editor:
     "A grain-map editor on a pipeline; `display(editor.view)`"
     SHOWN = 8   # results in the gallery
+    sample = property(lambda self: self.map.note[0])   # Samples of one picture, or None
+    dirty = property(lambda self: self.map.note[1])    # (row, column) of the cells that were painted since
+    before = property(lambda self: self.map.note[2])   # the sample before that
     def __init__(self, pipe, # D2iTPipeline, or anything with its `generate`, `edit`, `grid`, `k`, `classes`
                  label=0, # class, its number or name, or None for any
                  seed:int=0, steps:int=12, sampler:str='dpmpp', cfg:float=1.5,
@@ -295,284 +299,355 @@ class Editor:
         self._show()
         if picture is not None: self._safely(lambda: self.open(picture))
 
-    def _controls(self, label, seed, steps, sampler, cfg):
-        p,wide = self.pipe,dict(layout=W.Layout(width='20em'), style=dict(description_width='6em'))
-        self.canvas = GrainCanvas(grid=list(p.grid), k=p.k, cells=self.map.cells, grain=p.k - 1)
-        self.tool = W.ToggleButtons(options=['brush', 'rectangle', 'fill'], style=dict(button_width='auto'))
-        self.grain = W.ToggleButtons(
-            options=[('coarse', 0), *[(f'{g}', g) for g in range(1, p.k - 1)], ('fine', p.k - 1)][-p.k:],
-            value=p.k - 1, style=dict(button_width='auto'))
-        self.brush,self.alpha = (
-            W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide),
-            W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide))
-        self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], ('any', 'any')],
-                                value=label, description='class', **wide)
-        self.seed,self.steps = (
-            W.IntText(seed, description='seed', **wide),
-            W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide))
-        self.sampler,self.cfg = (
-            W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),
-            W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', **wide))
-        self.ratio = W.FloatSlider(.5, min=0, max=1, step=.05, description='fine ratio', **wide)
-        self.shows = W.ToggleButtons(options=['picture', 'before', 'difference'], style=dict(button_width='auto'))
-        self.status,self.cost,self.bar,self.gallery = (
-            W.HTML(), W.HTML(),
-            W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden')),
-            W.HBox(layout=W.Layout(flex_flow='row wrap')))
-        acts = {'Resample all': self.resample_all, 'Resample painted': self.resample_painted,
-                'Re-encode': self.re_encode, 'Stop': self.stop,
-                'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map,
-                'All coarse': lambda: self._changed(lambda m: m.fill(0)),
-                'All fine':   lambda: self._changed(lambda m: m.fill(p.k - 1)),
-                'Invert':     lambda: self._changed(GrainMap.invert),
-                'Undo': self.undo, 'Redo': self.redo}
-        tips = {'Resample all':     'a new picture for this map, class and seed',
-                'Resample painted': 'draw what was painted anew; the codes of all other cells stay, bit by bit',
-                'Re-encode':        "the opened picture's own codes at this map",
-                'Random':           'independent cells at the fine ratio',
-                'From entropy':     'the map that the picture asks for, at the fine ratio',
-                'From transformer': 'a map from the grain transformer, of this class, near the fine ratio'}
-        self.buttons = {n: W.Button(
-            description=n, tooltip=tips.get(n, n),
-            button_style={'Resample all': 'primary', 'Resample painted': 'primary', 'Stop': 'danger'}.get(n, ''),
-            layout=W.Layout(width='auto')) for n in acts}
-        for n,b in self.buttons.items(): b.on_click(lambda _, f=acts[n]: self._safely(f))
-        for a,b in ((self.grain, 'grain'), (self.brush, 'brush'), (self.alpha, 'alpha'), (self.tool, 'tool')):
-            W.link((a, 'value'), (self.canvas, b))
-        self.canvas.on_msg(lambda _, msg, buffers: self._heard(msg, buffers))
-        for w in (self.steps, self.cfg): w.observe(lambda _: self._safely(self._price), 'value')
-        self.ratio.observe(lambda _: self._safely(self._follow), 'value')
-        self.shows.observe(lambda _: self._safely(self._draw), 'value')
-        row,title = (lambda *names: W.HBox([self.buttons[n] for n in names], layout=W.Layout(flex_flow='row wrap')),
-                     lambda t: W.HTML(f'<b>{t}</b>'))
-        left = W.VBox([W.HBox([self.tool, self.grain],
-                              layout=W.Layout(justify_content='space-between', width='384px')),
-                       self.canvas, self.shows, self.bar, self.status])
-        right = W.VBox([title('Picture'), self.label, self.seed, self.steps, self.sampler, self.cfg,
-                        row('Resample all', 'Resample painted', 'Re-encode', 'Stop'),
-                        title('Map'), self.ratio, row('Random', 'From entropy', 'From transformer'),
-                        row('All coarse', 'All fine', 'Invert', 'Undo', 'Redo'), self.cost,
-                        title('Brush'), self.brush, self.alpha], layout=W.Layout(margin='0 0 0 16px'))
-        self.view = W.VBox([W.HBox([left, right], layout=W.Layout(flex_flow='row wrap')), self.gallery])
-    # what the state is
-    sample = property(lambda self: self.map.note[0])   # Samples of one picture, or None
-    dirty = property(lambda self: self.map.note[1])    # (row, column) of the cells that were painted since
-    before = property(lambda self: self.map.note[2])   # the sample before that
-    def _new(self)->GrainMap: return GrainMap(self.map.grid, self.map.k, self.map.cells)
-    def _changed(self, f): self._replace(f(self._new()).cells)
-    def anew(self)->Tensor: # (1,h,w) bool
-        "The cells that Resample painted will draw: painted ones, and those whose grain is not the picture's"
-        R = torch.zeros(1, *self.map.grid, dtype=torch.bool)
-        for r,c in self.dirty: R[0, r, c] = True
-        return R | (self.map.tensor != self.sample.M.cpu()) if self.sample is not None else R
+# %% ../nbs/62_editor.ipynb #34f31f8f
+@patch
+def _controls(self:Editor, label, seed, steps, sampler, cfg):
+    p,wide = self.pipe,dict(layout=W.Layout(width='20em'), style=dict(description_width='6em'))
+    self.canvas = GrainCanvas(grid=list(p.grid), k=p.k, cells=self.map.cells, grain=p.k - 1)
+    self.tool = W.ToggleButtons(options=['brush', 'rectangle', 'fill'], style=dict(button_width='auto'))
+    self.grain = W.ToggleButtons(
+        options=[('coarse', 0), *[(f'{g}', g) for g in range(1, p.k - 1)], ('fine', p.k - 1)][-p.k:],
+        value=p.k - 1, style=dict(button_width='auto'))
+    self.brush,self.alpha = (
+        W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide),
+        W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide))
+    self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], ('any', 'any')],
+                            value=label, description='class', **wide)
+    self.seed,self.steps = (
+        W.IntText(seed, description='seed', **wide),
+        W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide))
+    self.sampler,self.cfg = (
+        W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),
+        W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', **wide))
+    self.ratio = W.FloatSlider(.5, min=0, max=1, step=.05, description='fine ratio', **wide)
+    self.shows = W.ToggleButtons(options=['picture', 'before', 'difference'], style=dict(button_width='auto'))
+    self.status,self.cost,self.bar,self.gallery = (
+        W.HTML(), W.HTML(),
+        W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden')),
+        W.HBox(layout=W.Layout(flex_flow='row wrap')))
+    acts = {'Resample all': self.resample_all, 'Resample painted': self.resample_painted,
+            'Re-encode': self.re_encode, 'Stop': self.stop,
+            'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map,
+            'All coarse': lambda: self._changed(lambda m: m.fill(0)),
+            'All fine':   lambda: self._changed(lambda m: m.fill(p.k - 1)),
+            'Invert':     lambda: self._changed(GrainMap.invert),
+            'Undo': self.undo, 'Redo': self.redo}
+    tips = {'Resample all':     'a new picture for this map, class and seed',
+            'Resample painted': 'draw what was painted anew; the codes of all other cells stay, bit by bit',
+            'Re-encode':        "the opened picture's own codes at this map",
+            'Random':           'independent cells at the fine ratio',
+            'From entropy':     'the map that the picture asks for, at the fine ratio',
+            'From transformer': 'a map from the grain transformer, of this class, near the fine ratio'}
+    self.buttons = {n: W.Button(
+        description=n, tooltip=tips.get(n, n),
+        button_style={'Resample all': 'primary', 'Resample painted': 'primary', 'Stop': 'danger'}.get(n, ''),
+        layout=W.Layout(width='auto')) for n in acts}
+    for n,b in self.buttons.items(): b.on_click(lambda _, f=acts[n]: self._safely(f))
+    for a,b in ((self.grain, 'grain'), (self.brush, 'brush'), (self.alpha, 'alpha'), (self.tool, 'tool')):
+        W.link((a, 'value'), (self.canvas, b))
+    self.canvas.on_msg(lambda _, msg, buffers: self._heard(msg, buffers))
+    for w in (self.steps, self.cfg): w.observe(lambda _: self._safely(self._price), 'value')
+    self.ratio.observe(lambda _: self._safely(self._follow), 'value')
+    self.shows.observe(lambda _: self._safely(self._draw), 'value')
+    row,title = (lambda *names: W.HBox([self.buttons[n] for n in names], layout=W.Layout(flex_flow='row wrap')),
+                 lambda t: W.HTML(f'<b>{t}</b>'))
+    left = W.VBox([W.HBox([self.tool, self.grain],
+                          layout=W.Layout(justify_content='space-between', width='384px')),
+                   self.canvas, self.shows, self.bar, self.status])
+    right = W.VBox([title('Picture'), self.label, self.seed, self.steps, self.sampler, self.cfg,
+                    row('Resample all', 'Resample painted', 'Re-encode', 'Stop'),
+                    title('Map'), self.ratio, row('Random', 'From entropy', 'From transformer'),
+                    row('All coarse', 'All fine', 'Invert', 'Undo', 'Redo'), self.cost,
+                    title('Brush'), self.brush, self.alpha], layout=W.Layout(margin='0 0 0 16px'))
+    self.view = W.VBox([W.HBox([left, right], layout=W.Layout(flex_flow='row wrap')), self.gallery])
 
-    # how it is shown
-    def say(self, text:str):
-        self.message = text
-        self.status.value = f'<div role="status" style="line-height:1.3">{html.escape(text)}</div>'
-    def _safely(self, f):
-        try: f()
-        except Exception as e: self._failed(e)
-    def _failed(self, e):
-        self.error = ''.join(traceback.format_exception(e))
-        self.say(f'⚠ {type(e).__name__}: {e}')
-        self.status.value = (
-            '<details role="alert" style="color:var(--jp-error-color1, #b00020);line-height:1.3;max-width:384px">'
-            f'<summary>{html.escape(self.message)}</summary>'
-            f'<pre style="overflow:auto;max-height:12em">{html.escape(self.error)}</pre></details>')
-    def _flops(self, M, cfg):
-        return sum(flops(self.pipe.content, M).values())*(1 if cfg == 1 else 2)   # of a step; guidance looks twice
-    def _price(self):
-        "What the map costs"
-        M,k = self.map.tensor,self.map.k
-        text = (f'{n_codes(M).item()} codes of {M.numel()} … {M.numel()*4**(k - 1)}, '
-                f'budget {budget(M, k).item():.0%}')
-        if hasattr(self.pipe, 'content'):
-            n = self._flops(M.to(self.pipe.device), self.cfg.value)
-            text += f', {n/1e9:.2f} GFLOP a step'
-            if self.rate: text += f', about {max(n*self.rate*self.steps.value, .1):.1f} s'
-        self.cost.value = f'<span class="grain-cost">{html.escape(text)}</span>'
-    def _draw(self):
-        "The picture under the map"
-        s,b,how = self.sample,self.before,self.shows.value; x = None if s is None else s.x[0].cpu()
-        if how != 'picture' and b is not None and x is not None:
-            x = (b.x[0].cpu() if how == 'before' else
-                 (x - b.x[0].cpu()).abs().mean(0, keepdim=True).expand(3, -1, -1)*4 - 1)
-        self.canvas.picture = '' if x is None else data_url(to_image(x))
-    def _show(self, text:str=None):
-        self.canvas.cells = self.map.cells
-        self.canvas.marked = ([i for i,on in enumerate(self.anew().flatten().tolist()) if on]
-                              if self.sample is not None else [])
-        self._price()
-        if not self.busy:
-            self._draw()
-            self.say(text or ('Paint, then Resample painted.' if self.sample is not None else
-                              'Resample all draws the first picture.'))
+# %% ../nbs/62_editor.ipynb #3a47193e
+@patch
+def _new(self:Editor)->GrainMap: return GrainMap(self.map.grid, self.map.k, self.map.cells)
 
-    # messages of the canvas
-    def _heard(self, msg, buffers=()):
-        msg = msg if isinstance(msg, dict) else {}
-        self._safely(lambda: self._do(msg, buffers))
-        self.canvas.send(dict(ack=msg.get('id')))
-    def _do(self, msg, buffers):
-        kind,w = msg.get('kind'),self.map.grid[1]
-        if kind == 'save':
-            name,data = self.save(msg.get('what'))
-            self.canvas.send(dict(file=name, to=str(msg.get('id'))), [data])
-        elif kind == 'paint': self.paint([divmod(int(i), w) for i in msg['cells']], msg['grain'])
-        elif kind == 'fill': self.paint(self.map.patch(tuple(msg['at'])), msg['grain'])
-        elif kind in ('undo', 'redo'): getattr(self, kind)()
-        elif kind == 'open': (self.open if msg.get('what') == 'picture' else self.open_map)(bytes(buffers[0]))
-    def _replace(self, cells):
-        with self.lock: self.map.replace(cells); self._show()
-    def paint(self, cells, g:int):
-        "Cells (row, column) that were painted with a grain"
-        with self.lock:
-            h,w = self.map.grid
-            on = frozenset((int(r), int(c)) for r,c in cells if 0 <= r < h and 0 <= c < w)
-            new = self.map.painted(on, g)
-            # also what is marked already: while it samples, that will be drawn, and this comes after
-            self.meanwhile |= on
-            if new == self.map.cells and on <= self.dirty: return    # nothing new: no step of the history
-            self.map.replace(new, (self.sample, self.dirty | on, self.before)); self._show()
-    def undo(self): self._back(self.map.undo)
-    def redo(self): self._back(self.map.redo)
-    def _back(self, f):
+@patch
+def _changed(self:Editor, f): self._replace(f(self._new()).cells)
+
+@patch
+def anew(self:Editor)->Tensor: # (1,h,w) bool
+    "The cells that Resample painted will draw: painted ones, and those whose grain is not the picture's"
+    R = torch.zeros(1, *self.map.grid, dtype=torch.bool)
+    for r,c in self.dirty: R[0, r, c] = True
+    return R | (self.map.tensor != self.sample.M.cpu()) if self.sample is not None else R
+
+@patch
+def say(self:Editor, text:str):
+    self.message = text
+    self.status.value = f'<div role="status" style="line-height:1.3">{html.escape(text)}</div>'
+
+@patch
+def _safely(self:Editor, f):
+    try: f()
+    except Exception as e: self._failed(e)
+
+@patch
+def _failed(self:Editor, e):
+    self.error = ''.join(traceback.format_exception(e))
+    self.say(f'⚠ {type(e).__name__}: {e}')
+    self.status.value = (
+        '<details role="alert" style="color:var(--jp-error-color1, #b00020);line-height:1.3;max-width:384px">'
+        f'<summary>{html.escape(self.message)}</summary>'
+        f'<pre style="overflow:auto;max-height:12em">{html.escape(self.error)}</pre></details>')
+
+@patch
+def _flops(self:Editor, M, cfg):
+    return sum(flops(self.pipe.content, M).values())*(1 if cfg == 1 else 2)   # of a step; guidance looks twice
+
+@patch
+def _price(self:Editor):
+    "What the map costs"
+    M,k = self.map.tensor,self.map.k
+    text = (f'{n_codes(M).item()} codes of {M.numel()} … {M.numel()*4**(k - 1)}, '
+            f'budget {budget(M, k).item():.0%}')
+    if hasattr(self.pipe, 'content'):
+        n = self._flops(M.to(self.pipe.device), self.cfg.value)
+        text += f', {n/1e9:.2f} GFLOP a step'
+        if self.rate: text += f', about {max(n*self.rate*self.steps.value, .1):.1f} s'
+    self.cost.value = f'<span class="grain-cost">{html.escape(text)}</span>'
+
+@patch
+def _draw(self:Editor):
+    "The picture under the map"
+    s,b,how = self.sample,self.before,self.shows.value; x = None if s is None else s.x[0].cpu()
+    if how != 'picture' and b is not None and x is not None:
+        x = (b.x[0].cpu() if how == 'before' else
+             (x - b.x[0].cpu()).abs().mean(0, keepdim=True).expand(3, -1, -1)*4 - 1)
+    self.canvas.picture = '' if x is None else data_url(to_image(x))
+
+@patch
+def _show(self:Editor, text:str=None):
+    self.canvas.cells = self.map.cells
+    self.canvas.marked = ([i for i,on in enumerate(self.anew().flatten().tolist()) if on]
+                          if self.sample is not None else [])
+    self._price()
+    if not self.busy:
+        self._draw()
+        self.say(text or ('Paint, then Resample painted.' if self.sample is not None else
+                          'Resample all draws the first picture.'))
+
+# %% ../nbs/62_editor.ipynb #b1e1639b
+@patch
+def _heard(self:Editor, msg, buffers=()):
+    msg = msg if isinstance(msg, dict) else {}
+    self._safely(lambda: self._do(msg, buffers))
+    self.canvas.send(dict(ack=msg.get('id')))
+
+@patch
+def _do(self:Editor, msg, buffers):
+    kind,w = msg.get('kind'),self.map.grid[1]
+    if kind == 'save':
+        name,data = self.save(msg.get('what'))
+        self.canvas.send(dict(file=name, to=str(msg.get('id'))), [data])
+    elif kind == 'paint': self.paint([divmod(int(i), w) for i in msg['cells']], msg['grain'])
+    elif kind == 'fill': self.paint(self.map.patch(tuple(msg['at'])), msg['grain'])
+    elif kind in ('undo', 'redo'): getattr(self, kind)()
+    elif kind == 'open': (self.open if msg.get('what') == 'picture' else self.open_map)(bytes(buffers[0]))
+
+@patch
+def _replace(self:Editor, cells):
+    with self.lock: self.map.replace(cells); self._show()
+
+@patch
+def paint(self:Editor, cells, g:int):
+    "Cells (row, column) that were painted with a grain"
+    with self.lock:
+        h,w = self.map.grid
+        on = frozenset((int(r), int(c)) for r,c in cells if 0 <= r < h and 0 <= c < w)
+        new = self.map.painted(on, g)
+        # also what is marked already: while it samples, that will be drawn, and this comes after
+        self.meanwhile |= on
+        if new == self.map.cells and on <= self.dirty: return    # nothing new: no step of the history
+        self.map.replace(new, (self.sample, self.dirty | on, self.before)); self._show()
+
+@patch
+def undo(self:Editor): self._back(self.map.undo)
+
+@patch
+def redo(self:Editor): self._back(self.map.redo)
+
+@patch
+def _back(self:Editor, f):
+    self._free()
+    with self.lock: f(); self._show()
+
+@patch
+def _free(self:Editor):
+    if self.busy: raise RuntimeError('it is still sampling; press Stop first')
+
+# %% ../nbs/62_editor.ipynb #f70b4b67
+@patch
+def random(self:Editor):
+    self.drawn += 1
+    self._make(lambda: self._new().random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
+
+@patch
+def from_entropy(self:Editor):
+    s = self.sample
+    if s is None:
+        raise ValueError('there is no picture yet whose entropy could be measured: '
+                         'open one, or press Resample all')
+    x = self.photo if s.settings.get('encoded') and self.photo is not None else s.x
+    self._make(lambda: self.pipe.map_of(x, self.ratio.value)[0].tolist())
+
+@patch
+def _make(self:Editor, f):
+    "A map that follows the slider, until something else is done to it"
+    with self.lock:
+        n = self.map.cells
+        self._replace(f())
+        self.made = self.map.cells,f,self.map.cells is not n
+
+@patch
+def _follow(self:Editor):
+    with self.lock:
+        if not self.made or self.made[0] is not self.map.cells: return
+        _,f,step = self.made
+        if step: self.map.amend(f()); self.made = self.map.cells,f,True; self._show()
+        else: self._make(f)
+
+@patch
+def draw_map(self:Editor):
+    self.drawn += 1
+    self._replace(self.pipe.draw_map(self.wanted(), ratio=self.ratio.value, seed=self.drawn)[0])
+
+@patch
+def open_map(self:Editor, data):
+    "A map, as JSON or PNG (bytes)"
+    m = (GrainMap.from_png(data, self.map.grid, self.map.k) if data[:4] == b'\x89PNG' else
+         GrainMap.from_json(data.decode(errors='replace')) if data[:1] != b'\xff' else None)
+    if m is None: raise ValueError('a map is a .json or a .png file')
+    if m.k != self.map.k: raise ValueError(f'this map has {m.k} grains, the pipeline has {self.map.k}')
+    self._replace(m.cells)
+
+# %% ../nbs/62_editor.ipynb #a98b481a
+@patch
+def open(self:Editor, picture):
+    "A picture to start from (path, bytes, PIL image, tensor): its map by its entropy, its codes by the encoder"
+    self._free()
+    x = self.pipe.pixels(picture)
+    M = self.pipe.map_of(x, self.ratio.value)
+    s = self.pipe.encode(x, M)
+    with self.lock:
+        self.photo,self.meanwhile = x,set()
+        self._took(s, M[0], 'opened picture', self.settings())
+
+@patch
+def save(self:Editor, what:str)->tuple: # file name, bytes
+    "The map as 'map.json' or 'map.png', or the 'picture.png'"
+    if what == 'map.json': return 'grain_map.json',self.map.to_json().encode()
+    if what == 'map.png': return 'grain_map.png',self.map.to_png()
+    if self.sample is None: raise ValueError('there is no picture yet')
+    b = BytesIO(); self.sample.images[0].save(b, 'PNG'); return 'picture.png',b.getvalue()
+
+@patch
+def wanted(self:Editor): # class id, or None for any
+    return None if self.label.value == 'any' else self.label.value
+
+@patch
+def settings(self:Editor)->dict: return dict(label=self.label.value, seed=self.seed.value, **self.how())
+
+@patch
+def how(self:Editor)->dict: return dict(steps=self.steps.value, sampler=self.sampler.value, cfg=self.cfg.value)
+
+@patch
+def resample_all(self:Editor):
+    "A new picture for this map, class and seed"
+    M,label,seed,how = self.map.tensor,self.wanted(),self.seed.value,self.how()
+    self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, **how), M, 'resampled')
+
+@patch
+def resample_painted(self:Editor):
+    "Draw the painted cells anew, keep the codes of the rest; the image's own seed gives them their own noise"
+    if self.sample is None: return self.resample_all()
+    M,R,s,label,seed,how = self.map.tensor,self.anew(),self.sample,self.wanted(),self.seed.value,self.how()
+    if not R.any(): raise ValueError('nothing is painted; paint some cells first')
+    self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, **how), M,
+               f'{R.sum().item()} cells resampled')
+
+@patch
+def re_encode(self:Editor):
+    "The opened picture's own codes, at this map"
+    if self.photo is None:
+        raise ValueError('Re-encode belongs to a picture that was opened; press Open picture…')
+    M,x = self.map.tensor,self.photo
+    self._work(lambda each: self.pipe.encode(x, M), M, 're-encoded')
+
+@patch
+def stop(self:Editor):
+    self.stopping.set()
+    if self.busy: self.say('stopping …')
+
+@patch
+def wait(self:Editor, timeout:float=None):
+    "Until the sampling that runs is done"
+    if self.worker: self.worker.join(timeout)
+    return self
+
+# %% ../nbs/62_editor.ipynb #cd4c88a2
+@patch
+def _work(self:Editor, f, M, what):
+    self._free()
+    was = self.settings()
+    self.stopping.clear()
+    self.meanwhile,self.busy = set(),True
+    self.bar.max,self.bar.value,self.bar.layout.visibility,self.shows.value = was['steps'],0,'visible','picture'
+    self.say('sampling …')
+    self.worker = threading.Thread(target=self._run, args=(f, M, what, was), daemon=True)
+    self.worker.start()
+    if self.wait_for_it: self.wait()
+
+@patch
+def _run(self:Editor, f, M, what, was):
+    t0,shown,n = time.monotonic(),0.,0
+    def each(s):
+        nonlocal shown,n
+        n += 1; self.bar.value = n
+        if self.stopping.is_set(): raise Stopped
+        if time.monotonic() - shown > .15 and hasattr(self.pipe, 'decode') and hasattr(s, 'x0'):
+            self.canvas.picture = data_url(to_image(self.pipe.decode(s.x0, M.to(s.x0.device))[0].cpu()))
+            shown = time.monotonic()
+    try: s,fault = f(each),None
+    except Exception as e: s,fault = None,e
+    with self.lock:
+        self.busy,seconds = False,time.monotonic() - t0; self.bar.layout.visibility = 'hidden'
+        if s is not None:
+            if n and hasattr(self.pipe, 'content'): self.rate = seconds/n/self._flops(s.M, was['cfg'])
+            self._safely(lambda: self._took(s, self.map.tensor[0], what, was, f'{what} in {seconds:.1f} s'))
+        elif isinstance(fault, Stopped): self._show(f'stopped after step {n}; nothing was changed')
+        else: self._draw(); self._failed(fault)
+
+@patch
+def _took(self:Editor, s, M, what, was, text=None):
+    s = s.to('cpu')
+    self.map.replace(M, (s, frozenset(self.meanwhile), self.sample))
+    self._keep(s, what, was)
+    self._show(text or what)
+
+@patch
+def _keep(self:Editor, s, what, was):
+    "One more in the gallery; a click brings its map, picture and settings back"
+    name = next((n for n,v in self.label.options if v == was['label']), 'any')
+    b = BytesIO()
+    to_image(overlay_grain(s.x[0], s.M[0], self.map.k, .2)).resize((72, 72), Image.NEAREST).save(b, 'PNG')
+    self.kept,self.number = [*self.kept, (s, was, self.photo)][-self.SHOWN:],self.number + 1
+    back = W.Button(description=f'{self.number}: {name}',
+                    tooltip=f'{what}: ' + ', '.join(f'{k} {v}' for k,v in was.items()),
+                    layout=W.Layout(width='76px'))
+    def restore(photo=self.photo):
         self._free()
-        with self.lock: f(); self._show()
-    def _free(self):
-        if self.busy: raise RuntimeError('it is still sampling; press Stop first')
-
-    # maps
-    def random(self):
-        self.drawn += 1
-        self._make(lambda: self._new().random(self.ratio.value, torch.Generator().manual_seed(self.drawn)).cells)
-    def from_entropy(self):
-        s = self.sample
-        if s is None:
-            raise ValueError('there is no picture yet whose entropy could be measured: '
-                             'open one, or press Resample all')
-        x = self.photo if s.settings.get('encoded') and self.photo is not None else s.x
-        self._make(lambda: self.pipe.map_of(x, self.ratio.value)[0].tolist())
-    def _make(self, f):
-        "A map that follows the slider, until something else is done to it"
         with self.lock:
-            n = self.map.cells
-            self._replace(f())
-            self.made = self.map.cells,f,self.map.cells is not n
-    def _follow(self):
-        with self.lock:
-            if not self.made or self.made[0] is not self.map.cells: return
-            _,f,step = self.made
-            if step: self.map.amend(f()); self.made = self.map.cells,f,True; self._show()
-            else: self._make(f)
-    def draw_map(self):
-        self.drawn += 1
-        self._replace(self.pipe.draw_map(self.wanted(), ratio=self.ratio.value, seed=self.drawn)[0])
-    def open(self, picture):
-        "A picture to start from (path, bytes, PIL image, tensor): its map by its entropy, its codes by the encoder"
-        self._free()
-        x = self.pipe.pixels(picture)
-        M = self.pipe.map_of(x, self.ratio.value)
-        s = self.pipe.encode(x, M)
-        with self.lock:
-            self.photo,self.meanwhile = x,set()
-            self._took(s, M[0], 'opened picture', self.settings())
-    def open_map(self, data):
-        "A map, as JSON or PNG (bytes)"
-        m = (GrainMap.from_png(data, self.map.grid, self.map.k) if data[:4] == b'\x89PNG' else
-             GrainMap.from_json(data.decode(errors='replace')) if data[:1] != b'\xff' else None)
-        if m is None: raise ValueError('a map is a .json or a .png file')
-        if m.k != self.map.k: raise ValueError(f'this map has {m.k} grains, the pipeline has {self.map.k}')
-        self._replace(m.cells)
-    def save(self, what:str)->tuple: # file name, bytes
-        "The map as 'map.json' or 'map.png', or the 'picture.png'"
-        if what == 'map.json': return 'grain_map.json',self.map.to_json().encode()
-        if what == 'map.png': return 'grain_map.png',self.map.to_png()
-        if self.sample is None: raise ValueError('there is no picture yet')
-        b = BytesIO(); self.sample.images[0].save(b, 'PNG'); return 'picture.png',b.getvalue()
-
-    # pictures
-    def wanted(self): # class id, or None for any
-        return None if self.label.value == 'any' else self.label.value
-    def settings(self)->dict: return dict(label=self.label.value, seed=self.seed.value, **self.how())
-    def how(self)->dict: return dict(steps=self.steps.value, sampler=self.sampler.value, cfg=self.cfg.value)
-    def resample_all(self):
-        "A new picture for this map, class and seed"
-        M,label,seed,how = self.map.tensor,self.wanted(),self.seed.value,self.how()
-        self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, **how), M, 'resampled')
-    def resample_painted(self):
-        "Draw the painted cells anew, keep the codes of the rest; the image's own seed gives them their own noise"
-        if self.sample is None: return self.resample_all()
-        M,R,s,label,seed,how = self.map.tensor,self.anew(),self.sample,self.wanted(),self.seed.value,self.how()
-        if not R.any(): raise ValueError('nothing is painted; paint some cells first')
-        self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, **how), M,
-                   f'{R.sum().item()} cells resampled')
-    def re_encode(self):
-        "The opened picture's own codes, at this map"
-        if self.photo is None:
-            raise ValueError('Re-encode belongs to a picture that was opened; press Open picture…')
-        M,x = self.map.tensor,self.photo
-        self._work(lambda each: self.pipe.encode(x, M), M, 're-encoded')
-    def stop(self):
-        self.stopping.set()
-        if self.busy: self.say('stopping …')
-    def wait(self, timeout:float=None):
-        "Until the sampling that runs is done"
-        if self.worker: self.worker.join(timeout)
-        return self
-    def _work(self, f, M, what):
-        self._free()
-        was = self.settings()
-        self.stopping.clear()
-        self.meanwhile,self.busy = set(),True
-        self.bar.max,self.bar.value,self.bar.layout.visibility,self.shows.value = was['steps'],0,'visible','picture'
-        self.say('sampling …')
-        self.worker = threading.Thread(target=self._run, args=(f, M, what, was), daemon=True)
-        self.worker.start()
-        if self.wait_for_it: self.wait()
-    def _run(self, f, M, what, was):
-        t0,shown,n = time.monotonic(),0.,0
-        def each(s):
-            nonlocal shown,n
-            n += 1; self.bar.value = n
-            if self.stopping.is_set(): raise Stopped
-            if time.monotonic() - shown > .15 and hasattr(self.pipe, 'decode') and hasattr(s, 'x0'):
-                self.canvas.picture = data_url(to_image(self.pipe.decode(s.x0, M.to(s.x0.device))[0].cpu()))
-                shown = time.monotonic()
-        try: s,fault = f(each),None
-        except Exception as e: s,fault = None,e
-        with self.lock:
-            self.busy,seconds = False,time.monotonic() - t0; self.bar.layout.visibility = 'hidden'
-            if s is not None:
-                if n and hasattr(self.pipe, 'content'): self.rate = seconds/n/self._flops(s.M, was['cfg'])
-                self._safely(lambda: self._took(s, self.map.tensor[0], what, was, f'{what} in {seconds:.1f} s'))
-            elif isinstance(fault, Stopped): self._show(f'stopped after step {n}; nothing was changed')
-            else: self._draw(); self._failed(fault)
-    def _took(self, s, M, what, was, text=None):
-        s = s.to('cpu')
-        self.map.replace(M, (s, frozenset(self.meanwhile), self.sample))
-        self._keep(s, what, was)
-        self._show(text or what)
-    def _keep(self, s, what, was):
-        "One more in the gallery; a click brings its map, picture and settings back"
-        name = next((n for n,v in self.label.options if v == was['label']), 'any')
-        b = BytesIO()
-        to_image(overlay_grain(s.x[0], s.M[0], self.map.k, .2)).resize((72, 72), Image.NEAREST).save(b, 'PNG')
-        self.kept,self.number = [*self.kept, (s, was, self.photo)][-self.SHOWN:],self.number + 1
-        back = W.Button(description=f'{self.number}: {name}',
-                        tooltip=f'{what}: ' + ', '.join(f'{k} {v}' for k,v in was.items()),
-                        layout=W.Layout(width='76px'))
-        def restore(photo=self.photo):
-            self._free()
-            with self.lock:
-                for k,v in was.items(): getattr(self, k).value = v
-                self.photo = photo
-                self.map.replace(s.M[0], (s, frozenset(), self.sample))
-                self._show('back again')
-        back.on_click(lambda _: self._safely(restore))
-        self.gallery.children = [*self.gallery.children,
-                                 W.VBox([W.Image(value=b.getvalue(), width=72, height=72), back])][-self.SHOWN:]
+            for k,v in was.items(): getattr(self, k).value = v
+            self.photo = photo
+            self.map.replace(s.M[0], (s, frozenset(), self.sample))
+            self._show('back again')
+    back.on_click(lambda _: self._safely(restore))
+    self.gallery.children = [*self.gallery.children,
+                             W.VBox([W.Image(value=b.getvalue(), width=72, height=72), back])][-self.SHOWN:]
 
 # %% ../nbs/62_editor.ipynb #db194d6e
 class Stepper:
