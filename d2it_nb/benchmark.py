@@ -60,7 +60,10 @@ def gpu_interleaved(fs:dict, # name → function without arguments
             took[k].append(a.elapsed_time(z)/1e3)
     return {k: sorted(v[20:])[n//2] for k,v in took.items()}
 
-def timed(fs:dict, n:int, device='cpu')->dict:
+def timed(fs:dict, # name → function
+          n:int, # rounds on a CPU
+          device='cpu')->dict: # name → seconds
+    "By the clock that fits the device"
     return interleaved(fs, n, progress=True) if device == 'cpu' else gpu_interleaved(fs)
 
 # %% ../nbs/71_benchmark.ipynb #c11

@@ -57,7 +57,9 @@ def sincos_2d(grid:tuple, # (H,W)
     y,x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing='ij')
     return torch.cat([sincos_1d(x.flatten(), d//2), sincos_1d(y.flatten(), d//2)], -1).float()[None]
 
-def mlp(i:int, d:int): return nn.Sequential(nn.Linear(i, d), nn.SiLU(), nn.Linear(d, d))
+def mlp(i:int, d:int)->nn.Sequential: # i → d channels
+    "Two layers, SiLU between them"
+    return nn.Sequential(nn.Linear(i, d), nn.SiLU(), nn.Linear(d, d))
 
 class TimeEmbed(nn.Module):
     "Timestep → vector: 256 sines and cosines, then an MLP"

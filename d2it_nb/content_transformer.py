@@ -39,7 +39,13 @@ def merge(parts:list, # one grid a grain, coarsest first
 # Eq. 8
 class RefineNet(nn.Module):
     "Corrects the noise of cells of grain s and finer, on smaller patches, in windows"
-    def __init__(self, c, o, grid, patch, d, heads, depth, window, handoff='features', **block):
+    def __init__(self, c:int, o:int, # channels of codes, and of what is predicted
+                 grid:tuple, # tokens (rows, columns)
+                 patch:int, # side of a patch in codes
+                 d:int, heads:int, depth:int, # width, attention heads, blocks
+                 window:int, # side of an attention window in tokens
+                 handoff:str='features', # or 'eps', see above
+                 **block): # any argument of DiTBlock
         super().__init__()
         if window < 1 or grid[0] % window or grid[1] % window:
             raise ValueError(f'windows of {window}×{window} tokens do not divide a grid of {grid[0]}×{grid[1]}')
@@ -171,9 +177,14 @@ def d2it(size:str='B', # one of SIZES
 # %% ../nbs/42_content_transformer.ipynb #c20
 class DiT(nn.Module):
     "Diffusion transformer of fixed compression (Peebles & Xie 2023)"
-    def __init__(self, grid=(16, 16), patch:int=2, c:int=4, num_classes:int=1000,
-                 d:int=768, heads:int=12, depth:int=12,
-                 learn_sigma:bool=True, pos:str='sincos', qk_norm:bool=False):
+    def __init__(self, grid=(16, 16), # tokens (rows, columns)
+                 patch:int=2, # side of a patch in codes
+                 c:int=4, # channels of a code
+                 num_classes:int=1000, # 0: unconditional
+                 d:int=768, heads:int=12, depth:int=12, # width, attention heads, blocks
+                 learn_sigma:bool=True, # predict the variance as well: twice the channels
+                 pos:str='sincos', # or 'learned'
+                 qk_norm:bool=False): # RMS-normalise queries and keys
         super().__init__()
         self.config = dict(grid=list(grid), patch=patch, c=c, num_classes=num_classes, d=d, heads=heads, depth=depth,
                            learn_sigma=learn_sigma, pos=pos, qk_norm=qk_norm)
@@ -186,7 +197,10 @@ class DiT(nn.Module):
         c = self.time(t) + self.label(y)
         return self.trunk.grids(self.trunk.run(self.trunk.tokens(z_t), c), c)
 
-def dit(size:str='B', num_classes:int=1000, **overrides)->DiT:
+def dit(size:str='B', # one of SIZES
+        num_classes:int=1000, # 0: unconditional
+        **overrides, # any argument of DiT
+       )->DiT:
     "A DiT of the width and total depth of the D²iT of that name"
     if size not in SIZES: raise ValueError(f'no DiT size {size!r}; there are {", ".join(SIZES)}')
     a = dict(SIZES[size]); a['depth'] += a.pop('refine_depth')

@@ -16,8 +16,12 @@ from .core import *
 from .grain import block_avg, block_side, check_map, copy_codes, grain_noise, n_codes, on_finest
 
 # %% ../nbs/20_dvae.ipynb #c5
-def norm(ch:int): return nn.GroupNorm(math.gcd(32, ch), ch, eps=1e-6)
-def conv(i:int, o:int, ks:int=3, stride:int=1): return nn.Conv2d(i, o, ks, stride, padding=ks//2)
+def norm(ch:int)->nn.GroupNorm:
+    "In 32 groups, or as many as divide the channels"
+    return nn.GroupNorm(math.gcd(32, ch), ch, eps=1e-6)
+def conv(i:int, o:int, ks:int=3, stride:int=1)->nn.Conv2d:
+    "i → o channels; the grid stays, or is divided by the stride"
+    return nn.Conv2d(i, o, ks, stride, padding=ks//2)
 
 class ResBlock(nn.Module):
     "norm–swish–conv, twice, plus the input"
@@ -55,7 +59,7 @@ def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
 
 class Encoder(nn.Module):
     "Image → moments of every grain's codes (Eq. 1)"
-    def __init__(self, factors, z, ch, mult, n_res, attn, patch):
+    def __init__(self, factors, z, ch, mult, n_res, attn, patch): # as in `DVAE`
         super().__init__()
         self.factors,self.patch,self.recompute = factors,patch,False
         i = ch; self.stem = conv(3*patch**2, ch)
@@ -87,7 +91,8 @@ def fourier(h:int, w:int, n_freq:int=6)->Tensor: # (4·n_freq,h,w)
 
 class Decoder(nn.Module):
     "Copied codes and their grain map → image"
-    def __init__(self, k, z, ch, mult, n_res, attn, patch, pos):
+    def __init__(self, k, # number of grains
+                 z, ch, mult, n_res, attn, patch, pos): # as in `DVAE`
         super().__init__()
         self.k,self.patch,self.recompute = k,patch,False
         i = ch*mult[-1]; j = 2**(k - 1) if pos else 1

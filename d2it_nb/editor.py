@@ -267,7 +267,8 @@ def data_url(img:Image.Image)->str:
 # %% ../nbs/62_editor.ipynb #c9867c04
 class Stopped(Exception): "The user pressed Stop"
 
-def allowed_samplers(pipe)->list:
+def allowed_samplers(pipe)->list: # of names
+    "Heun's method walks flows only, the others diffusion"
     return [n for n in SAMPLERS if (n == 'heun') <= isinstance(getattr(pipe, 'diff', None), Flow)]
 
 class Editor:

@@ -24,6 +24,7 @@ from .pipeline import D2iTPipeline
 
 # %% ../nbs/61_evaluate.ipynb #c25265b4
 def npz(**arrays)->bytes:
+    "The content of an .npz file"
     b = io.BytesIO()
     np.savez(b, **arrays)
     return b.getvalue()
@@ -99,11 +100,16 @@ def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
     if ranks.main: write_atomic(at/'what.json', json.dumps(what, indent=1).encode())
     return gather_features(fs, net.dim, what, len(ds)) if ranks.main else None
 
-def stamp(ds)->str: # when its files were written, so that other contents under the same name are seen
+def stamp(ds)->str: # 12 hex digits
+    "When a data set's files were written, so that other contents under the same name are seen"
     return sha_of([(str(f), Path(f).stat().st_mtime_ns) for f in getattr(ds, 'files', ())])[:12]
 
-def sha_of(what)->str: return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-def digest_of(a)->str: return hashlib.sha256(np.ascontiguousarray(a)).hexdigest()[:16]
+def sha_of(what)->str:
+    "SHA-256 of anything that JSON can hold"
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+def digest_of(a)->str: # 16 hex digits
+    "Of an array's bytes"
+    return hashlib.sha256(np.ascontiguousarray(a)).hexdigest()[:16]
 
 def read_pictures(file)->np.ndarray: # uint8 (N,H,W,3)
     "The pictures of an .npz as the field's evaluators write it (`arr_0`); `ValueError` if there are none"

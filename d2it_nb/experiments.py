@@ -395,9 +395,10 @@ SCALES = dict( #     flags of the three stages; pictures, and how they are sampl
                  content=dict(preset='B', save_every=10_000, keep_every=50_000),
                  n=10_000, sample=dict(steps=250, sampler='ddpm')))
 
-def blocks(scale:str)->tuple:
+def blocks(scale:str)->tuple: # of the Multi-grained Net, of the RefineNet
+    "How many blocks a scale's content transformer has"
     a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]
-    return a['depth'],a['refine_depth']     # of the Multi-grained Net, of the RefineNet
+    return a['depth'],a['refine_depth']
 
 def rungs(scale:str)->dict: # name → flags of `train content`
     "Table 3: from DiT to D²iT, equal width and equal total depth"
@@ -418,7 +419,9 @@ def both(r=.5)->dict:
      "and real pictures' maps, which tell something of them")
     return (dict(drawn=dict(maps='drawn', ratio=r)) if r == .5 else {}) | dict(real=dict(maps='real', ratio=r))
 
-def on_paper(scale, preset)->dict: return dict(preset=preset) if scale == 'paper' else {}
+def on_paper(scale, preset)->dict:
+    "A preset that is meant for the paper's scale only"
+    return dict(preset=preset) if scale == 'paper' else {}
 
 TABLES = dict( #  scale → {row: (flags of `train content`, {column: how it is evaluated})}
     table1 = lambda s: {'no classes': (dict(drop=1., pos='learned') | on_paper(s, 'L'),

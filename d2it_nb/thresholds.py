@@ -175,8 +175,11 @@ def inside(ds, text:str, file:str=None)->str:
     if not hasattr(ds, 'folder'): return text
     return os.path.relpath(text, ds.folder) if file is None else text.replace(file, os.path.relpath(file, ds.folder))
 
-def as_is(x): return x
-def worker(_):   # Ctrl-C is for the main process, so that it can save; its death ends the worker (on Linux)
+def as_is(x):
+    "For a loader that shall not touch what it gets"
+    return x
+def worker(_):
+    "Ctrl-C is for the main process, so that it can save; its death ends the worker (on Linux)"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
