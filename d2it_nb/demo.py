@@ -157,7 +157,7 @@ def draw_paint(pipe:D2iTPipeline, label=None, # None: the middle class
     films = []
     def frame(x, M, n=1):
         pair = torch.cat([overlay_grain(x, M, pipe.k, .45), torch.ones(3, pipe.size, 2), x], -1)
-        films.extend([to_image(pair.repeat_interleave(scale, 1).repeat_interleave(scale, 2))]*n)
+        films.extend([to_image(enlarge(pair, scale))]*n)
     frame(s.x[0], M, 8)
     cells = brush(pipe.grid[0]) if cells is None else cells
     for r,c in cells: M[r, c] = pipe.k - 1; frame(s.x[0], M)
@@ -171,23 +171,20 @@ def draw_paint(pipe:D2iTPipeline, label=None, # None: the middle class
 def draw_cost(size:str='B')->list:
     "Multiply-adds of a forward pass on 32×32 codes over the fine ratio, beside DiTs that treat all regions alike"
     with torch.device('meta'): net,dits = d2it(size),[dit(size, patch=p, grid=(32//p, 32//p)) for p in (2, 1)]
-    order = torch.randperm(256, generator=keyed_rng(0, 'order'))
-    rs = [i/8 for i in range(9)]
-    at = lambda r: sum(flops(net, (order.argsort() < 256*r).long().view(1, 16, 16)).values())/2e9
-    half = torch.ones(1, 16, 16).long()
+    GMAC = lambda net, M: sum(flops(net, M.long().view(1, 16, 16)).values())/2e9
+    rank,rs = torch.randperm(256, generator=keyed_rng(0, 'order')).argsort(),[i/8 for i in range(9)]
     ax = axes(1, size=3)[0]; ax.set_axis_on()
-    ax.plot(rs, [at(r) for r in rs], 'o-', label=f'D²iT-{size}')
+    ax.plot(rs, [GMAC(net, rank < 256*r) for r in rs], 'o-', label=f'D²iT-{size}')
     for p,ls,d in zip((2, 1), '-:', dits):
-        ax.axhline(sum(flops(d, half).values())/2e9, color='.5', ls=ls, label=f'DiT-{size}/{p}')
+        ax.axhline(GMAC(d, rank >= 0), color='.5', ls=ls, label=f'DiT-{size}/{p}')
     ax.set_xlabel('share of fine regions', fontsize=8)
     ax.set_ylabel('10⁹ multiply-adds a step', fontsize=8)
     ax.set_ylim(0); ax.tick_params(labelsize=7); ax.legend(fontsize=7)
     return [ax]
 
-def report(run, data:str='')->dict:
+def report(run, pipe:D2iTPipeline, data:str='')->dict:
     "Write the pictures and figures of a run folder; returns the figures"
     run = Path(run)
-    pipe = D2iTPipeline.load(run)
     res = measure(pipe, data=data)
     pictures = dict(idea=draw_idea(pipe, not_seen(pipe, 1, data).image(0) if data else None),
                     pictures=draw_sheet(pipe, data=data), film=draw_film(pipe),
@@ -213,7 +210,7 @@ def main(run:str='runs/demo', # folder of the run
                  f'{", ".join(p for p in PRESETS["dvae"] if all(p in PRESETS[s] for s in STAGES))}')
     train_all(run, nproc, preset, data)
     print('\nsampling and drawing …', flush=True)
-    res,pipe = report(run, data),D2iTPipeline.load(run)
+    pipe = D2iTPipeline.load(run); res = report(run, pipe, data)
     if ship: pipe.save(ship)
     print(f'''
 Done in {(time.time() - t)/60:.1f} minutes. In {run}/ you find

@@ -142,13 +142,15 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
         every = [m for m in mutants(text) if m[0] > body]
         chosen = (sorted(random.Random(f'{seed} {mod}').sample(every, min(n, len(every)))) if not only else
                   [m for m in every if f'{mod}:{m[0]}' in only.split(',')])
-        # what was looked at is kept, so that the same command goes on where it was
-        log = ROOT/'runs'/'mutants'/f'{mod}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl'
+        # what was looked at is kept, so that the same command goes on where it was; another test looks anew
+        eyes = [t if t.endswith('.py') else f'nbs/{t}.ipynb' for t in (name, *TESTS[mod])]
+        state = hashlib.sha256(b''.join([text.encode(), *((ROOT/e).read_bytes() for e in eyes)])).hexdigest()[:12]
+        log = ROOT/'runs'/'mutants'/f'{mod}-{state}.jsonl'
         log.parent.mkdir(parents=True, exist_ok=True)
         old = [json.loads(l) for l in log.read_text().splitlines()] if log.is_file() and tests and not only else []
-        found = [r for m in chosen for r in old if (r['line'], r['mutant'], r['at']) == (m[0], m[1], at_of(m, text))]
-        done = {(r['line'], r['mutant'], r['at']) for r in found}
-        chosen = [m for m in chosen if (m[0], m[1], at_of(m, text)) not in done]
+        key = lambda m: (m[0], m[1], at_of(m, text)); wanted = {*map(key, chosen)}
+        found = [r for r in old if (r['line'], r['mutant'], r['at']) in wanted]
+        chosen = [m for m in chosen if key(m) not in {(r['line'], r['mutant'], r['at']) for r in found}]
         with tempfile.TemporaryDirectory() as d:
             folders = []
             for j in range(jobs):
@@ -179,6 +181,7 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
                     if show:
                         tqdm.write(f'{mod}:{r["line"]} {r["mutant"]}  [{r["code"][:90]}]  '
                                    f'{r["by"] or "NOT NOTICED"} {r["says"][:90]}')
+        found.sort(key=lambda r: (r['line'], r['at']))
         killed = sum(bool(r['by']) for r in found)
         rows.append(dict(module=mod, possible=len(every), planted=len(found), noticed=killed,
                          by_own_notebook=sum(r['by'] == name for r in found),
