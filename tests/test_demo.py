@@ -2,6 +2,8 @@
 import signal, subprocess, sys, time
 import pytest
 from common import env
+from faults import log_of
+from d2it_nb.checkpoint import newest
 from d2it_nb.data import PhotoCrops, to_image
 from d2it_nb.demo import not_seen
 from d2it_nb.pipeline import D2iTPipeline
@@ -27,6 +29,7 @@ def test_stopped_and_started_again(photos, tmp_path):
     assert (p.wait(60) == 143 and
             not (run/'dvae'/'model.json').exists() and
             list((run/'dvae'/'checkpoints').iterdir()))
+    assert newest(run/'dvae'/'checkpoints')[1]['step'] == log_of(run/'dvae')[-1]['step'] < 20    # saved where it was stopped
     r = subprocess.run(cmd, env=env(), capture_output=True, text=True)
     assert r.returncode == 0 and 'resuming at step' in r.stdout, r.stderr[-2000:]
     assert {'idea.png', 'pictures.png', 'film.png', 'paint.gif', 'curves.png',
