@@ -8,6 +8,7 @@ __all__ = ['PRESETS', 'check_pixels', 'luma', 'to_grey', 'bin_positions', 'kde_p
 
 # %% ../nbs/10_entropy.ipynb #c2
 import math
+from functools import lru_cache
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -107,6 +108,8 @@ def grey_histogram(g:Tensor, # grey (N,H,W) in [lo,1]
     return h.scatter_add_(1, i, 1 - f).scatter_add_(1, i + 1, f)
 
 # %% ../nbs/10_entropy.ipynb #c40
+_bumps = lru_cache(8)(bump_matrix)     # the same for every batch
+
 @torch.no_grad()
 def entropy_map(x:Tensor, # pixels (N,3,H,W) in [lo,1]
                 region:int=16, # side S of a region in pixels; divides H and W
@@ -123,7 +126,7 @@ def entropy_map(x:Tensor, # pixels (N,3,H,W) in [lo,1]
     if not sigma > 0: raise ValueError(f'a positive sigma is needed, got {sigma}')
     levels = 256 if rounded else 255*max(4, math.ceil(5*(1 - lo)/255/sigma)) + 1
     step = (1 - lo)/(levels - 1)
-    K = bump_matrix(bins, sigma if rounded else math.sqrt(sigma**2 - step**2/6), lo, levels)
+    K = _bumps(bins, sigma if rounded else math.sqrt(sigma**2 - step**2/6), lo, levels)
     K = K.to(x.device, torch.promote_types(x.dtype, torch.float))
     def some(x):
         q = grey_histogram(luma(x), region, lo, levels, rounded).to(K) @ K
