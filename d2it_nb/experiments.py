@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels',
            'without_places', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit',
-           'curves', 'psnr_of', 'accuracy', 'blocks', 'rungs', 'depths', 'both', 'on_paper', 'at_step', 'paper', 'main']
+           'curves', 'psnr_of', 'accuracy', 'blocks', 'rungs', 'depths', 'both', 'on_paper', 'at_step', 'paper',
+           'unpicked', 'as_sheet', 'nearest_photographs', 'shipped', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
 import csv, inspect, json, os, shlex, subprocess, sys
@@ -13,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 import numpy as np, torch
+from einops import rearrange
 from fastcore.script import Param, call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
-from .data import ImageFolder, PhotoCrops, hold_out
+from .data import ImageFolder, PhotoCrops, hold_out, to_image
 from .entropy import PRESETS, bump_matrix, entropy_map, entropy_ref, grey_histogram, luma, shannon
 from .thresholds import Calibration, load_calibration
 from .grain import block_mean, budget, exact_ratio, grain_map, grain_noise
@@ -33,7 +35,7 @@ from .stages import PRESETS as TRAINING, parse, stage2
 from .train import read_log, thinned
 from .checkpoint import read_part, steps_in
 from .pipeline import D2iTPipeline
-from .evaluate import MAPS, evaluate
+from .evaluate import MAPS, evaluate, real_features
 
 # %% ../nbs/70_experiments.ipynb #c5
 def halves(hashes:list, # SHA-256 of each file, hexadecimal
@@ -506,9 +508,70 @@ def paper(name:str, # one of TABLES
                   for r in scores(seen)]
     return dict(data=ds.fingerprint, scale=scale, n=n, rows=found)
 
+# %% ../nbs/70_experiments.ipynb #a1c0ffef
+def unpicked(pipe:D2iTPipeline,
+             n:int=16, # seeds 0 … n - 1
+             **how, # for `generate`; a `grain_map` holds for all
+            )->Tensor: # (classes·n,3,H,W), class after class
+    "What each seed draws of each class"
+    one = [pipe.generate(pipe.classes, n=len(pipe.classes), seed=s, **how).x for s in range(n)]
+    return torch.stack(one, 1).flatten(0, 1)
+
+def as_sheet(x:Tensor, # (n,3,H,W) in [-1,1]
+             columns:int):
+    "One PIL image, row after row"
+    return to_image(rearrange(x, '(r c) k h w -> k (r h) (c w)', c=columns))
+
+def nearest_photographs(fake:Tensor, # features of generated pictures (m,d)
+                        held:Tensor, # of photographs that were not trained on (h,d)
+                        train:Tensor, # of those that were (n,d)
+                       )->tuple: # index of the nearest (m,), its distance (m,), share of `held` whose own nearest is nearer (m,)
+    "Which photograph of the training set is a picture nearest to, and is that nearer than chance?"
+    d,i = torch.cdist(fake, train).min(1)
+    return i, d, (torch.cdist(held, train).amin(1) < d[:, None]).double().mean(1)
+
+def shipped(folder, # of images
+            runs:str='runs/shipped-night', # a run of all three stages
+            preset:str='night', # of its content transformer
+            steps:int=None, # of it and of the DiT, other than the preset's
+            n:int=2000, # pictures
+            jobs:int=2, # runs at once
+           )->dict:
+    "D²iT and DiT over steps and operations; 16 generated pictures and their nearest photographs"
+    root = Path(runs)
+    line = lambda out, *more: [sys.executable, '-m', 'd2it_nb.train', 'content', f'--preset={preset}',
+                               f'--data={folder}', f'--out={out}', *([f'--steps={steps}'] if steps else []), *more]
+    train_runs({root/'content': line(root/'content'), root/'dit': line(root/'dit', '--net=dit')}, jobs)
+    vae,cal,grain = (load_net(root/'dvae'/'model', DVAE),
+                     load_calibration(root/'dvae'/'thresholds.json'),
+                     load_net(root/'grain'/'model', GrainTransformer))
+    ds = ImageFolder(folder, vae.meta['size'], progress=True); found = []
+    for name,out,cls,maps in (('D²iT', root/'content', D2iT, 'drawn'), ('DiT', root/'dit', DiT, 'fine')):
+        note = json.loads((out/'run.json').read_text()); last = max(steps_in(out/'checkpoints'))[0]
+        for step,path in sorted(steps_in(out/'checkpoints')):
+            pipe = D2iTPipeline(vae, at_step(out, path, cls), cal, grain)
+            for cfg in (1., 1.5) if step == last else (1.,):
+                card = evaluate(pipe, root/'scores'/f'{out.name}-{step}-{cfg:g}-{n}', ds, n=n, maps=maps, steps=20,
+                                cfg=cfg, cache=root)
+                found.append(dict(network=name, step=step, cfg=cfg, parameters=n_params(pipe.content),
+                                  PFLOP=3*note['plan']['flops']*note['config']['batch']*step/1e15) | card['scores'])
+        x = unpicked(pipe, cfg=1.5, **dict(grain_map=torch.ones(pipe.grid).long()*(vae.k - 1)) if maps == 'fine' else {})
+        as_sheet(x, 16).save(root/f'{out.name}.png')
+        if maps == 'drawn': drawn = x
+    # who is near whom
+    net = extractor(); every = real_features(ds, net, root).some
+    train,held = hold_out(ds, vae.meta['trained'].get('held', 0.))
+    some = drawn[torch.arange(16)*len(drawn)//16]
+    with torch.no_grad(): f = torch.cat([net(x[None]) for x in some])
+    i,d,share = nearest_photographs(f, every[held.idx], every[train.idx])
+    as_sheet(torch.stack([x for p in zip(some, (train.image(int(j)) for j in i)) for x in p]), 8).save(root/'neighbours.png')
+    return dict(data=ds.fingerprint, n=n, rows=found, neighbours=dict(
+        distances=d.tolist(), nearer=share.tolist(),
+        of_held=torch.cdist(every[held.idx], every[train.idx]).amin(1).quantile(torch.tensor([.05, .5, .95])).tolist()))
+
 # %% ../nbs/70_experiments.ipynb #c40
 EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit,
-                   curves=curves, accuracy=accuracy, **{t: partial(paper, t) for t in TABLES})
+                   curves=curves, accuracy=accuracy, shipped=shipped, **{t: partial(paper, t) for t in TABLES})
 
 @call_parse
 def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),

@@ -1,5 +1,5 @@
 "The experiment on stage 1, in small: two ways of training, two steps, on crops of the bundled photographs."
-import json
+import json, sys
 from d2it_nb import experiments
 from d2it_nb.data import PhotoCrops, to_image
 
@@ -92,3 +92,22 @@ def test_the_papers_tables(tmp_path, monkeypatch):
     cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('content-*/scores-*/card.json'))]
     assert (sorted(c['maps'] for c in cards) == ['drawn']*3 + ['fine']*3 + ['real'] and
             len(list(root.glob('reference-*'))) == 1)
+
+def test_the_networks_that_ship_beside_a_dit(tmp_path):
+    ds,root = PhotoCrops(64, n=40),tmp_path/'run'
+    for i in range(40):
+        (tmp_path/'photos'/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        to_image(ds.image(i)).save(tmp_path/'photos'/'ab'[i % 2]/f'{i}.png')
+    for stage,more in dict(dvae=['--held=.2'], grain=[]).items():
+        experiments.train_runs({root/stage: [sys.executable, '-m', 'd2it_nb.train', stage, '--preset=tiny', *more,
+                                             f'--data={tmp_path/"photos"}', f'--out={root/stage}']}, 1)
+    res = experiments.shipped(tmp_path/'photos', root, 'tiny', n=8)
+    rows = [(r['network'], r['step'], r['cfg']) for r in res['rows']]
+    assert rows == [(k, s, g) for k in ('D²iT', 'DiT') for s,g in ((10, 1.), (20, 1.), (20, 1.5))]
+    flop = {r['network']: r['PFLOP'] for r in res['rows'] if r['step'] == 20}; half = res['rows'][0]
+    assert half['PFLOP']*2 == flop['D²iT'] != flop['DiT'] and len({r['pFD'] for r in res['rows']}) == 6
+    near = res['neighbours']
+    assert (len(near['distances']) == len(near['nearer']) == 16 and
+            all(d > 0 for d in near['distances']) and
+            all(s in (0, .125, .25, .375, .5, .625, .75, .875, 1) for s in near['nearer']))    # of eight that were held out
+    assert {p.name for p in root.glob('*.png')} == {'content.png', 'dit.png', 'neighbours.png'}
