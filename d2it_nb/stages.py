@@ -147,7 +147,7 @@ PRESETS = dict(
         tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),   # .04 TFLOP, 1 s
         demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),   # 18 TFLOP, 2.7 min; 24.0, 23.1 dB (2026-11)
         cpu   = _cpu  | dict(model='tiny', size=64, lr=4e-3, steps=2000, perceptual='edges', w_kl=1e-4, held=.1, eval_every=2000),   # 47 TFLOP, 4.7 min; 20.9 dB (2026-11)
-        night = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=3e-3, steps=12_000, perceptual='edges', w_kl=1e-4, held=.1, w_gan=.5, gan_start=1500, gan_warmup=500, gan_ch=48, eval_every=0),   # 300 TFLOP
+        night = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=3e-3, steps=6000, perceptual='edges', w_kl=1e-4, held=.1, w_gan=.5, gan_start=1500, gan_warmup=500, gan_ch=48, eval_every=0),   # 220 TFLOP
         gpu   = dict(model='xs',    size=64, factors='4,8', steps=12_000, batch=128, lr=1e-3, warmup=200, decay='cosine', beta2=.95, held=.1, w_gan=.5, gan_start=4000, gan_warmup=500, workers=8, eval_every=4000),   # .01 EFLOP
         xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .10 EFLOP
         small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .40 EFLOP

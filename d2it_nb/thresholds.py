@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .data import ImageFolder
-from .entropy import PRESETS, check_pixels, entropy_map
+from .entropy import BINS, PRESETS, SIGMA, check_pixels, entropy_map
 
 # %% ../nbs/11_thresholds.ipynb #c7
 def join_ranges(a:list, b:list)->list: # of [start, stop], ascending
@@ -36,8 +36,8 @@ class Calibration:
     def __init__(self,
                  region:int=16, # side of a region in pixels
                  size:int=256, # side of the (square) images in pixels
-                 bins:int=256, # M of Eq. 2
-                 sigma:float=0.01, # σ of Eq. 2, in pixel values
+                 bins:int=BINS, # M of Eq. 2
+                 sigma:float=SIGMA, # σ of Eq. 2, in pixel values
                  lo:float=-1., # value of black in Eq. 2: -1 or 0
                  rounded:bool=True, # grey on 256 levels
                  preprocessing:str='', # how the pictures were cut and resized

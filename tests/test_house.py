@@ -1,5 +1,5 @@
 "The order of the house: numbers are the order of imports, networks know nothing of data or training."
-import ast, json, re, subprocess, sys
+import ast, builtins, dis, importlib, json, re, subprocess, sys, types
 from pathlib import Path
 import pytest
 
@@ -67,3 +67,12 @@ def test_exported_names_are_documented():
             if (isinstance(n, (ast.FunctionDef, ast.ClassDef)) and
                 n.name[0] != '_' and not n.name[0].isupper() and n.body[0].lineno - n.lineno > 3):
                 assert ast.get_docstring(n), f'{name}.{n.name} has no docstring'
+
+@pytest.mark.parametrize('name', sorted(MODULES))
+def test_exported_code_needs_nothing_that_only_its_notebook_has(name):
+    module = importlib.import_module(f'd2it_nb.{name}')
+    def wanted(code):
+        out = {i.argval for i in dis.get_instructions(code) if i.opname == 'LOAD_GLOBAL'}
+        return out.union(*map(wanted, (c for c in code.co_consts if isinstance(c, types.CodeType))))
+    code = compile(MODULES[name].read_text(), name, 'exec')
+    assert not wanted(code) - set(vars(module)) - set(vars(builtins))
