@@ -17,7 +17,12 @@ TESTS = dict(
     samplers=['tests/test_samplers.py', 'tests/test_diffusers.py', 'tests/test_pipeline.py', '60_pipeline'],
     content_transformer=['tests/test_three_grains.py', 'tests/test_pipeline.py', 'tests/test_ranks.py'],
     checkpoint=['tests/test_checkpoint.py', 'tests/test_engine.py', 'tests/test_faults.py', 'tests/test_ranks.py',
-                'tests/test_kill.py'])
+                'tests/test_kill.py'],
+    # not among the default ones
+    entropy=['11_thresholds', 'tests/test_grain.py'],
+    dvae=['tests/test_three_grains.py', 'tests/test_latents.py'],
+    blocks=['tests/test_ranks.py', '42_content_transformer'],
+    grain_transformer=['tests/test_pipeline.py', '42_content_transformer'])
 SWAP = {ast.Add: ('+', '-'), ast.Sub: ('-', '+'), ast.Mult: ('*', '/'), ast.Div: ('/', '*'),
         ast.FloorDiv: ('//', '*'), ast.Mod: ('%', '*'), ast.Pow: ('**', '*'), ast.MatMult: ('@', '*'),
         ast.BitAnd: ('&', '|'), ast.BitOr: ('|', '&'),
