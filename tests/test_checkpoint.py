@@ -1,11 +1,14 @@
 "Averages, the places of files, and what is swept away."
-import json, shutil
+import json, shutil, threading, warnings
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 import pytest, torch
 from torch import nn
 from d2it_nb import checkpoint as cp
-from d2it_nb.checkpoint import (EMA, check_opt, check_room, load_checkpoint, load_opt, opt_tensors, read_part, run_lock,
-                                save_checkpoint, steps_in, verify)
+from d2it_nb.checkpoint import (EMA, check_opt, check_room, load_checkpoint, load_opt, opt_tensors, read_part, restore,
+                                run_lock, save_checkpoint, steps_in, verify)
 from d2it_nb.core import sha256
+from d2it_nb.dist import SOLO, Ranks
 
 def test_averages():
     net = nn.BatchNorm1d(3); ema = EMA(net)
@@ -95,3 +98,99 @@ def test_the_lock_of_a_run(tmp_path):
         assert d.is_dir()
         with pytest.raises(ValueError, match='in use'): run_lock(d).__enter__()
     with run_lock(d): pass
+
+class Together(Ranks):
+    "One of several ranks that are threads: what each says, all hear"
+    def gather(self, obj):
+        self.said[self.rank] = obj
+        self.gate.wait(); out = list(self.said); self.gate.wait()
+        return out
+    def any(self, flag): return any(self.gather(bool(flag)))
+
+def together(world, f): # what `f(ranks)` returned or raised, in order
+    kind = type('Here', (Together,), dict(said=[None]*world, gate=threading.Barrier(world, timeout=20)))
+    def one(r):
+        try: return f(kind(r, world))
+        except Exception as e: return e
+    with ThreadPoolExecutor(world) as pool: return list(pool.map(one, range(world)))
+
+class Rows:
+    "This rank's rows of a tensor, told apart as a DTensor's are"
+    def __init__(self, whole, ranks):
+        self.shape,self.mine = whole.shape,whole[slice(*cp.rows(len(whole), ranks.rank, ranks.world))]
+        self.device_mesh = SimpleNamespace(get_local_rank=lambda: ranks.rank, size=lambda: ranks.world)
+
+@pytest.fixture
+def rows_of_ranks(monkeypatch):
+    monkeypatch.setattr(cp, 'DTensor', Rows)
+    monkeypatch.setattr(cp, 'local', lambda v: v.mine if isinstance(v, Rows) else v)
+
+def test_ranks_write_one_checkpoint(tmp_path, rows_of_ranks):
+    "Whole tensors once, rows by each rank; read by any number of ranks, also by those that get no row"
+    w,b,few = torch.arange(14.).view(7, 2),torch.ones(3),torch.tensor([[5.]])
+    ts = lambda ranks: dict(net=dict(w=Rows(w, ranks), few=Rows(few, ranks), b=b), ema=dict(b=b))
+    at = together(3, lambda ranks: save_checkpoint(tmp_path, 4, ts(ranks), dict(a=1), ranks=ranks))
+    assert at == [tmp_path/'step-000004']*3 and [p.name for p in tmp_path.iterdir()] == ['step-000004']
+    assert sorted(p.name for p in at[0].iterdir()) == ['ema.safetensors', 'manifest.json', 'meta.json',
+                                                       *(f'net-{r}of3.safetensors' for r in range(3))]
+    assert verify(at[0]) == dict(a=1, step=4)
+    whole = read_part(at[0], 'net')
+    assert torch.equal(whole['w'], w) and torch.equal(whole['few'], few) and torch.equal(whole['b'], b)
+    for world in (1, 2, 3, 5):
+        got = together(world, lambda ranks: read_part(at[0], 'net', ts(ranks)['net'].get))
+        for name,v in dict(w=w, few=few).items():
+            assert [len(g[name]) for g in got] == [b - a for a,b in (cp.rows(len(v), r, world) for r in range(world))]
+            assert torch.equal(torch.cat([g[name] for g in got]), v)
+        assert all(torch.equal(g['b'], b) and g['few'].dtype == few.dtype for g in got)
+
+@pytest.mark.parametrize('ill', [0, 1])
+def test_a_rank_that_can_not_write_stops_all(tmp_path, monkeypatch, ill):
+    ts = dict(net=dict(w=torch.ones(2))); write = cp._write
+    save_checkpoint(tmp_path, 1, ts, {})
+    def full(tmp, tensors, ranks):
+        if ranks.rank == ill: raise OSError(28, 'No space left')
+        return write(tmp, tensors, ranks)
+    monkeypatch.setattr(cp, '_write', full)
+    got = together(2, lambda ranks: save_checkpoint(tmp_path, 2, ts, {}, ranks=ranks))
+    assert all(isinstance(e, OSError) and 'last good one is step-000001' in str(e) for e in got)
+    assert 'No space left' in str(got[ill]) and 'on another rank' in str(got[1 - ill])
+    assert [p.name for p in tmp_path.iterdir()] == ['step-000001']
+
+def test_a_main_rank_without_a_folder_stops_all(tmp_path):
+    (tmp_path/'file').write_text('x')
+    got = together(2, lambda ranks: save_checkpoint(tmp_path/'file'/'c', 2, dict(net=dict(w=torch.ones(2))), {}, ranks=ranks))
+    assert all(isinstance(e, OSError) and 'last good one is none' in str(e) for e in got)
+
+def test_ranks_restore_the_same_checkpoint(tmp_path):
+    "What is damaged, or does not fit one of them, none of them takes"
+    def save(step, v):
+        net = nn.Linear(2, 1)
+        nn.init.constant_(net.weight, v); opt = torch.optim.AdamW(net.parameters())
+        net(torch.ones(1, 2)).sum().backward(); opt.step()
+        return save_checkpoint(tmp_path, step, dict(net=net.state_dict(), opt=opt_tensors(opt, net)), {}, keep=9)
+    save(1, 1.); save(2, 2.)
+    (save(3, 3.)/'net.safetensors').write_bytes(b'torn')
+    def start(ranks, odd=None):
+        net = nn.Linear(3 if ranks.rank == odd else 2, 1)
+        kept = net.weight.clone(); opt = torch.optim.AdamW(net.parameters())
+        with warnings.catch_warnings(record=True, action='always') as said:
+            meta = restore(tmp_path, dict(net=net), dict(opt=(opt, net)), ranks)
+        return meta, net.weight.detach(), kept, [str(w.message) for w in said], len(opt.state)
+    got = [start(SOLO), *together(2, start)]
+    for meta,w,_,said,n in got:
+        assert meta['step'] == 2 and (w > 1.9).all() and n == 2
+    assert 'step-000003' in got[0][3][0] and len(got[0][3]) == 1
+    for meta,w,kept,_,n in together(2, lambda ranks: start(ranks, odd=1)):
+        assert meta is None and torch.equal(w, kept) and n == 0
+
+def test_the_main_rank_holds_the_lock_for_all(tmp_path):
+    def use(ranks):
+        with run_lock(tmp_path/'run', ranks):
+            ranks.gather(0)
+            with pytest.raises(ValueError, match='in use'): run_lock(tmp_path/'run').__enter__()
+            ranks.gather(0); return True
+    assert together(2, use) == [True, True]
+    with run_lock(tmp_path/'run'):
+        got = together(2, use)
+    assert all(isinstance(e, ValueError) and 'in use' in str(e) for e in got)
+    assert together(2, use) == [True, True]

@@ -16,8 +16,7 @@ TESTS = dict(
     diffusion=['tests/test_diffusion.py', 'tests/test_processes.py', 'tests/test_diffusers.py', '31_samplers'],
     samplers=['tests/test_samplers.py', 'tests/test_diffusers.py', 'tests/test_pipeline.py', '60_pipeline'],
     content_transformer=['tests/test_three_grains.py', 'tests/test_pipeline.py'],
-    checkpoint=['tests/test_checkpoint.py', 'tests/test_engine.py', 'tests/test_faults.py', 'tests/test_ranks.py',
-                'tests/test_kill.py'],
+    checkpoint=['tests/test_checkpoint.py', 'tests/test_engine.py'],
     # not among the default ones
     entropy=['11_thresholds', 'tests/test_grain.py'],
     dvae=['tests/test_three_grains.py', 'tests/test_latents.py'],
