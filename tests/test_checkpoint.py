@@ -135,6 +135,7 @@ def test_ranks_write_one_checkpoint(tmp_path, rows_of_ranks):
                                                        *(f'net-.5-{r}of3.safetensors' for r in range(3))]
     assert verify(at[0]) == dict(a=1, step=4)
     whole = read_part(at[0], 'net-.5')
+    assert set(load_checkpoint(tmp_path)[0]) == {'net-.5', 'ema'}
     assert torch.equal(whole['w'], w) and torch.equal(whole['few'], few) and torch.equal(whole['b'], b)
     for world in (1, 2, 3, 5):
         got = together(world, lambda ranks: read_part(at[0], 'net-.5', ts(ranks)['net-.5'].get))
