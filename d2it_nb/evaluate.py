@@ -263,7 +263,7 @@ def as_card(card:dict)->str:
 # %% ../nbs/61_evaluate.ipynb #d7b3fbd7
 @call_parse
 def main(out:str, # folder of this evaluation; started again, it goes on
-         model:str='', # run folder, folder made by `save`, or a content transformer's file; empty: the bundled weights
+         model:str='', # run folder, folder made by `save`, or a content transformer's file; empty: the bundled weights (the demo's, without --data)
          data:str='', # folder of real pictures; empty: the bundled photographs
          crops:int=2048, # how many crops of these
          reference:str='', # .npz of other real pictures to compare with
@@ -285,7 +285,7 @@ def main(out:str, # folder of this evaluation; started again, it goes on
     "Generate pictures, score them, and write a card: scores with everything they depend on"
     try:
         ranks = start(device, timeout)
-        pipe = D2iTPipeline.load(model or None, ranks.device)
+        pipe = D2iTPipeline.load(model or (None if data else asset('demo')), ranks.device)
         ds = ImageFolder(data, pipe.size, small=small, progress=ranks.main) if data else PhotoCrops(pipe.size, crops)
         with Stop() as stop:
             card = evaluate(pipe, out, ds, read_pictures(reference) if reference else None,

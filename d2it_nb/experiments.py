@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels',
-           'without_places', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit',
-           'curves', 'psnr_of', 'accuracy', 'blocks', 'rungs', 'depths', 'both', 'on_paper', 'at_step', 'paper',
-           'unpicked', 'as_sheet', 'nearest_photographs', 'shipped', 'main']
+           'without_places', 'as_words', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time',
+           'overfit', 'curves', 'psnr_of', 'accuracy', 'blocks', 'rungs', 'depths', 'both', 'on_paper', 'at_step',
+           'paper', 'unpicked', 'as_sheet', 'nearest_photographs', 'shipped', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
 import csv, inspect, json, os, shlex, subprocess, sys
@@ -138,18 +138,23 @@ def without_places(net:DVAE, # its decoder has position embeddings
           {'decoder.place': d.place.mean((2, 3), keepdim=True) + mean[:, None, None]})
     return load_tensors(out, ts).eval()
 
-def train_runs(cmds:dict, # folder → command line
+def as_words(stage:str, out, **flags)->list:
+    "The command line of a training run, after `python -m d2it_nb.train`"
+    return [stage, f'--out={out}', *(f'--{k}={v}' for k,v in flags.items())]
+
+def train_runs(stage:str,
+               runs:dict, # folder → flags
                jobs:int=2, # at once, one thread each
               ):
-    "Run training commands side by side; finished ones return at once, so the same call resumes"
+    "Train side by side; finished runs return at once, so the same call resumes"
     def one(out):
         Path(out).mkdir(parents=True, exist_ok=True)
         with open(Path(out)/'output.txt', 'a') as f:
-            rc = subprocess.run(list(map(str, cmds[out])), env=dict(os.environ, OMP_NUM_THREADS='1'),
-                                stdout=f, stderr=f).returncode
+            rc = subprocess.run([sys.executable, '-m', 'd2it_nb.train', *as_words(stage, out, **runs[out])],
+                                env=dict(os.environ, OMP_NUM_THREADS='1'), stdout=f, stderr=f).returncode
         if rc: raise OSError(f'{out} ended with status {rc}: {(Path(out)/"output.txt").read_text()[-500:]}')
     with ThreadPoolExecutor(jobs) as pool:
-        list(tqdm(pool.map(one, cmds), total=len(cmds), desc='training runs'))
+        list(tqdm(pool.map(one, runs), total=len(runs), desc='training runs'))
 
 def stage1(folder, # of images
            preset:str='cpu', # of `train dvae`
@@ -166,10 +171,8 @@ def stage1(folder, # of images
     n = steps or cfg['steps']
     where = lambda k, s: Path(runs)/f'{preset}-{n}'/f'{k}-{s}'
     kinds = [(k, s) for s in range(seeds) for k in STAGE1]
-    flags = lambda k, s: [f'--{a}={v}' for a,v in (
-        dict(data=folder, out=where(k, s), seed=s, steps=n, eval_every=n) | STAGE1[k]).items()]
-    train_runs({str(where(k, s)): [sys.executable, '-m', 'd2it_nb.train', 'dvae', '--preset', preset, *flags(k, s)]
-                for k,s in kinds}, jobs)
+    train_runs('dvae', {where(k, s): dict(preset=preset, data=folder, seed=s, steps=n, eval_every=n) | STAGE1[k]
+                        for k,s in kinds}, jobs)
     ds = ImageFolder(folder, cfg['size'], progress=True)
     held = hold_out(ds, cfg['held'])[1]
     eye = lpips(); rows = []
@@ -208,15 +211,13 @@ def maps(folder, # of images
     N = steps or TRAINING['grain'][preset]['steps']
     root = Path(runs)/f'{Path(folder).name}-{size}-{preset}-{N}'
     kinds = [(d, s) for s in range(seeds) for d in designs]
-    cmd = lambda stage, preset, **flags: [sys.executable, '-m', 'd2it_nb.train', stage, '--preset', preset,
-                                          *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
-    train_runs({root/'dvae': cmd('dvae', 'tiny', out=root/'dvae', size=size, factors='8,16', held=.1,
-                                 calib=10**6, steps=1, w_gan=0)}, 1)
-    flags = lambda d, s: dict(out=root/f'{d}-{s}', dvae=root/'dvae', latents=root/'latents',
-                              design=d, seed=s, steps=N, ratio=.5, eval_every=0)
-    one = cmd('grain', preset, **flags(*kinds[0]))
-    vae,cal,lat,_,held = stage2(parse(one[3:])[1], SOLO, Stop())
-    train_runs({root/f'{d}-{s}': cmd('grain', preset, **flags(d, s)) for d,s in kinds}, jobs)
+    train_runs('dvae', {root/'dvae': dict(preset='tiny', data=folder, size=size, factors='8,16', held=.1,
+                                          calib=10**6, steps=1, w_gan=0)})
+    runs = {root/f'{d}-{s}': dict(preset=preset, data=folder, dvae=root/'dvae', latents=root/'latents',
+                                  design=d, seed=s, steps=N, ratio=.5, eval_every=0) for d,s in kinds}
+    one = next(iter(runs))
+    vae,cal,lat,_,held = stage2(parse(as_words('grain', one, **runs[one]))[1], SOLO, Stop())
+    train_runs('grain', runs, jobs)
 
     K,T = len(lat.info['classes']),cal.threshold(.5)
     both = lambda M: torch.stack([M, M.flip(-1)], 1).flatten(0, 1)     # pairs of mirror images
@@ -348,9 +349,7 @@ def curves(presets:str=','.join(CURVES), # separated by commas
     for p in presets.split(','):
         seeds = range(CURVES.get(p, 1))
         for stage in [s for s in TRAINING if p in TRAINING[s]]:
-            train_runs({str(where(p, s)/stage): [sys.executable, '-m', 'd2it_nb.train', stage,
-                                                 '--preset', p, '--seed', s, '--out', where(p, s)/stage]
-                        for s in seeds}, jobs)
+            train_runs(stage, {where(p, s)/stage: dict(preset=p, seed=s) for s in seeds}, jobs)
             logs = [read_log(where(p, s)/stage/'log.jsonl') for s in seeds]
             note = json.loads((where(p, 0)/stage/'run.json').read_text()); cfg = note['config']
             end = [sum(l['loss'] for l in log[-len(log)//10:])/len(log[-len(log)//10:]) for log in logs]
@@ -468,16 +467,13 @@ def paper(name:str, # one of TABLES
     S = SCALES[scale]
     content = S['content'] | dict(ratio=.5, p_disturb=0.) | ({'steps': steps} if steps else {})
     n = n or S['n']; root = Path(runs)/f'{Path(folder).name}-{scale}'
-    line = lambda stage, **flags: [sys.executable, '-m', 'd2it_nb.train', stage,
-                                   *(f'--{k}={v}' for k,v in (dict(data=folder) | flags).items())]
-    train_runs({root/'dvae':  line('dvae',  out=root/'dvae', **S['dvae'])}, 1)
-    train_runs({root/'grain': line('grain', out=root/'grain', dvae=root/'dvae', latents=root/'latents',
-                                   **S['grain'])}, 1)
+    after = dict(data=folder, dvae=root/'dvae', latents=root/'latents')
+    train_runs('dvae', {root/'dvae': dict(data=folder) | S['dvae']})
+    train_runs('grain', {root/'grain': after | S['grain']})
     tag = lambda f, s: root/(f'content-{"-".join(f"{k}={v}" for k,v in sorted(f.items())) or "plain"}-'
                              f'{content.get("steps", "")}-{s}')
     where = {(k, s): tag(f, s) for s in range(seeds) for k,(f,_) in rows.items()}
-    train_runs({where[k, s]: line('content', out=where[k, s], dvae=root/'dvae', latents=root/'latents', seed=s,
-                                  **(content | rows[k][0])) for k,s in where}, jobs)
+    train_runs('content', {where[k, s]: after | dict(seed=s) | content | rows[k][0] for k,s in where}, jobs)
     if not measure: return {}
     vae,cal,grain = (load_net(root/'dvae'/'model', DVAE),
                      load_calibration(root/'dvae'/'thresholds.json'),
@@ -525,10 +521,10 @@ def as_sheet(x:Tensor, # (n,3,H,W) in [-1,1]
 def nearest_photographs(fake:Tensor, # features of generated pictures (m,d)
                         held:Tensor, # of photographs that were not trained on (h,d)
                         train:Tensor, # of those that were (n,d)
-                       )->tuple: # index of the nearest (m,), its distance (m,), share of `held` whose own nearest is nearer (m,)
-    "Which photograph of the training set is a picture nearest to, and is that nearer than chance?"
+                       )->tuple: # index of the nearest (m,), its distance (m,), those of `held` from theirs (h,)
+    "Which photograph of the training set is a picture nearest to, and how far do strangers lie from theirs?"
     d,i = torch.cdist(fake, train).min(1)
-    return i, d, (torch.cdist(held, train).amin(1) < d[:, None]).double().mean(1)
+    return i, d, torch.cdist(held, train).amin(1)
 
 def shipped(folder, # of images
             runs:str='runs/shipped-night', # a run of all three stages
@@ -538,10 +534,8 @@ def shipped(folder, # of images
             jobs:int=2, # runs at once
            )->dict:
     "D²iT and DiT over steps and operations; 16 generated pictures and their nearest photographs"
-    root = Path(runs)
-    line = lambda out, *more: [sys.executable, '-m', 'd2it_nb.train', 'content', f'--preset={preset}',
-                               f'--data={folder}', f'--out={out}', *([f'--steps={steps}'] if steps else []), *more]
-    train_runs({root/'content': line(root/'content'), root/'dit': line(root/'dit', '--net=dit')}, jobs)
+    root = Path(runs); flags = dict(preset=preset, data=folder) | (dict(steps=steps) if steps else {})
+    train_runs('content', {root/'content': flags, root/'dit': flags | dict(net='dit')}, jobs)
     vae,cal,grain = (load_net(root/'dvae'/'model', DVAE),
                      load_calibration(root/'dvae'/'thresholds.json'),
                      load_net(root/'grain'/'model', GrainTransformer))
@@ -563,11 +557,11 @@ def shipped(folder, # of images
     train,held = hold_out(ds, vae.meta['trained'].get('held', 0.))
     some = drawn[torch.arange(16)*len(drawn)//16]
     with torch.no_grad(): f = torch.cat([net(x[None]) for x in some])
-    i,d,share = nearest_photographs(f, every[held.idx], every[train.idx])
+    i,d,strangers = nearest_photographs(f, every[held.idx], every[train.idx])
     as_sheet(torch.stack([x for p in zip(some, (train.image(int(j)) for j in i)) for x in p]), 8).save(root/'neighbours.png')
     return dict(data=ds.fingerprint, n=n, rows=found, neighbours=dict(
-        distances=d.tolist(), nearer=share.tolist(),
-        of_held=torch.cdist(every[held.idx], every[train.idx]).amin(1).quantile(torch.tensor([.05, .5, .95])).tolist()))
+        distances=d.tolist(), nearer=(strangers < d[:, None]).double().mean(1).tolist(),
+        of_held=strangers.quantile(torch.tensor([.05, .5, .95])).tolist()))
 
 # %% ../nbs/70_experiments.ipynb #c40
 EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit,

@@ -110,7 +110,7 @@ def load(cls:D2iTPipeline,
          path=None, # a run's folder, or one made by `save`; or a content transformer's file in either; None: the bundled weights
          device='cpu'): # or 'cuda', 'mps', 'auto'
     "Read the parts; `FileNotFoundError` says which is missing"
-    path,file = asset('demo') if path is None else Path(path),None
+    path,file = asset('shipped') if path is None else Path(path),None
     if not path.is_dir() and path.name.endswith('.safetensors'):
         file = path.with_name(path.name.removesuffix('.safetensors'))
         path = path.parent.parent if (path.parent.parent/'dvae').is_dir() else path.parent

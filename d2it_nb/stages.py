@@ -479,7 +479,7 @@ def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
         run = Path(cfg.dvae or near)
         net,cal,beside = load_net(run/'model', DVAE),load_calibration(run/'thresholds.json'),run.parent/'latents'
     else:
-        try: run = asset('demo')
+        try: run = asset('shipped')
         except FileNotFoundError:
             raise FileNotFoundError(f'no DVAE: train stage 1 into {near}, '
                                     'or name its run folder with --dvae') from None

@@ -64,12 +64,16 @@ def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, 
     train.train('dvae', cfg)
     assert len(seen) == 1 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
 
+def photographs(folder, n):
+    "Crops as files, of two classes"
+    ds = PhotoCrops(64, n=n)
+    for i in range(n):
+        (folder/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        to_image(ds.image(i)).save(folder/'ab'[i % 2]/f'{i}.png')
+
 def test_the_papers_tables(tmp_path, monkeypatch):
     "Two rungs of the ladder, trained, sampled and scored; the next figure finds the same networks"
-    ds = PhotoCrops(64, n=80)
-    for i in range(80):
-        (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True)
-        to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
+    photographs(tmp_path/'photos', 80)
     two = lambda t: {k: v for k,v in t.items() if k in ('DiT', '+ RefineNet & position')}
     t3 = experiments.TABLES['table3']
     monkeypatch.setitem(experiments.TABLES, 'table3', lambda s: two(t3(s)))
@@ -94,13 +98,9 @@ def test_the_papers_tables(tmp_path, monkeypatch):
             len(list(root.glob('reference-*'))) == 1)
 
 def test_the_networks_that_ship_beside_a_dit(tmp_path):
-    ds,root = PhotoCrops(64, n=40),tmp_path/'run'
-    for i in range(40):
-        (tmp_path/'photos'/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
-        to_image(ds.image(i)).save(tmp_path/'photos'/'ab'[i % 2]/f'{i}.png')
-    for stage,more in dict(dvae=['--held=.2'], grain=[]).items():
-        experiments.train_runs({root/stage: [sys.executable, '-m', 'd2it_nb.train', stage, '--preset=tiny', *more,
-                                             f'--data={tmp_path/"photos"}', f'--out={root/stage}']}, 1)
+    root = tmp_path/'run'; photographs(tmp_path/'photos', 40)
+    for stage,more in dict(dvae=dict(held=.2), grain={}).items():
+        experiments.train_runs(stage, {root/stage: dict(preset='tiny', data=tmp_path/'photos') | more})
     res = experiments.shipped(tmp_path/'photos', root, 'tiny', n=8)
     rows = [(r['network'], r['step'], r['cfg']) for r in res['rows']]
     assert rows == [(k, s, g) for k in ('D²iT', 'DiT') for s,g in ((10, 1.), (20, 1.), (20, 1.5))]

@@ -29,7 +29,7 @@ def test_batches_and_numbers_with_fresh_noise_at_every_step(pipe):
     assert torch.equal(e.x, pipe.decode(e.z, e.M)) and e.seeds == s.seeds and e.settings['seed'] == 9
 
 def test_an_edit_remembers_its_noise(pipe):
-    s = pipe.generate('cat', n=1, seed=0, steps=4)
+    s = pipe.generate('roses', n=1, seed=0, steps=4)
     R = torch.zeros(8, 8, dtype=torch.bool)
     R[2:5, 3] = True
     a = pipe.edit(s, region=R, seed=9, steps=4)
@@ -37,12 +37,12 @@ def test_an_edit_remembers_its_noise(pipe):
     assert (pipe.edit(s, region=R, steps=4).z - a.z).abs().max() > .1
 
 def test_edit_has_labels_and_intervals(pipe):
-    s = pipe.generate('cat', n=1, seed=0, steps=3)
+    s = pipe.generate('roses', n=1, seed=0, steps=3)
     R = torch.ones(8, 8, dtype=torch.bool)
     how = dict(region=R, seed=0, steps=3)
     z = lambda **kw: pipe.edit(s, **(how | kw)).z
-    assert (torch.equal(z(), z(label='cat')) and
-            not torch.equal(z(), z(label='coffee')) and
+    assert (torch.equal(z(), z(label='roses')) and
+            not torch.equal(z(), z(label='sunflowers')) and
             not torch.equal(z(), z(label=None)) and
             pipe.edit(s, label=None, **how).y.item() == len(pipe.classes))
     assert (not torch.equal(z(cfg=4.), z(cfg=4., interval=(500, 1000))) and
@@ -50,10 +50,10 @@ def test_edit_has_labels_and_intervals(pipe):
 
 def test_drawn_maps_know_the_wishes(pipe):
     for kw in (dict(), dict(temperature=.3), dict(ratio=.25)):
-        assert torch.equal(pipe.generate(['cat', 'rocket'], n=2, seed=3, steps=1, **kw).M,
-                           pipe.draw_map(['cat', 'rocket'], n=2, seed=3, **kw))
-    assert (not torch.equal(pipe.draw_map('cat', n=8), pipe.draw_map('galaxies', n=8)) and
-            pipe.generate(None, steps=1).y.item() == 8 == pipe.encode(torch.zeros(3, 64, 64)).y.item())
+        assert torch.equal(pipe.generate(['roses', 'tulips'], n=2, seed=3, steps=1, **kw).M,
+                           pipe.draw_map(['roses', 'tulips'], n=2, seed=3, **kw))
+    assert (not torch.equal(pipe.draw_map('roses', n=8), pipe.draw_map('daisy', n=8)) and
+            pipe.generate(None, steps=1).y.item() == 5 == pipe.encode(torch.zeros(3, 64, 64)).y.item())
 
 def test_a_picture_busy_in_one_corner_is_fine_there(pipe):
     x = torch.zeros(1, 3, 64, 64)
@@ -65,7 +65,7 @@ def test_a_picture_busy_in_one_corner_is_fine_there(pipe):
 def test_the_film_begins_with_the_noise(pipe):
     M = torch.zeros(1, 8, 8).long()
     M[:, 1, 6] = 1
-    first = next(pipe.film(pipe.labels('cat', 1), M, [(5, 0)], steps=3))
+    first = next(pipe.film(pipe.labels('roses', 1), M, [(5, 0)], steps=3))
     assert torch.equal(first.x, share_noise(pipe._start([(5, 0)], M)[1], M))
 
 def test_whole_precision_when_asked(pipe, tmp_path):

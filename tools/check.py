@@ -57,7 +57,7 @@ def packages():
         must(sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', site,
              next((d/'dist').glob('*.whl')))
         code = ('import d2it_nb, d2it_nb.pipeline as p; assert "site-packages" in d2it_nb.__file__, d2it_nb.__file__; '
-                'x = p.D2iTPipeline.load().generate("cat", steps=4).x; '
+                'x = p.D2iTPipeline.load().generate("roses", steps=4).x; '
                 'assert x.shape == (1, 3, 64, 64), x.shape; print("wheel:", tuple(x.shape))')
         must(d/'env'/'bin'/'python', '-c', code, cwd=d)
 
