@@ -147,7 +147,7 @@ PRESETS = dict(
         tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),   # .04 TFLOP, 1 s
         demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),   # 18 TFLOP, 2.7 min; 24.0, 23.1 dB (2026-11)
         cpu   = _cpu  | dict(model='tiny', size=64, lr=4e-3, steps=2000, perceptual='edges', w_kl=1e-4, held=.1, eval_every=2000),   # 47 TFLOP, 4.7 min; 20.9 dB (2026-11)
-        night = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=3e-3, steps=6000, perceptual='edges', w_kl=1e-4, held=.1, w_gan=.5, gan_start=1500, gan_warmup=500, gan_ch=48, eval_every=0),   # 220 TFLOP
+        night = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=3e-3, steps=6000, perceptual='edges', w_kl=1e-4, held=.1, w_gan=.5, gan_start=1500, gan_warmup=500, gan_ch=48, eval_every=0),   # 220 TFLOP, 85 min; 24.1 dB (2026-11)
         gpu   = dict(model='xs',    size=64, factors='4,8', steps=12_000, batch=128, lr=1e-3, warmup=200, decay='cosine', beta2=.95, held=.1, w_gan=.5, gan_start=4000, gan_warmup=500, workers=8, eval_every=4000),   # .01 EFLOP
         xs    = dict(model='xs',    size=128, steps=50_000,  batch=64, lr=4e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .10 EFLOP
         small = dict(model='small', size=128, steps=50_000,  batch=64, lr=2e-4, warmup=500, decay='cosine', w_gan=.1, gan_start=20_000, gan_warmup=1000),   # .40 EFLOP
@@ -156,14 +156,14 @@ PRESETS = dict(
         tiny  = _tiny | dict(model='tiny', lr=1e-3, eval_every=0),   # 1 s
         demo  = _cpu  | dict(model='nano', lr=3e-3, steps=600, eval_every=0),   # 2.7 TFLOP, .8 min; loss .248, .250 (2026-11)
         cpu   = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=2000, eval_every=500, eval_n=400),   # 23 TFLOP, 2.7 min; loss .171 (2026-11)
-        night = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=3000, eval_every=0),   # 34 TFLOP
+        night = _cpu  | dict(model='xs', batch=64, lr=1e-3, steps=3000, eval_every=0),   # 34 TFLOP, 21 min (2026-11)
         gpu   = dict(model='xs', steps=4000, batch=256, lr=1e-3, warmup=200, decay='cosine', workers=4, eval_every=2000),   # .0002 EFLOP
         xs    = dict(model='xs', steps=20_000,    batch=256, lr=3e-4, warmup=500, decay='cosine'),   # .004 EFLOP
         paper = dict(model='S',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5')),   # 37 EFLOP
     content = dict(
         tiny  = _tiny | dict(model='tiny', lr=1e-3, window=4, eval_every=0),   # 1 s
         demo  = _cpu  | dict(model='nano', lr=4e-3, steps=2400, eval_every=0),   # 23 TFLOP, 5.3 min; loss .131, .116 (2026-11)
-        night = _cpu  | dict(model='nano', batch=64, lr=2e-3, steps=60_000, warmup=200, decay='wsd', ema='0.9995', save_every=500, keep_every=10_000, eval_every=0),   # 1100 TFLOP
+        night = _cpu  | dict(model='nano', batch=64, lr=2e-3, steps=18_000, warmup=200, decay='wsd', ema='0.9995', save_every=500, keep_every=3000, eval_every=0),   # 330 TFLOP, 129 min (2026-11)
         gpu   = dict(model='xs', steps=24_000, batch=512, lr=1e-3, warmup=500, decay='cosine', ema='0.9995', workers=8, keep_every=6000, eval_every=6000),   # .02 EFLOP
         xs    = dict(model='xs', steps=100_000,   batch=256, lr=3e-4, warmup=1000, decay='cosine'),   # .05 EFLOP
         B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),   # 10 EFLOP
