@@ -559,7 +559,12 @@ def shipped(folder, # of images
     with torch.no_grad(): f = torch.cat([net(x[None]) for x in some])
     i,d,strangers = nearest_photographs(f, every[held.idx], every[train.idx])
     as_sheet(torch.stack([x for p in zip(some, (train.image(int(j)) for j in i)) for x in p]), 8).save(root/'neighbours.png')
-    return dict(data=ds.fingerprint, n=n, rows=found, neighbours=dict(
+    told = []
+    for out in (root/s for s in ('dvae', 'grain', 'content', 'dit')):
+        log,card = read_log(out/'log.jsonl'),json.loads((out/'model.json').read_text())
+        told.append(dict(run=out.name, id=card['id'], steps=card['step'], minutes=log[-1]['seconds']/60,
+                         loss=thinned(log)))
+    return dict(data=ds.fingerprint, n=n, rows=found, runs=told, neighbours=dict(
         distances=d.tolist(), nearer=(strangers < d[:, None]).double().mean(1).tolist(),
         of_held=strangers.quantile(torch.tensor([.05, .5, .95])).tolist()))
 

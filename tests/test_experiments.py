@@ -106,6 +106,9 @@ def test_the_networks_that_ship_beside_a_dit(tmp_path):
     assert rows == [(k, s, g) for k in ('D²iT', 'DiT') for s,g in ((10, 1.), (20, 1.), (20, 1.5))]
     flop = {r['network']: r['PFLOP'] for r in res['rows'] if r['step'] == 20}; half = res['rows'][0]
     assert half['PFLOP']*2 == flop['D²iT'] != flop['DiT'] and len({r['pFD'] for r in res['rows']}) == 6
+    assert ([(r['run'], r['steps'], len(r['loss'])) for r in res['runs']] ==
+            [(s, 20, 20) for s in ('dvae', 'grain', 'content', 'dit')] and
+            len({r['id'] for r in res['runs']}) == 4)
     near = res['neighbours']
     assert (len(near['distances']) == len(near['nearer']) == 16 and
             all(d > 0 for d in near['distances']) and
