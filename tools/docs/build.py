@@ -104,7 +104,7 @@ def sources(out:Path):
                 elif c.source.strip(): before = None
             elif c.cell_type == 'markdown':
                 before = None
-                c.source = linked(c.source, names, known, f.stem).replace('](../', '](')
+                c.source = re.sub(r'\]\(\.\./(data/)?', '](', linked(c.source, names, known, f.stem))
         nb.cells = [c for c in nb.cells if c.source.strip() and c.cell_type != 'raw']
         nb.metadata['kernelspec'] = dict(name='python3', display_name='Python 3', language='python')
         if f.stem == 'index':
