@@ -60,4 +60,4 @@ readme: env
 	$(BIN)/python tools/readme.py
 
 clean:
-	rm -rf build dist *.egg-info _proc _docs runs
+	rm -rf build dist *.egg-info _proc _docs

@@ -417,7 +417,7 @@ def bench_graphs(batches:int=20)->list:
         off = max(off, (o - o2).abs().max().item(), relative(g2, g))
     return [dict(batches=batches, graphs=counters['stats']['unique_graphs'], max_error=off)]
 
-def bench_looks(lo:int=100, hi:int=500, # σ = .34 … 3.3, about where Kynkäänniemi et al. 2024 guide
+def bench_looks(lo:int=100, hi:int=500, # σ = .34 … 3.4, about where Kynkäänniemi et al. 2024 guide
                )->list: # a row a way of sampling
     "How many images go through the network for one sample"
     diff,M,y = Diffusion(),torch.ones(1, 2, 2).long(),torch.zeros(1).long(); rows = []

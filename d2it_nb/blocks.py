@@ -43,7 +43,8 @@ def unwindow(x:Tensor, grid:tuple, w:int)->Tensor:
     return rearrange(x, '... (h w) (a b) d -> ... (h a w b) d', h=grid[0]//w, w=grid[1]//w, a=w, b=w)
 
 # %% ../nbs/40_blocks.ipynb #c8
-def sincos_1d(pos:Tensor, d:int)->Tensor: # (...,d)
+def sincos_1d(pos:Tensor, # (...) in tokens
+              d:int)->Tensor: # (...,d)
     "Sines and cosines at d/2 frequencies from 1 to 1/10000"
     w = 10000**(-torch.arange(d//2, dtype=torch.double)/(d//2))
     a = pos.double()[..., None]*w
@@ -168,14 +169,20 @@ def ada_norm(x:Tensor, # (n,s,d), or packed (P,d)
     if at is not None: return _AdaNorm.apply(x, shift, scale, at.image)
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)*(1 + scale[:, None]) + shift[:, None]
 
-def gated(x:Tensor, gate:Tensor, h:Tensor, at=None)->Tensor:
+def gated(x:Tensor, # tokens (N,s,d), or a packed list (P,d)
+          gate:Tensor, # (N,d)
+          h:Tensor, # like x
+          at=None, # the Packed of a list
+         )->Tensor: # like x
     "x + gate·h, one gate an image"
     return x + gate[:, None]*h if at is None else _Gate.apply(x, gate, h, at.image)
 
 # %% ../nbs/40_blocks.ipynb #85609b1b
 class DiTBlock(nn.Module):
     "Attention and MLP, both modulated by the condition"
-    def __init__(self, d:int, heads:int, mlp_ratio:float=4., **attn):
+    def __init__(self, d:int, heads:int, # width, attention heads
+                 mlp_ratio:float=4., # width of the MLP over d
+                 **attn): # as in `Attention`
         super().__init__()
         self.attn = Attention(d, heads, **attn)
         self.mlp = nn.Sequential(nn.Linear(d, int(d*mlp_ratio)), nn.GELU('tanh'), nn.Linear(int(d*mlp_ratio), d))
@@ -188,7 +195,7 @@ class DiTBlock(nn.Module):
 
 class FinalLayer(nn.Module):
     "Tokens → patches"
-    def __init__(self, d:int, out:int):
+    def __init__(self, d:int, out:int): # width, numbers a token
         super().__init__()
         self.lin = nn.Linear(d, out)
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 2*d))

@@ -30,8 +30,11 @@ class EMA:
                n:int, # steps done so far
                left_out=None, # a scalar tensor, 1 if the step was left out: then nothing moves
               ):
-        torch._foreach_lerp_([local(p) for p in self.net.parameters()], [local(p) for p in net.parameters()],
-                             1 - self.decay_at(n) if left_out is None else (1 - self.decay_at(n))*(1 - left_out))
+        mine,new = ([local(p) for p in m.parameters()] for m in (self.net, net))
+        if left_out is None: torch._foreach_lerp_(mine, new, 1 - self.decay_at(n))
+        else:                                                                 # the flag stays on its device: nobody waits for it
+            move = torch._foreach_sub(new, mine)
+            torch._foreach_mul_(move, (1 - self.decay_at(n))*(1 - left_out)); torch._foreach_add_(mine, move)
         for a,b in zip(self.net.buffers(), net.buffers()): a.copy_(b)
 
 # %% ../nbs/51_checkpoint.ipynb #c8

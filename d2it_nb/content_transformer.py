@@ -71,7 +71,17 @@ class RefineNet(nn.Module):
         out = self.final(x, c, at)                                            # (P,o·p²)
         full = out.new_zeros(len(c)*self.grid[0]*self.grid[1], out.shape[1]).index_copy(0, at.place, out)
         return full.unflatten(0, (len(c), -1)), x                             # (n,s,o·p²), (P,d)
-    def forward(self, eps2, z_t, feats, cond, t, grains, fine=None, at=None):
+    def forward(self,
+                eps2, # rough noise of the grains that are left (n,o,H,W)
+                z_t, # noised codes (n,c,H,W)
+                feats, # features of the coarser tokens (n,s/4,d)
+                cond, # label and map (n,d)
+                t, # times (n,)
+                grains, # embedded grains of the tokens, (n,s,d) or packed (P,d)
+                fine=None, # (n,s) bool: whom the dense one listens to
+                at=None, # the Packed of its tokens; None: dense
+               )->tuple: # Δ (n,o,H,W), its features
+        "The correction of Eq. 8"
         how,which = (self.dense, fine) if at is None else (self.packed, at)
         out,x = how(eps2, z_t, feats, self.time(t) + cond, grains, which)
         return unpatchify(out, self.patch, self.grid), x                      # Δ (n,o,H,W), features
@@ -201,7 +211,7 @@ def dit(size:str='B', # one of SIZES
         num_classes:int=1000, # 0: unconditional
         **overrides, # any argument of DiT
        )->DiT:
-    "A DiT of the width and total depth of the D²iT of that name"
+    "A DiT of the width and total depth of the D²iT of that name; as published, it learns the variance, at all sizes"
     if size not in SIZES: raise ValueError(f'no DiT size {size!r}; there are {", ".join(SIZES)}')
     a = dict(SIZES[size]); a['depth'] += a.pop('refine_depth')
     return DiT(**(a | dict(num_classes=num_classes) | overrides))
@@ -246,7 +256,7 @@ def memory(net, # D2iT or DiT, on any device
           )->dict: # part → bytes
     ("What a training step with AdamW and averaged weights holds; "
      "its activations as on a CPU (fused attention keeps less)")
-    n,at,N,side = 4*n_params(net),net.pack(M),len(M),[g*net.trunk.patch for g in net.trunk.grid]
+    n,at,N,side = 4*n_params(net),net.pack(M.cpu()),len(M),[g*net.trunk.patch for g in net.trunk.grid]
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
         # also inside a Packed
         fake = lambda v: (v                   if v is None else

@@ -186,9 +186,13 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
     ts = {k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
           for k,v in net.state_dict().items()}
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    save_file(ts, tmp)
-    own = dict(kind=type(net).__name__, config=net.config, sha256=sha256(tmp))
-    st,js = _pair(path); os.replace(tmp, st)
+    st,js = _pair(path)
+    try:
+        save_file(ts, tmp)
+        with open(tmp, 'rb') as f: os.fsync(f.fileno())
+        own = dict(kind=type(net).__name__, config=net.config, sha256=sha256(tmp))
+        os.replace(tmp, st)
+    finally: tmp.unlink(missing_ok=True)
     write_atomic(js, json.dumps(sealed(own | meta | own), indent=1).encode())
 
 def check_tensors(own:dict, # name → tensor, as they should be

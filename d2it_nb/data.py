@@ -156,7 +156,7 @@ def list_images(folder)->list: # of paths, sorted
 class ImageFolder:
     "Pictures of a folder; sub-folders are classes"
     def __init__(self,
-                 folder, # see above
+                 folder, # of images; a ValueError names what can't be used
                  size:int=256, # side of the square, in pixels
                  max_bad:float=.05, # refuse the folder if a larger share of its files can't be read
                  small:str='refuse', # a side below `size`: 'refuse' the folder, 'skip' the picture, or 'enlarge' it (usual on ImageNet)
@@ -194,7 +194,8 @@ class ImageFolder:
         if empty := [p.name for p in empty if str(p) not in dict(self.bad)]:
             raise ValueError(f'{len(empty)} class folders of {folder} hold no usable images: {empty[:5]}; '
                              'fill them or remove them')
-        self.labels = [self.classes.index(p[0] if len(p) > 1 else '.') for p in parts]
+        ids = {c: i for i,c in enumerate(self.classes)}
+        self.labels = [ids[p[0] if len(p) > 1 else '.'] for p in parts]
         stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}' for f in self.files)
         self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(os.fsencode(stat)).hexdigest()[:16]})'
         self.preprocessing = f'middle square, Lanczos to {size} px' + (', small ones enlarged' if self.enlarge else '')
@@ -234,11 +235,12 @@ class Guarded:
             except (ValueError, LookupError, TypeError): pass         # a line that was torn when the machine went down
         return out
     def note(self, file:str, why:str):
-        self.known[file] = why
-        if file in (old := self.listed()): return                             # another process met it, too
-        with open(self.quarantine, 'a') as f: f.write(json.dumps(dict(file=file, why=why)) + '\n')
-        if len(old) + 1 > self.max_bad*(len(self.ds) + len(getattr(self.ds, 'bad', []))):
-            raise ValueError(f'{len(old) + 1} files cannot be read, more than {self.max_bad:.0%}; '
+        self.known[file] = why; known = self.listed()
+        if file not in known:                                                 # another process, or an earlier run, may have met it
+            known[file] = why
+            with open(self.quarantine, 'a') as f: f.write(json.dumps(dict(file=file, why=why)) + '\n')
+        if len(known) > self.max_bad*(len(self.ds) + len(getattr(self.ds, 'bad', []))):
+            raise ValueError(f'{len(known)} files cannot be read, more than {self.max_bad:.0%}; '
                              f'they are listed in {self.quarantine}')
     def image(self, i:int, rng:torch.Generator=None)->Tensor: # (3,size,size) in [-1,1]
         n = len(self.ds)

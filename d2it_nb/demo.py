@@ -34,16 +34,18 @@ def commands(run:Path, # folder of the whole run
              *(['--data', str(data)] if data else []), '--out', str(Path(run)/stage)] for stage in STAGES]
 
 def train_all(run:Path, nproc:int=2, preset:str='demo', data:str=''):
-    "Run them; stops with the stage's own message if one fails, and with status 143 after a SIGTERM, when all is saved"
+    "Run them; stops with the stage's own message if one fails, and with status 143 after a signal, when all is saved"
     # one thread a process: nproc processes share the cores
     env = dict(dict(OMP_NUM_THREADS='1'), **os.environ)
     for stage,c in zip(STAGES, commands(run, nproc, preset, data)):
         print('\n$ torchrun', ' '.join(c[3:]), flush=True)
         told = []
-        p = subprocess.Popen(c, env=env)
-        before = signal.signal(signal.SIGTERM, lambda s, _: (told.append(s), p.terminate()))
+        p = subprocess.Popen(c, env=env, process_group=0)         # Ctrl-C comes here alone, and is passed on once
+        stop = lambda s, _: (told.append(s), p.terminate())
+        before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try: rc = p.wait()
-        finally: signal.signal(signal.SIGTERM, before)
+        finally:
+            for s,h in before.items(): signal.signal(s, h)
         if told: sys.exit(143)
         if rc: sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
 
@@ -62,7 +64,8 @@ def not_seen(pipe:D2iTPipeline, # its autoencoder says what was held back
             ): # data set
     "Pictures that training did not see"
     if not data: return PhotoCrops(pipe.size, n, 'valid')
-    ds = hold_out(ImageFolder(data, pipe.size), pipe.dvae.meta['trained'].get('held', 0))[1]
+    was = pipe.dvae.meta['trained']
+    ds = hold_out(ImageFolder(data, pipe.size, small=was.get('small', 'refuse')), was.get('held', 0))[1]
     if ds is None:
         raise ValueError(f'the autoencoder was trained on all pictures of {data}: no share was held back (--held)')
     if each: by = {ds.label(i): i for i in reversed(range(len(ds)))}; return Part(ds, [by[y] for y in sorted(by)], 'one of each class')

@@ -45,11 +45,19 @@ class Process(nn.Module):
         "x_t = a·x0 + s·ε"
         a,s = self.at(t, x0)
         return a*x0 + s*eps
-    def target(self, x0:Tensor, t:Tensor, eps:Tensor)->Tensor:
+    def target(self,
+               x0:Tensor, # clean codes (N,c,H,W)
+               t:Tensor, # times (N,)
+               eps:Tensor, # noise, like x0
+              )->Tensor: # like x0
         "What the network should say"
         return self._target(x0, eps, *self.at(t, x0))
-    def back(self, out:Tensor, x:Tensor, t)->tuple: # x0, eps
-        "x̂₀ and ε̂ from what it said; t is one number, or (N,) times"
+    def back(self,
+             out:Tensor, # what it said (N,c,H,W)
+             x:Tensor, # of these noised codes
+             t, # one time, or times (N,)
+            )->tuple: # x̂₀ and ε̂, like x
+        "The clean codes and the noise that it meant"
         return self._back(out, x, *(self.at(t, x) if isinstance(t, Tensor) else self.coef(t)))
     def say(self, x0:Tensor, x:Tensor, t)->Tensor:
         "What a network that believes in x0 would say of x at time t (a number)"
@@ -117,7 +125,9 @@ def grain_loss(e2:Tensor, # squared error (N,c,H,W)
     a = code_weight(M, k)
     return (a*e2.mean(1, keepdim=True)).sum((1, 2, 3))/a.sum((1, 2, 3))
 
-def per_grain_loss(e2:Tensor, M:Tensor, k:int=2)->Tensor: # (N,k), NaN where an image lacks the grain
+def per_grain_loss(e2:Tensor, # squared errors (N,c,H,W)
+                   M:Tensor, # grain maps (N,h,w)
+                   k:int=2)->Tensor: # (N,k), NaN where an image lacks the grain
     "The mean error of each grain's codes, coarsest first"
     e2 = e2.mean(1, keepdim=True)
     ms = [grain_mask(M, g, k) for g in range(k)]
@@ -125,7 +135,9 @@ def per_grain_loss(e2:Tensor, M:Tensor, k:int=2)->Tensor: # (N,k), NaN where an 
     s = torch.stack([(e2*m).sum((1, 2, 3)) for m in ms], 1)
     return torch.where(n > 0, s/n.clamp(min=1), torch.nan)
 
-def grain_loss_literal(e2:Tensor, M:Tensor, k:int=2)->Tensor: # (N,)
+def grain_loss_literal(e2:Tensor, # squared errors (N,c,H,W)
+                       M:Tensor, # grain maps (N,h,w)
+                       k:int=2)->Tensor: # (N,)
     "E_i as the mean over the grains that an image has: every grain has one vote"
     l = per_grain_loss(e2, M, k); there = ~l.isnan()
     return torch.where(there, l, 0).sum(1)/there.sum(1)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SOLO', 'PARALLEL', 'Ranks', 'start', 'finish', 'cut_batch', 'together', 'last_part', 'rows', 'local', 'whole',
            'as_rows_of', 'unsharded', 'same_steps', 'Stop', 'ignore_signals', 'about_me', 'free_memory', 'sum_of_ranks',
-           'same_folder', 'doctor', 'main']
+           'same_folder', 'idle_gpus', 'doctor', 'main']
 
 # %% ../nbs/50_dist.ipynb #c2
 import gc, os, platform, shutil, signal, socket, sys, time, uuid, warnings
@@ -31,8 +31,9 @@ class Ranks:
     patient:object = None # the same group of processes, without a time-out
     @property
     def main(self)->bool: return self.rank == 0
-    def share(self, ns)->list:
-        "This rank's contiguous part of a global batch"
+    def share(self, ns # a global batch, whose length is a multiple of `world`
+             )->list:
+        "This rank's contiguous part"
         b = len(ns)//self.world
         return list(ns[self.rank*b:(self.rank + 1)*b])
     def mean(self, t:Tensor)->Tensor:
@@ -136,7 +137,7 @@ def cut_batch(batch:int, # samples a step, over all ranks
     share,rest = divmod(batch, world)
     if rest or not share:
         raise ValueError(f"a batch of {batch} can't be split over {world} ranks; "
-                         f"nearest choices: {max(share, 1)*world} and {(share + 1)*world}")
+                         f"nearest choices: {' and '.join(str(s*world) for s in (share, share + 1) if s)}")
     parts = [n for n in range(share, 0, -1) if share % n == 0]                # descending
     if micro and micro not in parts:
         near = [max((n for n in parts if n < micro), default=None),
@@ -243,7 +244,7 @@ def about_me(ranks:Ranks)->dict:
     free = torch.cuda.mem_get_info(d)[0]/1e9 if gpu else free_memory()/1e9
     return dict(rank=ranks.rank, host=socket.gethostname(),
                 device=f'{d} {torch.cuda.get_device_name(d)}' if gpu else 'cpu', GB_free=round(free, 1),
-                threads=torch.get_num_threads(), python=platform.python_version(), torch=torch.__version__,
+                GPUs=torch.cuda.device_count(), threads=torch.get_num_threads(), python=platform.python_version(), torch=torch.__version__,
                 nccl='.'.join(map(str, torch.cuda.nccl.version())) if gpu else '')
 
 def free_memory()->float:
@@ -269,17 +270,26 @@ def sum_of_ranks(ranks:Ranks, device, n:int=1_000_000, times:int=5)->dict:
 
 def same_folder(ranks:Ranks, out)->str: # what is wrong, or ''
     "Is `out` one folder for all ranks, and can it be written?"
-    out,note = Path(out),ranks.tell(f'{os.getpid()} {time.time()}'); f = out/'.doctor'
+    out,note,bad = Path(out),ranks.tell(f'{os.getpid()} {time.time()}'),''
+    f,mine = out/'.doctor',out/f'.doctor-{ranks.rank}'
     try:
         if ranks.main: out.mkdir(parents=True, exist_ok=True); f.write_text(note)
-        bad = ''
     except OSError as e: bad = f'{out} can not be written ({e.strerror})'
     ranks.wait()
-    if not bad and not (f.is_file() and f.read_text() == note):
-        bad = f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: is it on a shared file system?'
+    try:
+        if not bad and not (f.is_file() and f.read_text() == note):
+            bad = f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: is it on a shared file system?'
+        mine.write_text(note); mine.unlink()                                  # every rank writes checkpoints and latents
+    except OSError as e: bad = bad or f'rank {ranks.rank} can not write to {out} ({e.strerror})'
     bads = ranks.gather(bad)
     if ranks.main and f.is_file(): f.unlink()
     return next(filter(None, bads), '')
+
+def idle_gpus(me:list # what `about_me` says of each rank
+             )->list: # of problems
+    "Machines with more GPUs than ranks"
+    on = {m['host']: sum(n['host'] == m['host'] for n in me) for m in me}
+    return [f'{h} has {g} GPUs, and {on[h]} rank(s)' for h,g in {m['host']: m['GPUs'] for m in me}.items() if g > on[h]]
 
 def doctor(ranks:Ranks, # what `start` returned
            out='', # folder that the run shall use
@@ -292,6 +302,7 @@ def doctor(ranks:Ranks, # what `start` returned
             bad.append(f'{k} differs between ranks: {sorted(map(str, found))}')
     if len({(m['host'], m['device']) for m in me}) < ranks.world and ranks.device.type == 'cuda':
         bad.append('several ranks share a GPU')
+    if ranks.device.type == 'cuda': bad += idle_gpus(me)
     if ranks.device.type == 'cpu' and torch.cuda.is_available():
         bad.append(f'{torch.cuda.device_count()} GPU(s) here are not used: '
                    'start as many processes as GPUs, or fewer')

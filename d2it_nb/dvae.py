@@ -83,10 +83,11 @@ class Encoder(nn.Module):
         return out[::-1]                                                      # coarsest first: (n,2z,H/f,W/f)
 
 # %% ../nbs/20_dvae.ipynb #c10
-def fourier(h:int, w:int, n_freq:int=6)->Tensor: # (4·n_freq,h,w)
-    "Sines and cosines of the position, frequencies 1 … 2^(n_freq-1) over half a period"
-    yx = torch.stack(torch.meshgrid((torch.arange(h) + .5)/h, (torch.arange(w) + .5)/w, indexing='ij'))
-    a = torch.einsum('p h w, f -> p f h w', yx, math.pi*2.**torch.arange(n_freq)).flatten(0, 1)
+def fourier(h:int, w:int, n_freq:int=6, device=None)->Tensor: # (4·n_freq,h,w)
+    "Sines, then cosines, of π·2^f·y and π·2^f·x, for y and x in (0,1) and f = 0 … n_freq - 1"
+    at = lambda n: (torch.arange(n, device=device) + .5)/n
+    yx = torch.stack(torch.meshgrid(at(h), at(w), indexing='ij'))
+    a = torch.einsum('p h w, f -> p f h w', yx, math.pi*2.**torch.arange(n_freq, device=device)).flatten(0, 1)
     return torch.cat([a.sin(), a.cos()])
 
 class Decoder(nn.Module):
@@ -112,7 +113,7 @@ class Decoder(nn.Module):
         h = self.stem(self.post(z))                                           # (n,ch,h',w')
         place = self.place.expand(-1, -1, *[2**(self.k - 1)]*2)[M]            # (n,h,w,ch,a,b)
         h = h + rearrange(place, 'n h w c a b -> n c (h a) (w b)')
-        if self.where is not None: h = h + self.where(fourier(*z.shape[2:]).to(z))
+        if self.where is not None: h = h + self.where(fourier(*z.shape[2:], device=z.device).to(z))
         for l in (self.mid, *self.levels): h = again(l, h, on=self.recompute)  # (n,ch,H/patch,W/patch)
         return F.pixel_shuffle(self.last(F.silu(self.n(h))), self.patch)      # (n,3,H,W)
 
@@ -167,6 +168,7 @@ class DVAE(nn.Module):
         self.encoder.recompute = self.decoder.recompute = on
         return self
     def _at(self, a, M): return rearrange(a[on_finest(M, self.k)[:, 0]], 'n h w c -> n c h w')
+    # codes (N,z,h',w') at grain maps (N,h,w), to mean 0 and variance 1, and back
     def normalize(self, z, M): return (z - self._at(self.shift, M))*self._at(self.scale, M)
     def denormalize(self, z, M): return z/self._at(self.scale, M) + self._at(self.shift, M)
     def moments(self,
@@ -193,7 +195,11 @@ class DVAE(nn.Module):
         "Codes back to pixels"
         check_map(M, self.k, (len(z), z.shape[2] >> self.k - 1, z.shape[3] >> self.k - 1))
         return self.decoder(self.denormalize(z, M), M)
-    def forward(self, x, M, e):
+    def forward(self,
+                x, # pixels (N,3,H,W) in [-1,1]
+                M, # grain maps (N,h,w)
+                e, # standard normal draws (N,z,h',w'); None: the means are taken
+               )->tuple: # pixels, like x; moments, see `moments`
         "For training: the reconstruction, and the moments it was sampled from"
         moments = self.moments(x)
         return self.decoder(sample_codes(moments, M, e), M), moments

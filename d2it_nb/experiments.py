@@ -6,7 +6,7 @@
 __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'TABLES', 'EXPERIMENTS', 'halves', 'transfer', 'calibration', 'grey_levels',
            'without_places', 'as_words', 'train_runs', 'stage1', 'maps', 'eight', 'learn_by_heart', 'loss_by_time',
            'overfit', 'curves', 'psnr_of', 'accuracy', 'blocks', 'rungs', 'depths', 'both', 'on_paper', 'at_step',
-           'paper', 'unpicked', 'as_sheet', 'nearest_photographs', 'shipped', 'main']
+           'come_through', 'paper', 'unpicked', 'as_sheet', 'nearest_photographs', 'milestones', 'shipped', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
 import csv, inspect, json, os, shlex, subprocess, sys
@@ -443,8 +443,15 @@ def at_step(out, path, cls)->torch.nn.Module:
     net = load_net(Path(out)/'model', cls)
     part = next(f.stem for f in sorted(Path(path).glob('ema-*.safetensors')))
     load_tensors(net, read_part(path, part), str(path)).eval()
-    net.meta = dict(net.meta, id=digest(net))
+    net.meta = dict(net.meta, id=digest(net), step=int(Path(path).name[5:]))
     return net
+
+def come_through(vae:DVAE, ds, cal:Calibration, ratios:list, n:int)->list: # rows
+    "How well the pictures themselves come through the autoencoder: no generator that draws codes gets nearer"
+    n = min(n, len(ds))
+    seen = assess(vae, ds, cal, {r: by_entropy(cal, r, vae.k) for r in ratios}, features=extractor(),
+                  items=[i*len(ds)//n for i in range(n)], progress=True)
+    return [dict(ratio=r['maps'], **{a: r[a] for a in ('pFD', 'psnr', 'codes')}) for r in scores(seen)]
 
 def paper(name:str, # one of TABLES
           folder, # of images
@@ -496,12 +503,8 @@ def paper(name:str, # one of TABLES
                 pipe, out/f'scores-{n}-{"-".join(map(str, how.values()))}', ds, n=n, seed=s, cache=root,
                 **(S['sample'] | how))))
     if name == 'fig5':      # and how well the pictures themselves come through
-        seen = assess(vae, ds, cal,
-                      {f.get('ratio', .5): by_entropy(cal, f.get('ratio', .5), vae.k) for f,_ in rows.values()},
-                      features=extractor(), items=[i*len(ds)//min(n, len(ds)) for i in range(min(n, len(ds)))],
-                      progress=True)
-        found += [dict(row='reconstruction', ratio=r['maps'], **{a: r[a] for a in ('pFD', 'psnr', 'codes')})
-                  for r in scores(seen)]
+        found += [dict(row='reconstruction') | r
+                  for r in come_through(vae, ds, cal, [f.get('ratio', .5) for f,_ in rows.values()], n)]
     return dict(data=ds.fingerprint, scale=scale, n=n, rows=found)
 
 # %% ../nbs/70_experiments.ipynb #a1c0ffef
@@ -526,6 +529,13 @@ def nearest_photographs(fake:Tensor, # features of generated pictures (m,d)
     d,i = torch.cdist(fake, train).min(1)
     return i, d, torch.cdist(held, train).amin(1)
 
+def milestones(out, # of a run
+               cls)->list: # averaged networks, `meta['step']` ascending
+    "What a run kept on its way, every `keep_every` steps, and its result"
+    last = load_net(Path(out)/'model', cls); every = last.meta['trained']['keep_every'] or 1
+    found = [p for s,p in reversed(steps_in(Path(out)/'checkpoints')) if s % every == 0 and s < last.meta['step']]
+    return [*(at_step(out, p, cls) for p in found), last]
+
 def shipped(folder, # of images
             runs:str='runs/shipped-night', # a run of all three stages
             preset:str='night', # of its content transformer
@@ -535,23 +545,25 @@ def shipped(folder, # of images
            )->dict:
     "D²iT and DiT over steps and operations; 16 generated pictures and their nearest photographs"
     root = Path(runs); flags = dict(preset=preset, data=folder) | (dict(steps=steps) if steps else {})
-    train_runs('content', {root/'content': flags, root/'dit': flags | dict(net='dit')}, jobs)
+    todo = {root/'content': flags, root/'dit': flags | dict(net='dit')}
+    train_runs('content', {o: f for o,f in todo.items() if not (o/'model.json').is_file()}, jobs)
     vae,cal,grain = (load_net(root/'dvae'/'model', DVAE),
                      load_calibration(root/'dvae'/'thresholds.json'),
                      load_net(root/'grain'/'model', GrainTransformer))
     ds = ImageFolder(folder, vae.meta['size'], progress=True); found = []
-    for name,out,cls,maps in (('D²iT', root/'content', D2iT, 'drawn'), ('DiT', root/'dit', DiT, 'fine')):
-        note = json.loads((out/'run.json').read_text()); last = max(steps_in(out/'checkpoints'))[0]
-        for step,path in sorted(steps_in(out/'checkpoints')):
-            pipe = D2iTPipeline(vae, at_step(out, path, cls), cal, grain)
-            for cfg in (1., 1.5) if step == last else (1.,):
-                card = evaluate(pipe, root/'scores'/f'{out.name}-{step}-{cfg:g}-{n}', ds, n=n, maps=maps, steps=20,
-                                cfg=cfg, cache=root)
-                found.append(dict(network=name, step=step, cfg=cfg, parameters=n_params(pipe.content),
-                                  PFLOP=3*note['plan']['flops']*note['config']['batch']*step/1e15) | card['scores'])
-        x = unpicked(pipe, cfg=1.5, **dict(grain_map=torch.ones(pipe.grid).long()*(vae.k - 1)) if maps == 'fine' else {})
+    for name,out,cls,maps in (('D²iT', root/'content', D2iT, ('drawn', 'real', 'fine')),
+                              ('DiT',  root/'dit',     DiT,  ('fine',))):
+        plan = json.loads((out/'run.json').read_text())['plan']
+        nets = milestones(out, cls); last = nets[-1].meta['step']
+        for net in nets:
+            pipe,step = D2iTPipeline(vae, net, cal, grain),net.meta['step']
+            for m in maps if step == last else maps[:1]:
+                card = evaluate(pipe, root/'scores'/f'{out.name}-{step}-{m}-{n}', ds, n=n, maps=m, steps=20, cache=root)
+                found.append(dict(network=name, step=step, maps=m, parameters=n_params(net),
+                                  PFLOP=3*plan['flops']*net.meta['trained']['batch']*step/1e15) | card['scores'])
+        x = unpicked(pipe, cfg=1.5, **{} if cls is D2iT else dict(grain_map=torch.full(pipe.grid, vae.k - 1)))
         as_sheet(x, 16).save(root/f'{out.name}.png')
-        if maps == 'drawn': drawn = x
+        if cls is D2iT: drawn = x
     # who is near whom
     net = extractor(); every = real_features(ds, net, root).some
     train,held = hold_out(ds, vae.meta['trained'].get('held', 0.))
@@ -562,9 +574,10 @@ def shipped(folder, # of images
     told = []
     for out in (root/s for s in ('dvae', 'grain', 'content', 'dit')):
         log,card = read_log(out/'log.jsonl'),json.loads((out/'model.json').read_text())
-        told.append(dict(run=out.name, id=card['id'], steps=card['step'], minutes=log[-1]['seconds']/60,
-                         loss=thinned(log)))
-    return dict(data=ds.fingerprint, n=n, rows=found, runs=told, neighbours=dict(
+        told.append(dict(run=out.name, id=card['id'], steps=card['step'],
+                         minutes=log[-1]['seconds']/60 if log else None, loss=thinned(log)))
+    return dict(data=ds.fingerprint, n=n, rows=found, runs=told,
+                through=come_through(vae, ds, cal, [0., .5, 1.], n), neighbours=dict(
         distances=d.tolist(), nearer=(strangers < d[:, None]).double().mean(1).tolist(),
         of_held=strangers.quantile(torch.tensor([.05, .5, .95])).tolist()))
 
@@ -599,6 +612,7 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
         with sole_user(out := out or f'data/results/{name}.json'):
             save_result(out, ' '.join([
                 f'python -m d2it_nb.experiments {name}' + ' --data FOLDER'*folder,
+                *([f'--out {shlex.quote(out)}'] if out != f'data/results/{name}.json' else []),
                 *(f'--{k} {shlex.quote(str(v))}' for k,v in more.items() if k not in ('jobs', 'runs'))]),
                 **EXPERIMENTS[name](*[data]*folder, **more))
     except (ValueError, OSError) as e:

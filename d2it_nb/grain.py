@@ -27,8 +27,8 @@ def check_map(M:Tensor, # grain maps (N,h,w)
     if shape and any(b is not None and a != b for a,b in zip(M.shape, shape)):
         raise ValueError(f'the grain map has shape {tuple(M.shape)}, '
                          f'expected ({", ".join("any" if s is None else str(s) for s in shape)})')
-    # on a GPU a look at the values would make the host wait; a fake tensor has none
-    if M.device.type not in ('cpu', 'meta') or type(M) is not Tensor: return
+    # on a GPU a look at the values would make the host wait; fake and meta tensors have none
+    if M.device.type != 'cpu' or type(M) is not Tensor: return
     bad = (M < -unknown) | (M >= k)
     if bad.any():
         i = tuple(bad.nonzero()[0].tolist())
@@ -38,7 +38,7 @@ def check_map(M:Tensor, # grain maps (N,h,w)
 def grain_map(E:Tensor, # entropies (N,h,w)
               thresholds, # one number (k=2), or k-1 ascending ones
              )->Tensor: # (N,h,w) int64 in 0..k-1
-    "How many thresholds does each region's entropy exceed?"
+    "How many thresholds does each region's entropy exceed? (§3.1)"
     T = torch.as_tensor(thresholds, dtype=torch.double).flatten()
     if torch.isnan(E).any() or torch.isnan(T).any():
         raise ValueError('entropies and thresholds must be numbers, got NaN')
@@ -73,7 +73,8 @@ def block_side(g:int, k:int=2)->int:
     "j: side of the block that one code of grain g covers on the finest grid"
     return 2**(k - 1 - g)
 
-def enlarge(a:Tensor, j:int)->Tensor:
+def enlarge(a:Tensor, # (...,h,w)
+            j:int)->Tensor: # (...,h·j,w·j)
     "Each entry of the last two axes becomes a j × j block"
     return repeat(a, '... h w -> ... (h a) (w b)', a=j, b=j) if j > 1 else a
 
@@ -87,7 +88,8 @@ def block_avg(z:Tensor, # (...,H,W), both divisible by j
         j //= 2
     return z
 
-def on_finest(M:Tensor, k:int=2)->Tensor: # (N,1,h·2^(k-1),w·2^(k-1))
+def on_finest(M:Tensor, # (N,h,w)
+              k:int=2)->Tensor: # (N,1,h·2^(k-1),w·2^(k-1))
     "The grain map at the resolution of the finest codes, with a channel axis"
     return enlarge(M, 2**(k - 1))[:, None]
 
@@ -211,7 +213,7 @@ def disturb(M:Tensor, # one map (h,w)
             rng:torch.Generator, # the sample's generator
             other:Tensor=None, # another image's map (h,w)
            )->Tensor: # (h,w)
-    "A rectangle of one grain, the inverted map, or another image's map"
+    "A rectangle of one grain, the inverted map, or another image's map (inverted as well where there is none)"
     i = lambda n: int(torch.randint(n, (1,), generator=rng))
     kind,(h,w) = i(3),M.shape
     if kind == 0:

@@ -95,9 +95,9 @@ class GrainTransformer(nn.Module):
                  grid=(16, 16), # cells, rows and columns
                  k:int=2, # number of grains
                  num_classes:int=1000, # 0: unconditional
-                 d:int=384, heads:int=6, depth:int=12,
+                 d:int=384, heads:int=6, depth:int=12, # width, attention heads, blocks
                  ratio_cond:bool=True, # may be asked for a budget
-                 pos:str='sincos',
+                 pos:str='sincos', # or 'learned'
                  design:str='gaussian'): # one of DESIGNS: how it is trained and drawn from
         super().__init__()
         if design not in DESIGNS: raise ValueError(f'no design {design!r}; there are {", ".join(DESIGNS)}')

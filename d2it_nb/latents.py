@@ -115,7 +115,7 @@ def build_latents(folder, # where the cache lives
             what = '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items())
             raise ValueError(f'{folder} holds latents of something else: {what}. '
                              'Delete it or choose another --latents')
-    if made.is_file(): return Latents(folder)
+    if not ranks.any(not made.is_file()): return Latents(folder)              # all see it, or all look again
     with run_lock(folder, ranks, 'choose another --latents or wait'):
         return _encode(folder, Chunks(ds, cal, chunk), net, ranks, workers, stop, progress, info, plan, made)
 
@@ -130,7 +130,7 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, mad
     if (size(data), size(done)) != (dt.itemsize*info['n'], len(chunks)):
         raise ValueError(f'{data} or {done.name} is missing or has the wrong size; '
                          f'delete {folder} to make the cache again')
-    todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not done.read_bytes()[c]]
+    had = done.read_bytes(); todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
     dev = net.shift.device
     loader = torch.utils.data.DataLoader(
         chunks, sampler=todo, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals,

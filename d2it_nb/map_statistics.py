@@ -102,11 +102,11 @@ def two_sample(real:Tensor, # real maps to learn from (n,h,w)
                steps:int=300,
                seed:int=0,
                device='cpu',
-              )->float: # mean of the shares of either kind that it gets right, .5 … 1
+              )->float: # mean of the shares of either kind that it gets right, 0 … 1; .5 is guessing
     "Accuracy of a classifier two-sample test (Lopez-Paz & Oquab 2017)"
     one = lambda M: F.one_hot(M, k).permute(0, 3, 1, 2).float().to(device)*2 - 1
     with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(keyed_seed(seed, 'two-sample') % 2**63)
+        torch.default_generator.manual_seed(keyed_seed(seed, 'two-sample'))
         conv = lambda i, o, stride=1: [nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(4, o), nn.GELU()]
         net = nn.Sequential(nn.ZeroPad2d(1), *conv(k, 32), *conv(32, 64, 2), *conv(64, 64),
                             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1)).to(device)

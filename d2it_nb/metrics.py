@@ -96,7 +96,7 @@ def read_weights(file # PATH, or PATH#sha256=HEX; .safetensors, or a .pth that h
     "Tensors of a file; `ValueError` if it isn't the one that was meant"
     path,_,want = str(file).partition('#sha256='); path = Path(path)
     if not path.is_file(): raise ValueError(f'{path} is not a file')
-    named = re.search(r'-(?!\d{8}$)([0-9a-f]{8,64})$', path.stem); h = sha256(path)          # a date is no hash
+    named = re.search(r'-(?!(?:19|20)\d{6}$)([0-9a-f]{8,64})$', path.stem); h = sha256(path)          # a date is no hash
     for w in filter(None, (want.lower(), named and named[1])):
         if not h.startswith(w): raise ValueError(f'{path} has SHA-256 {h[:16]}…, but {w} is wanted')
     try: ts = (load_file(path) if path.suffix == '.safetensors' else
@@ -180,10 +180,11 @@ def frechet(a:FeatureStats, b:FeatureStats)->float:
 # %% ../nbs/03_metrics.ipynb #ed4ea19b
 def kid(a:Tensor, # features (N,d)
         b:Tensor, # features (M,d)
-        subset:int=1000, # as large as each draw
+        subset:int=1000, # features in each draw
         draws:int=100, # their number, if there are more features than `subset`
-        generator=None)->tuple: # mean, standard deviation over draws (0 if all are taken at once)
-    "Kernel distance without bias (Bińkowski et al. 2018); `ValueError` for other features"
+        generator=None, # of the draws; None: PyTorch's own
+       )->tuple: # mean, standard deviation over draws (0 if all are taken at once)
+    "Kernel distance without bias (Bińkowski et al. 2018); `ValueError` for fewer than two, or unequal lengths"
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError('two sets of at least two equal feature vectors are needed, '
                          f'got {tuple(a.shape)} and {tuple(b.shape)}')

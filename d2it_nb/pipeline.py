@@ -181,20 +181,25 @@ def _start(self:D2iTPipeline, seeds, M)->tuple: # one generator an image, and it
 
 # %% ../nbs/60_pipeline.ipynb #450e7f24
 @patch
-def map_of(self:D2iTPipeline, img, ratio:float=.5)->Tensor: # (N,h,w)
+def map_of(self:D2iTPipeline,
+           img, # see `pixels`
+           ratio:float=.5, # of the data set's regions that would be fine
+          )->Tensor: # (N,h,w)
     "The grain map that a picture's entropy asks for, at a data-set ratio"
     if not 0 <= number('a ratio', ratio) <= 1: raise ValueError(f'a ratio lies in [0,1], got {ratio}')
     return map_from_entropy(self.cal.entropy_map(self.pixels(img).cpu()),
                             self.cal.thresholds(cumulative_ratios(ratio, self.k))).to(self.device)
 
 @patch
-def draw_map(self:D2iTPipeline, label=None, n:int=1, seed:int=0,
+def draw_map(self:D2iTPipeline,
+             label=None, n:int=1, seed:int=0, # as in `generate`
              ratio=None, # wanted budget in [0,1], or one a map; None or NaN: any
              exact:bool=False, # meet it exactly, not roughly
              known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
              temperature:float=1., # .05 … 3: below 1 more typical maps, above 1 stranger ones
-             steps:int=32, cfg:float=1.,
-             first:int=0)->Tensor: # (n,h,w)
+             steps:int=32, cfg:float=1., # of the grain transformer's diffusion; guidance
+             first:int=0, # number of the first image
+            )->Tensor: # (n,h,w)
     "Grain maps from the grain transformer"
     if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
     y = self.labels(label, n)
@@ -212,7 +217,11 @@ def draw_map(self:D2iTPipeline, label=None, n:int=1, seed:int=0,
 # %% ../nbs/60_pipeline.ipynb #a4ed89f1
 @patch
 @torch.no_grad()
-def encode(self:D2iTPipeline, img, grain_map=None, ratio:float=.5)->Samples:
+def encode(self:D2iTPipeline,
+           img, # see `pixels`
+           grain_map=None, # (h,w) or (N,h,w); None: the picture's own
+           ratio:float=.5, # of the data set's regions that would be fine, for its own map
+          )->Samples:
     "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
     x = self.pixels(img)
     M = self.map_of(x, ratio) if grain_map is None else self.maps(grain_map, len(x))
@@ -223,7 +232,12 @@ def encode(self:D2iTPipeline, img, grain_map=None, ratio:float=.5)->Samples:
 
 @patch
 @torch.no_grad()
-def decode(self:D2iTPipeline, z:Tensor, M:Tensor)->Tensor: return self.dvae.decode(z, M).clamp(-1, 1)
+def decode(self:D2iTPipeline,
+           z:Tensor, # normalised codes (N,c,h',w'), at the finest grain
+           M:Tensor, # their grain maps (N,h,w)
+          )->Tensor: # pixels (N,3,H,W) in [-1,1]
+    "Codes → pictures"
+    return self.dvae.decode(z, M).clamp(-1, 1)
 
 # %% ../nbs/60_pipeline.ipynb #c6dd5283
 def as_sampler(sampler)->callable: # a name, or a function like those of `samplers`
@@ -265,7 +279,7 @@ def trace(self:D2iTPipeline,
     "Denoise step by step"
     steps,lo,hi = self._checked(steps, sampler, cfg, interval, more)
     rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
-    yield from as_sampler(sampler)(wrap(guided(self.content, y, cfg, interval=(lo, hi))), x_T, M, self.diff,
+    yield from as_sampler(sampler)(wrap(guided(self.content, y, cfg if self.content.num_classes else 1., interval=(lo, hi))), x_T, M, self.diff,
                                    steps=steps, k=self.k, generator=rngs, **more)
 
 # %% ../nbs/60_pipeline.ipynb #6b02bc4f
@@ -275,6 +289,8 @@ def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, 
     steps,_,_ = self._checked(steps, how['sampler'], how['cfg'], how['interval'],
                               {k: v for k,v in how.items() if k not in ('sampler', 'cfg', 'interval')})
     if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
+    if isinstance(self.content, DiT) and (M < self.k - 1).any():
+        raise ValueError('a DiT knows no grains: all cells of its maps are fine')
     zs,xs,cuts = [],[],[slice(i, i + batch) for i in range(0, len(M), batch)]
     with tqdm(total=steps*len(cuts), desc='sampling', disable=not progress) as bar:
         for p in cuts:
@@ -288,7 +304,7 @@ def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, 
 @patch
 def generate(self:D2iTPipeline,
              label=None, # class name, id, list of n, or None
-             grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn by the grain transformer
+             grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn by the grain transformer (a DiT has all cells fine)
              n:int=1, # number of images
              seed:int=0, # image i is a function of (seed, i) alone, whatever n
              first:int=0, # number of the first image
@@ -302,6 +318,7 @@ def generate(self:D2iTPipeline,
     "Pictures from noise"
     self._checked(steps, sampler, cfg, interval, more)
     y = self.labels(label, n); n = len(y)
+    if grain_map is None and isinstance(self.content, DiT): grain_map = torch.full(self.grid, self.k - 1)
     M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
     if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first)
     elif ratio is not None or exact:

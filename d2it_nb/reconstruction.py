@@ -43,12 +43,15 @@ def code_bits(net:DVAE,
     return kl_codes(scaled, M)*net.z*n_codes(M)/math.log(2)
 
 # %% ../nbs/22_reconstruction.ipynb #c15
-def by_entropy(cal, r:float, k:int=2):
+def by_entropy(cal, # Calibration
+               r:float, # share of the data set's regions at grain 1 or finer
+               k:int=2):
     "Maps by thresholds for a data-set ratio; a function of entropies (N,h,w) and item numbers"
     T = cal.thresholds(cumulative_ratios(r, k))
     return lambda E, items: grain_map(E, T)
 
-def shuffled(maps, seed:int=0):
+def shuffled(maps, # such a function
+             seed:int=0):
     "The cells of those maps in another order, each picture's own"
     def f(E, items):
         M = maps(E, items)

@@ -74,6 +74,7 @@ class DVAEConfig(Config):
     size:int = 256              # image side in pixels
     factors:str = '8,16'        # downsampling factors
     z:int = 4                   # channels of a code
+    small:str = 'refuse'        # pictures with a side below size: 'refuse' the folder, 'skip' them, or 'enlarge' them (usual on ImageNet); stage 2 does the same
     held:float = .05            # share of the folder's pictures that neither stage trains on; quality is measured on them
     ratio:str = 'uniform'       # fine ratio of each sample: 'uniform', 'normal' or a number
     maps:str = 'entropy'        # 'entropy', or 'shuffled': as many fine cells elsewhere, to see what entropy is good for
@@ -96,7 +97,7 @@ class DVAEConfig(Config):
 @dataclass(frozen=True)
 class Stage2Config(Config):
     "What both transformers share"
-    dvae:str = ''               # run folder of stage 1; empty: the neighbour `dvae` of --out, else the bundled one
+    dvae:str = ''               # run folder of stage 1; empty: the neighbour `dvae` of --out, else (without --data) the bundled one
     latents:str = ''            # latent cache, made when missing; empty: `latents` beside the DVAE's run, else in --out
     drop:float = .1             # share of samples without label; 1: an unconditional network
     parallel:str = 'ddp'        # how ranks share the network: 'ddp' (each holds all of it), or 'fsdp' (each holds a part)
@@ -163,7 +164,7 @@ PRESETS = dict(
     content = dict(
         tiny  = _tiny | dict(model='tiny', lr=1e-3, window=4, eval_every=0),   # 1 s
         demo  = _cpu  | dict(model='nano', lr=4e-3, steps=2400, eval_every=0),   # 23 TFLOP, 5.3 min; loss .131, .116 (2026-11)
-        night = _cpu  | dict(model='nano', batch=64, lr=2e-3, steps=18_000, warmup=200, decay='wsd', ema='0.9995', save_every=500, keep_every=3000, eval_every=0),   # 330 TFLOP, 129 min (2026-11)
+        night = _cpu  | dict(model='nano', batch=64, lr=2e-3, steps=18_000, warmup=200, decay='wsd', ema='0.9995', save_every=500, keep_every=6000, eval_every=0),   # 330 TFLOP, 129 min (2026-11)
         gpu   = dict(model='xs', steps=24_000, batch=512, lr=1e-3, warmup=500, decay='cosine', ema='0.9995', workers=8, keep_every=6000, eval_every=6000),   # .02 EFLOP
         xs    = dict(model='xs', steps=100_000,   batch=256, lr=3e-4, warmup=1000, decay='cosine'),   # .05 EFLOP
         B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),   # 10 EFLOP
@@ -225,7 +226,7 @@ def check(cfg:Config):
     choices = dict(decay=tuple(DECAYS), parallel=PARALLEL, amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'),
                    net=('d2it', 'dit'), refine=('residual', 'replace'), handoff=('features', 'eps'),
                    pos=('sincos', 'learned'), loss=('code', 'cell'), packed=tuple(PACKED), design=tuple(DESIGNS),
-                   maps=('entropy', 'shuffled'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
+                   maps=('entropy', 'shuffled'), small=('refuse', 'skip', 'enlarge'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
     for k,allowed in choices.items():
         if k == 'pos' and isinstance(cfg, DVAEConfig): continue                # yes or no there
         if getattr(cfg, k, allowed[0]) not in allowed:
@@ -356,10 +357,16 @@ def by_time(l:Tensor, # a loss a sample (N,)
     return {f'time{i}': sum_count(torch.where(b == i, l, torch.nan)) for i in range(bins)}
 
 # %% ../nbs/53_stages.ipynb #545da4d5
-def open_data(cfg:Config, size:int, held:float, ranks:Ranks, folder
+def open_data(cfg:Config, size:int, held:float, ranks:Ranks, folder,
+              small:str='refuse', # as in `ImageFolder`
              )->tuple: # training part, held-out part; the same, with stand-ins for what can't be read
-    "The data set that the flags name; what can't be read will be listed in `folder`"
-    parts = hold_out(ImageFolder(cfg.data, size, progress=True) if cfg.data else PhotoCrops(size, cfg.crops), held)
+    ("The data set that the flags name, `ValueError` if it does not fill a batch; "
+     "what can't be read will be listed in `folder`")
+    parts = hold_out(ImageFolder(cfg.data, size, small=small, progress=ranks.main) if cfg.data else
+                     PhotoCrops(size, cfg.crops), held)
+    if len(parts[0]) < cfg.batch:
+        raise ValueError(f'{len(parts[0])} training pictures do not fill a batch of {cfg.batch}; '
+                         'give more, or a smaller --batch')
     safe = [ds and Guarded(ds, Path(folder)/f'quarantine{what}.jsonl') for ds,what in zip(parts, ('', '-held'))]
     if ranks.main and safe[0]: safe[0].start()
     return *parts, *safe
@@ -383,7 +390,7 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     "Reconstruct through codes at every grain (§3.1)"
     try: factors = [int(f) for f in cfg.factors.split(',')]
     except ValueError: raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
-    (found,_,ds,held),net = (open_data(cfg, cfg.size, cfg.held, ranks, cfg.out),
+    (found,_,ds,held),net = (open_data(cfg, cfg.size, cfg.held, ranks, cfg.out, cfg.small),
                              dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute))
     if cfg.size % net.region:
         raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
@@ -471,13 +478,15 @@ def all_ranks(sums:dict, ranks:Ranks)->dict:
 
 # %% ../nbs/53_stages.ipynb #4291de8d
 def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
-    "Stage 1's result: --dvae, or the neighbour of --out, or the bundled one"
+    "Stage 1's result: --dvae, or the neighbour of --out, or the bundled one where no data are named"
     near = Path(cfg.out).resolve().parent/'dvae'
     if not cfg.dvae and near.is_dir() and not (near/'model.json').is_file():
         raise ValueError(f'stage 1 in {near} is not finished; finish it, or name another with --dvae')
     if cfg.dvae or near.is_dir():
         run = Path(cfg.dvae or near)
         net,cal,beside = load_net(run/'model', DVAE),load_calibration(run/'thresholds.json'),run.parent/'latents'
+    elif cfg.data:
+        raise ValueError(f'no stage 1 in {near}: train it there, or name its run folder with --dvae')
     else:
         try: run = asset('shipped')
         except FileNotFoundError:
@@ -495,7 +504,8 @@ def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
     # what stage 1 held back, stage 2 does not see
-    _,_,ds,held = open_data(cfg, vae.meta['size'], vae.meta.get('trained', {}).get('held', 0.), ranks, folder)
+    was = vae.meta.get('trained', {})
+    _,_,ds,held = open_data(cfg, vae.meta['size'], was.get('held', 0.), ranks, folder, was.get('small', 'refuse'))
     lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
     return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2), held
 

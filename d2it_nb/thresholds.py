@@ -46,8 +46,8 @@ class Calibration:
             raise ValueError(f'regions of {region} px do not divide images of {size} px')
         if bins < 2 or not 0 < sigma < math.inf or lo not in (-1, 0):
             raise ValueError(f'bins ≥ 2, sigma > 0 and lo = -1 or 0 are needed, got {bins}, {sigma} and {lo}')
-        self.settings = dict(region=region, size=size, bins=bins, sigma=sigma, lo=lo, rounded=rounded,
-                             preprocessing=preprocessing)
+        self.settings = dict(region=region, size=size, bins=bins, sigma=float(sigma), lo=float(lo),
+                             rounded=bool(rounded), preprocessing=preprocessing)
         self.counts,self._share = torch.zeros(self.N_BINS, dtype=torch.long),None
         # 'fingerprint, n of all' → ranges of items; pictures counted; file → reason
         self.parts,self.images,self.unreadable = {},0,{}
@@ -100,7 +100,7 @@ class Calibration:
     def threshold(self,
                   r:float, # share of regions that shall exceed it, in [0,1]
                  )->float: # nats; +inf for r=0, -inf for r=1
-        "The entropy that a share `r` of all regions exceeds"
+        "The entropy that a share `r` of all regions exceeds: T of §3.1"
         if not 0 <= r <= 1: raise ValueError(f'a ratio lies in [0,1], got {r}')
         if self.n == 0: raise ValueError('nothing was counted yet')
         if r in (0, 1): return math.inf if r == 0 else -math.inf
@@ -329,10 +329,10 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
                     old[s] = signal.signal(s, lambda s, _: heard.append(s))
                 if Path(out).is_file():
                     cal = load_calibration(out); cal.check(**settings)
-                    print('nothing left to do')
                     if cal.parts != {source: [items]}:
                         raise ValueError(f'{out} holds items {cal.parts}, not {items} of {source}; '
                                          'choose another --out')
+                    print('nothing left to do')
                 else:
                     cal = calibrate(ds, region, n, (i, of), min(os.cpu_count(), 16) if workers is None else workers,
                                     part, stop=lambda: heard, **PRESETS[preset])

@@ -242,6 +242,7 @@ def fit(name:str, # stage
         loader = torch.utils.data.DataLoader(
             stage.samples, batch_sampler=Batches(cfg, ranks, first, run.plan['micro']), collate_fn=stack,
             num_workers=cfg.workers, worker_init_fn=ignore_signals,
+            multiprocessing_context='fork' if cfg.workers else None,           # samples know how to draw, which can't be pickled
             pin_memory=ranks.device.type == 'cuda', persistent_workers=cfg.workers > 0)
         batches,bar,done,saved = (
             iter(loader),
@@ -577,6 +578,7 @@ class Live:
             # an interrupt ends it at a step, saved; or already while data are prepared
             for line in self.steps if n is None else islice(self.steps, n):
                 if h and time.monotonic() - t > self.every: h.update(self.draw()); t = time.monotonic()
+            if self.stop.asked: self.steps.close()               # by now it is saved; the next call begins anew
         if h: h.update(self.draw())
         return line
     def close(self): "Save, and let go of the folder"; self.steps.close()
@@ -616,7 +618,7 @@ def usage(stage:str='')->str:
     return '\n'.join([f'torchrun -m d2it_nb.train {stage} --out FOLDER',
                       f'  --preset        {", ".join(PRESETS[stage])} (demo)', *rows])
 
-def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused, 143 stopped by a signal
+def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ended by a named error, 143 stopped by a signal
     "Train one stage"
     if '--help' in argv or '-h' in argv: print(usage(argv[0])); return 0
     ranks,at = SOLO,dict(step=0)

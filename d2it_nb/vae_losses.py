@@ -15,11 +15,11 @@ from .grain import enlarge
 from .metrics import lpips
 
 # %% ../nbs/21_vae_losses.ipynb #c5
-def l1(a:Tensor, b:Tensor)->Tensor: # (N,)
+def l1(a:Tensor, b:Tensor)->Tensor: # (N,3,H,W) each → (N,)
     "Mean absolute error of each image"
     return (a - b).abs().mean((1, 2, 3))
 
-def l2(a:Tensor, b:Tensor)->Tensor: # (N,)
+def l2(a:Tensor, b:Tensor)->Tensor: # (N,3,H,W) each → (N,)
     "Mean squared error of each image"
     return (a - b).pow(2).mean((1, 2, 3))
 
@@ -72,11 +72,14 @@ class PatchGAN(nn.Module):
             if isinstance(m, nn.Conv2d): nn.init.normal_(m.weight, std=.02), nn.init.zeros_(m.bias)
     def forward(self, x): return self.net(x)
 
-def hinge_judge(real:Tensor, fake:Tensor)->Tensor: # (N,)
+def hinge_judge(real:Tensor, # scores of patches (N,1,h,w)
+                fake:Tensor, # the same of reconstructions
+               )->Tensor: # (N,)
     "The judge wants real patches above 1 and fakes below -1"
     return .5*(F.relu(1 - real) + F.relu(1 + fake)).mean((1, 2, 3))
 
-def hinge_painter(fake:Tensor)->Tensor: # (N,)
+def hinge_painter(fake:Tensor # scores of patches (N,1,h,w)
+                 )->Tensor: # (N,)
     "The autoencoder wants its patches to score high"
     return -fake.mean((1, 2, 3))
 

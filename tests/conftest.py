@@ -1,6 +1,5 @@
 import os, sys, tempfile
 from pathlib import Path
-import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent/'tools')]
 

@@ -2,14 +2,8 @@
 import dataclasses, json, re, subprocess, sys
 import pytest
 from PIL import Image
-from common import command, env
+from common import env, photographs, refused
 from d2it_nb.stages import STAGES
-
-def refused(*args):
-    r = subprocess.run(command(*args), env=env(), capture_output=True, text=True)
-    assert r.returncode == 2, r.stderr[-2000:]
-    assert 'Traceback' not in r.stderr
-    return r.stderr
 
 @pytest.fixture
 def small(tmp_path):
@@ -23,6 +17,9 @@ def test_refusals(tmp_path, small):
     (tmp_path/'empty').mkdir()
     assert 'holds no images' in refused('dvae', out, '--data', tmp_path/'empty')
     assert 'shorter than the 32 px crop' in refused('dvae', out, '--data', small)
+    few = photographs(tmp_path/'few', 3, 32, ())
+    assert '3 training pictures do not fill a batch of 8' in refused('dvae', out, '--data', few)
+    assert f'no stage 1 in {tmp_path/"dvae"}: train it there' in refused('content', out, '--data', few)
     assert 'the first argument is the stage: dvae, grain, content' in refused('vae', out)
     assert "no preset 'giant'" in refused('dvae', out, '--preset', 'giant')
     assert 'did you mean --steps?' in refused('dvae', out, '--step', 3)

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import pytest
 ROOT = Path(__file__).parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+from fuzz import CHROMIUM
 if not CHROMIUM:
     pytest.skip('NO CHROMIUM HERE: the editor is not tested in a browser (Debian: apt-get install chromium)',
                 allow_module_level=True)

@@ -1,35 +1,29 @@
 "One command from a folder of photographs to networks that draw; stopped in between, it goes on."
-import signal, subprocess, sys, time
+import signal, subprocess, sys
 import pytest
-from common import env
+from common import env, photographs, wait_for
 from faults import log_of
 from d2it_nb.checkpoint import newest
-from d2it_nb.data import PhotoCrops, to_image
 from d2it_nb.demo import not_seen
 from d2it_nb.pipeline import D2iTPipeline
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
-    d = tmp_path_factory.mktemp('photos'); ds = PhotoCrops(32, 40)
-    for i in range(40):
-        f = d/ds.classes[i % 2]/f'{i}.png'
-        f.parent.mkdir(exist_ok=True); to_image(ds.image(i)).save(f)
-    return d
+    return photographs(tmp_path_factory.mktemp('photos'), 40, 32)
 
-def test_stopped_and_started_again(photos, tmp_path):
+@pytest.mark.parametrize('sig', [signal.SIGTERM, signal.SIGINT])
+def test_stopped_and_started_again(photos, tmp_path, sig):
     run = tmp_path/'run'
     cmd = [sys.executable, '-m', 'd2it_nb.demo', '--run', str(run), '--nproc', '1', '--preset', 'tiny',
            '--data', str(photos), '--ship', str(tmp_path/'ship')]
     p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.time() + 120
-    while not (run/'dvae'/'log.jsonl').is_file():
-        assert p.poll() is None and time.time() < end
-        time.sleep(.02)
-    p.send_signal(signal.SIGTERM)
+    wait_for(p, lambda: log_of(run/'dvae'))
+    p.send_signal(sig)
     assert (p.wait(60) == 143 and
             not (run/'dvae'/'model.json').exists() and
             list((run/'dvae'/'checkpoints').iterdir()))
     assert newest(run/'dvae'/'checkpoints')[1]['step'] == log_of(run/'dvae')[-1]['step'] < 20    # saved where it was stopped
+    if sig == signal.SIGINT: return
     r = subprocess.run(cmd, env=env(), capture_output=True, text=True)
     assert r.returncode == 0 and 'resuming at step' in r.stdout, r.stderr[-2000:]
     assert {'idea.png', 'pictures.png', 'film.png', 'paint.gif', 'curves.png',

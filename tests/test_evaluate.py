@@ -1,7 +1,7 @@
 "Evaluation as a user starts it: any number of ranks, stopped and started again, and refused with a sentence."
-import json, signal, subprocess, sys, time
+import json, signal, subprocess, sys
 import numpy as np, pytest
-from faults import env
+from common import env, wait_for
 from d2it_nb.evaluate import main
 
 def command(out, *flags, ranks=1):
@@ -30,10 +30,7 @@ def test_two_ranks_make_the_same(one, tmp_path):
 def test_stopped_and_started_again(one, tmp_path):
     p = subprocess.Popen(command(tmp_path/'s', '--cache', one/'cache'), env=env(), stdout=subprocess.PIPE,
                          stderr=subprocess.DEVNULL, text=True)
-    end = time.time() + 60
-    while len(list((tmp_path/'s').glob('chunks-*/0*.npz'))) < 2:
-        assert p.poll() is None and time.time() < end
-        time.sleep(.01)
+    wait_for(p, lambda: len(list((tmp_path/'s').glob('chunks-*/0*.npz'))) >= 2)
     p.send_signal(signal.SIGTERM)
     assert p.wait(60) == 143 and 'goes on from here' in p.stdout.read()
     done = len(list((tmp_path/'s').glob('chunks-*/0*.npz')))

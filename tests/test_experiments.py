@@ -1,12 +1,11 @@
-"The experiment on stage 1, in small: two ways of training, two steps, on crops of the bundled photographs."
-import json, sys
+"The experiments, in small: a few steps on crops of the bundled photographs."
+import json
+from common import photographs
 from d2it_nb import experiments
-from d2it_nb.data import PhotoCrops, to_image
 
 def test_stage1(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, 'STAGE1', {k: experiments.STAGE1[k] for k in ('dynamic', 'f16')})
-    ds = PhotoCrops(64, n=30); (tmp_path/'photos').mkdir()
-    for i in range(30): to_image(ds.image(i)).save(tmp_path/'photos'/f'{i}.png')
+    photographs(tmp_path/'photos', 30, classes=())
     res = experiments.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs')
     rows = res['rows']
     assert [(r['kind'], r['maps'], r['ratio']) for r in rows] == [
@@ -24,12 +23,9 @@ def test_stage1(tmp_path, monkeypatch):
 
 def test_maps(tmp_path):
     "The experiment on grain maps, in small: two steps a design, two classes, 4 × 4 cells"
-    ds = PhotoCrops(64, n=40)
-    for i in range(40):
-        (tmp_path/'photos'/str(i % 2)).mkdir(parents=True, exist_ok=True)
-        to_image(ds.image(i)).save(tmp_path/'photos'/str(i % 2)/f'{i}.png')
+    photographs(tmp_path/'photos', 40)
     res = experiments.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
-    assert (res['held'], res['training'], res['drawn'], res['classes']) == (4, 72, 16, ['0', '1'])
+    assert (res['held'], res['training'], res['drawn'], res['classes']) == (4, 72, 16, ['a', 'b'])
     assert [(r['maps'], r.get('steps')) for r in res['rows']] == [
         ('held out', None), ('training', None), ('independent', None),
         *((d, s) for d in ('gaussian', 'masked') for s in (16, 32, 50, 32)), ('oneshot', 1), ('oneshot', 32)]
@@ -64,13 +60,6 @@ def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, 
     train.train('dvae', cfg)
     assert len(seen) == 1 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
 
-def photographs(folder, n):
-    "Crops as files, of two classes"
-    ds = PhotoCrops(64, n=n)
-    for i in range(n):
-        (folder/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
-        to_image(ds.image(i)).save(folder/'ab'[i % 2]/f'{i}.png')
-
 def test_the_papers_tables(tmp_path, monkeypatch):
     "Two rungs of the ladder, trained, sampled and scored; the next figure finds the same networks"
     photographs(tmp_path/'photos', 80)
@@ -102,10 +91,12 @@ def test_the_networks_that_ship_beside_a_dit(tmp_path):
     for stage,more in dict(dvae=dict(held=.2), grain={}).items():
         experiments.train_runs(stage, {root/stage: dict(preset='tiny', data=tmp_path/'photos') | more})
     res = experiments.shipped(tmp_path/'photos', root, 'tiny', n=8)
-    rows = [(r['network'], r['step'], r['cfg']) for r in res['rows']]
-    assert rows == [(k, s, g) for k in ('D²iT', 'DiT') for s,g in ((10, 1.), (20, 1.), (20, 1.5))]
+    rows = [(r['network'], r['step'], r['maps']) for r in res['rows']]
+    assert rows == [('D²iT', 10, 'drawn'), *(('D²iT', 20, m) for m in ('drawn', 'real', 'fine')),
+                    ('DiT', 10, 'fine'), ('DiT', 20, 'fine')]
     flop = {r['network']: r['PFLOP'] for r in res['rows'] if r['step'] == 20}; half = res['rows'][0]
     assert half['PFLOP']*2 == flop['D²iT'] != flop['DiT'] and len({r['pFD'] for r in res['rows']}) == 6
+    assert [r['ratio'] for r in res['through']] == [0, .5, 1] and res['through'][0]['codes'] < res['through'][2]['codes']
     assert ([(r['run'], r['steps'], len(r['loss'])) for r in res['runs']] ==
             [(s, 20, 20) for s in ('dvae', 'grain', 'content', 'dit')] and
             len({r['id'] for r in res['runs']}) == 4)

@@ -1,18 +1,14 @@
 "A run that is killed with -9 and started again is, to the last bit, the run that was never killed."
-import subprocess, time
+import subprocess
 import pytest
-from common import command, env, losses, train
-from faults import kill_all
+from common import command, env, losses, refused, train, wait_for
+from faults import kill_all, log_of
 from d2it_nb.core import sha256
 
 def kill_when(out, step, cmd):
     "Start, wait until the log has reached `step`, kill the process and all that it started"
     p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log,end = out/'log.jsonl',time.time() + 120
-    while not (log.is_file() and len(log.read_text().splitlines()) >= step):
-        assert p.poll() is None, 'the run ended before it could be killed'
-        assert time.time() < end, 'the run did not start'
-        time.sleep(.005)
+    wait_for(p, lambda: len(log_of(out)) >= step)
     kill_all(p.pid); p.wait()
 
 @pytest.fixture(scope='module')
@@ -44,7 +40,6 @@ def test_a_second_run_in_the_same_folder_refuses(whole, tmp_path):
     p = subprocess.Popen(command('content', out, *flags), env=env(), stdout=subprocess.DEVNULL,
                          stderr=subprocess.DEVNULL)
     try:
-        while not (out/'log.jsonl').is_file(): time.sleep(.05)
-        r = subprocess.run(command('content', out, *flags), env=env(), capture_output=True, text=True)
-        assert r.returncode == 2 and 'in use by another run' in r.stderr
+        wait_for(p, lambda: log_of(out))
+        assert 'in use by another run' in refused('content', out, *flags)
     finally: p.kill(); p.wait()

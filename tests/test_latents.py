@@ -1,8 +1,8 @@
 ("The latent cache, made by processes: any number of ranks writes the same bytes; "
  "a killed one goes on, loses nothing and repeats nothing.")
-import subprocess, time
+import subprocess
 import numpy as np, pytest
-from common import command, env, train
+from common import command, env, refused, train, wait_for
 from faults import kill_all
 from d2it_nb.latents import checksums, record_type
 
@@ -22,14 +22,13 @@ def test_two_ranks_write_the_same_bytes(stage1, tmp_path):
     for f in ('latents.bin', 'latents.json', 'done.bin'):
         assert (tmp_path/'cache'/f).read_bytes() == (stage1/'cache'/f).read_bytes(), f
 
+def done_in(cache): return (cache/'done.bin').read_bytes().count(1) if (cache/'done.bin').is_file() else 0
+
 @pytest.mark.parametrize('ranks', [1, 2])
 def test_killed_while_caching(stage1, tmp_path, ranks):
     cache,cmd = tmp_path/'cache',command('grain', tmp_path/'run', *flags(stage1, tmp_path/'cache'), ranks=ranks)
     p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.time() + 120
-    while not (cache/'done.bin').is_file() or (cache/'done.bin').read_bytes().count(1) < 4:
-        assert p.poll() is None and time.time() < end
-        time.sleep(.002)
+    wait_for(p, lambda: done_in(cache) >= 4)
     kill_all(p.pid); p.wait()
     done = (cache/'done.bin').read_bytes()
     assert 4 <= done.count(1) < len(done) == 16 and not (cache/'latents.json').exists()
@@ -51,11 +50,10 @@ def test_sigterm_while_caching(stage1, tmp_path):
     cache = tmp_path/'cache'
     p = subprocess.Popen(command('grain', tmp_path/'run', *flags(stage1, cache)), env=env(),
                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (cache/'done.bin').is_file() or not (cache/'done.bin').read_bytes().count(1): time.sleep(.002)
+    wait_for(p, lambda: done_in(cache))
     p.terminate(); assert p.wait(60) == 143
     assert 0 < (cache/'done.bin').read_bytes().count(1) < 16
 
 def test_another_cache_is_refused(stage1, tmp_path):
-    r = subprocess.run(command('grain', tmp_path/'run', *flags(stage1, stage1/'cache'), '--crops', 256),
-                       env=env(), capture_output=True, text=True)
-    assert r.returncode == 2 and 'holds latents of something else: n 1024, now 512' in r.stderr
+    assert ('holds latents of something else: n 1024, now 512' in
+            refused('grain', tmp_path/'run', *flags(stage1, stage1/'cache'), '--crops', 256))

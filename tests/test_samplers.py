@@ -2,7 +2,7 @@
  "guidance, known codes and restarts at their edges.")
 import math
 import pytest, torch
-from d2it_nb.diffusion import Diffusion, Flow, linear_betas
+from d2it_nb.diffusion import Diffusion, linear_betas
 from d2it_nb.grain import block_mean, grain_noise
 from d2it_nb.samplers import autoguided, bind, ddim, ddpm, dpmpp, draws, guided, heun, keep_known, last, restart
 

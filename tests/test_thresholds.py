@@ -1,9 +1,8 @@
 "Calibration from the shell: stopped and resumed, every flag used, shards of a folder with bad files."
 import json, os, signal, subprocess, sys, time
-from pathlib import Path
 import pytest
 from PIL import Image
-from common import env
+from common import env, photographs
 from d2it_nb.data import PhotoCrops, to_image
 
 FLAGS = ['--size', '64', '--region', '8']
@@ -59,8 +58,7 @@ def test_flags_and_three_shards(folder, whole, tmp_path):
             list(got['parts'])[0].endswith(', 60 of 2400'))
 
 def test_shards_with_bad_files_merge_to_one_pass(tmp_path):
-    d = tmp_path/'d'; d.mkdir(); ds = PhotoCrops(64, n=60)
-    for i in range(60): to_image(ds.image(i)).save(d/f'{i:02d}.png')
+    d = photographs(tmp_path/'d', 60, classes=())
     for i in (5, 55):
         f = d/f'{i:02d}.png'
         f.write_bytes(f.read_bytes()[:1500])      # one in each half, headers intact

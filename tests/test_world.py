@@ -4,7 +4,7 @@ At the paper's learning rate, like `test_ranks`."""
 import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
-from common import command, env, losses, train
+from common import command, env, losses, train, wait_for
 from faults import descendants, kill_all
 from d2it_nb.checkpoint import load_checkpoint, newest
 from d2it_nb.content_transformer import D2iT
@@ -66,9 +66,7 @@ def start(base, out, *more, ranks=2, restarts=0):
     cmd = command('content', out, *flags(base, 60), *more, ranks=ranks)
     if restarts: cmd.insert(cmd.index('--standalone') + 1, f'--max-restarts={restarts}')
     p = subprocess.Popen(cmd, env=env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    end = time.time() + 120
-    while not (out/'log.jsonl').is_file() or len((out/'log.jsonl').read_text().splitlines()) < 12:
-        assert p.poll() is None and time.time() < end; time.sleep(.01)
+    wait_for(p, lambda: len(losses(out)) >= 12)
     workers = {}
     for q in descendants(p.pid)[1:]:
         e = dict(kv.split('=', 1) for kv in open(f'/proc/{q}/environ').read().split('\0') if '=' in kv)

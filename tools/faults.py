@@ -10,9 +10,8 @@ import json, os, pickle, random, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
-from safetensors.torch import save_file
 from tqdm.auto import tqdm
-from d2it_nb.checkpoint import load_checkpoint, newest, read_part, save_checkpoint, steps_in, verify
+from d2it_nb.checkpoint import load_checkpoint, newest, read_part, save_checkpoint, steps_in
 from d2it_nb.core import load_net, save_result, sha256
 
 def env(): return dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
@@ -62,7 +61,7 @@ def same_run(a, b):
             sha256(a/'model.safetensors') == sha256(b/'model.safetensors'))
 
 def kill(d, n, ranks=1, seed=0, per=60):
-    "n kills at random moments of a run of n·per steps: while it imports, starts, steps, saves, ends"
+    "n kills at random moments of a run of n·per steps: while it imports, starts, steps, saves"
     rng = random.Random(f'{seed} {ranks}')
     flags = [*base(d), '--steps', n*per, '--save_every', 5]
     ref,cut = d/f'ref-{ranks}-{n}',d/f'cut-{ranks}-{n}'
@@ -87,11 +86,11 @@ def kill(d, n, ranks=1, seed=0, per=60):
     return dict(fault='kill -9', ranks=ranks, times=n, steps=n*per, killed_at=at, stretches=len(set(at) - {0}),
                 exact=same_run(ref, cut))
 
-def term(d, n, seed=0):
-    ("n SIGTERMs; each must be saved at the step that was logged last, "
+def term(d, n, seed=0, sig=signal.SIGTERM):
+    ("n SIGTERMs (or other signals that ask to stop); each must be saved at the step that was logged last, "
      "with 143 as the process's own code (torchrun's is 1)")
     rng,rows = random.Random(seed),[]
-    for i in tqdm(range(n), desc='SIGTERM'):
+    for i in tqdm(range(n), desc=sig.name):
         workers,group,ranks = (0, 2)[i % 2],bool(i//2 % 2),(1, 2)[i//4 % 2]
         out = d/f'term-{i}'
         shutil.rmtree(out, ignore_errors=True)
@@ -104,7 +103,7 @@ def term(d, n, seed=0):
             time.sleep(.02)
         time.sleep(rng.uniform(0, .5))
         before,below = len(log_of(out)),descendants(p.pid)[1:]
-        os.killpg(p.pid, signal.SIGTERM) if group else p.terminate()
+        os.killpg(p.pid, sig) if group else p.send_signal(sig)
         code = p.wait(60); done = log_of(out)[-1]['step']
         found = newest(out/'checkpoints')
         saved = bool(found) and found[1]['step'] == done and code == (143 if ranks == 1 else 1)
@@ -113,7 +112,7 @@ def term(d, n, seed=0):
         for q in below:
             try: os.kill(q, signal.SIGKILL)
             except ProcessLookupError: pass
-    return dict(fault='SIGTERM', times=n, saved=sum(r['saved'] for r in rows),
+    return dict(fault=sig.name, times=n, saved=sum(r['saved'] for r in rows),
                 steps_lost=max(r['lost'] for r in rows), rows=rows)
 
 def damage(d, n, seed=0):

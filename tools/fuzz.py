@@ -4,7 +4,7 @@
     python tools/fuzz.py files --n 1000        networks, checkpoints, caches, calibrations, maps, evaluations: n damages and n odd JSONs, in turn
     python tools/fuzz.py all                   both, into data/results/fuzz.json
 """
-import base64, hashlib, io, json, os, random, resource, shutil, signal, struct, sys, tempfile, time, warnings
+import base64, hashlib, io, json, random, resource, shutil, signal, struct, tempfile, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -41,7 +41,10 @@ def same_bytes(data, fmt):
             return a if a.shape == (odd.H, odd.W, 3) and a.dtype == np.uint8 else None
         except Exception: return None
 
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+
 def browser_says(files): # [(name, bytes)] → pixels or None, as Chromium decodes them
+    if not CHROMIUM: raise SystemExit('a second opinion needs Chromium (Debian: apt-get install chromium)')
     from playwright.sync_api import sync_playwright
     js = '''async d => { try {
         const b = Uint8Array.from(atob(d), c => c.charCodeAt(0)), m = await createImageBitmap(new Blob([b]), {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
@@ -49,8 +52,7 @@ def browser_says(files): # [(name, bytes)] → pixels or None, as Chromium decod
         const p = x.getImageData(0, 0, m.width, m.height).data; let s = ''; for (let i = 0; i < p.length; i += 8192) s += String.fromCharCode(...p.subarray(i, i + 8192));
         return [m.width, m.height, btoa(s)]; } catch (e) { return null; } }'''
     with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=shutil.which('chromium') or shutil.which('chromium-browser'),
-                              args=['--no-sandbox'])
+        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
         page = b.new_page(); page.goto('about:blank'); out = {}
         for name,data in tqdm(files, desc='second opinion'):
             r = page.evaluate(js, base64.b64encode(data).decode())
@@ -113,7 +115,7 @@ def images(d, n, seed=0, browser=False):
 def targets(d):
     "Every kind of file that the kit reads: name → (path, what reading it gives)"
     import torch
-    from d2it_nb.checkpoint import load_checkpoint, read_part, save_checkpoint
+    from d2it_nb.checkpoint import load_checkpoint, save_checkpoint
     from d2it_nb.content_transformer import D2iT, d2it
     from d2it_nb.core import digest, load_net, save_net, sha256, write_atomic
     from d2it_nb.data import PhotoCrops
@@ -121,7 +123,7 @@ def targets(d):
     from d2it_nb.editor import GrainMap
     from d2it_nb.evaluate import in_chunks, read_chunks, read_pictures
     from d2it_nb.grain_transformer import GrainTransformer, grain_net
-    from d2it_nb.latents import Latents, build_latents
+    from d2it_nb.latents import build_latents
     from d2it_nb.metrics import read_weights
     from d2it_nb.thresholds import calibrate, load_calibration
     from safetensors.torch import save_file

@@ -49,3 +49,4 @@ def main(what:str='cells,tests', # notebooks, tests or both
               f'{r["missing"] if len(r["missing"]) < 30 else len(r["missing"])}')
     print(f'all: {k} of {n}, {k/n:.1%}')
     save_result(out, f'python tools/lines.py --what {what}', lines=n, run=k, share=k/n, rows=rows)
+    if bad: sys.exit(f'{", ".join(k for k,_ in bad)} failed')
