@@ -5,7 +5,7 @@ from d2it_nb import experiments
 
 def test_stage1(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, 'STAGE1', {k: experiments.STAGE1[k] for k in ('dynamic', 'f16')})
-    photographs(tmp_path/'photos', 30, classes=())
+    photographs(tmp_path/'photos', 40, classes=())
     res = experiments.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs')
     rows = res['rows']
     assert [(r['kind'], r['maps'], r['ratio']) for r in rows] == [
@@ -18,8 +18,8 @@ def test_stage1(tmp_path, monkeypatch):
     for r in (.25, .5, .75): assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
     run = tmp_path/'runs'/'cpu-2'/'dynamic-0'
     # what is measured was not trained on
-    assert res['held'] == 3 and ' without 3 held out' in (run/'thresholds.json').read_text()
-    assert json.loads((run/'model.json').read_text())['data'].endswith('without 3 held out')
+    assert res['held'] == 4 and ' without 4 held out' in (run/'thresholds.json').read_text()
+    assert json.loads((run/'model.json').read_text())['data'].endswith('without 4 held out')
 
 def test_maps(tmp_path):
     "The experiment on grain maps, in small: two steps a design, two classes, 4 × 4 cells"
