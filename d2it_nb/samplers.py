@@ -39,7 +39,6 @@ def draws(M:Tensor, channels:int, k:int, generator, n:int): # yields n times (N,
     per = max(1, 2**26//(channels*M.numel()*4**(k - 1)))                      # at most a quarter of a gigabyte
     for z in ahead(M.to(g.device), channels, k, generator, n, per): yield from z.to(M.device)
 
-
 # %% ../nbs/31_samplers.ipynb #c10
 def ddpm(model, # (x, t, M) → what the process predicts, or that and variance channels
          x_T:Tensor, # start (N,c,H,W), usually `grain_noise`

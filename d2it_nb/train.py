@@ -578,7 +578,7 @@ class Live:
             # an interrupt ends it at a step, saved; or already while data are prepared
             for line in self.steps if n is None else islice(self.steps, n):
                 if h and time.monotonic() - t > self.every: h.update(self.draw()); t = time.monotonic()
-            if self.stop.asked: self.steps.close()               # by now it is saved; the next call begins anew
+            if self.stop.asked: self.close()                     # by now it is saved; the next call begins anew
         if h: h.update(self.draw())
         return line
     def close(self): "Save, and let go of the folder"; self.steps.close()

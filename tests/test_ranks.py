@@ -19,7 +19,8 @@ def test_two_ranks_equal_one(runs, tmp_path, stage):
              (['--dvae', runs/'dvae', '--latents', runs/'latents'] if stage != 'dvae' else []))
     one,two = losses(runs/stage),train(stage, tmp_path/stage, *flags, ranks=2)
     assert len(one) == len(two) == 20
-    torch.testing.assert_close(torch.tensor(two), torch.tensor(one), rtol=1e-4 if stage == 'dvae' else 1e-5, atol=0)    # the judge amplifies
+    # the judge amplifies what rounding differs by: 1.6e-5 at the last step without AVX-512
+    torch.testing.assert_close(torch.tensor(two), torch.tensor(one), rtol=2e-5 if stage == 'dvae' else 1e-5, atol=0)
 
 def test_two_ranks_measure_as_one(tmp_path):
     "Held-out quality, whose sums are shared: an odd number of pictures, so that one rank has more"
