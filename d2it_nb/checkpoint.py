@@ -13,7 +13,6 @@ from copy import deepcopy
 from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn, Tensor
 from torch.distributed.tensor import DTensor
 from .core import *
@@ -22,14 +21,21 @@ from .dist import SOLO, Ranks, as_rows_of, local, rows
 # %% ../nbs/51_checkpoint.ipynb #c5
 class EMA:
     "Exponential moving average of a network's parameters; buffers are copied"
-    def __init__(self, net:nn.Module, decay:float=.9999):
+    def __init__(self,
+                 net:nn.Module, # is copied; on the same device
+                 decay:float=.9999, # β of β·mean + (1-β)·new, in the long run
+                ):
         self.net,self.decay = deepcopy(net).eval().requires_grad_(False),decay
-    def decay_at(self, n:int)->float: return min(self.decay, (1 + n)/(10 + n))
+    def decay_at(self, n:int # steps done so far
+                )->float:
+        "A short memory at first, so that the start is soon forgotten"
+        return min(self.decay, (1 + n)/(10 + n))
     @torch.no_grad()
     def update(self, net:nn.Module, # the network in training
                n:int, # steps done so far
                left_out=None, # a scalar tensor, 1 if the step was left out: then nothing moves
               ):
+        "Take one step towards the network"
         mine,new = ([local(p) for p in m.parameters()] for m in (self.net, net))
         if left_out is None: torch._foreach_lerp_(mine, new, 1 - self.decay_at(n))
         else:                                                                 # the flag stays on its device: nobody waits for it
@@ -42,7 +48,10 @@ def opt_tensors(opt:torch.optim.Optimizer, net:nn.Module)->dict: # 'name:state' 
     "The optimizer's state, by parameter name"
     return {f'{n}:{k}': v for n,p in net.named_parameters() for k,v in opt.state.get(p, {}).items()}
 
-def check_opt(net:nn.Module, tensors:dict, what:str='optimizer'):
+def check_opt(net:nn.Module,
+              tensors:dict, # as `opt_tensors` gives them
+              what:str='optimizer', # its name in the message
+             ):
     "`ValueError` names a state that does not fit the network"
     ps = dict(net.named_parameters())
     for key,v in tensors.items():
@@ -55,7 +64,10 @@ def check_opt(net:nn.Module, tensors:dict, what:str='optimizer'):
         if not v.isfinite().all():
             raise ValueError(f'{what}: {key!r} holds values that are not finite')
 
-def load_opt(opt:torch.optim.Optimizer, net:nn.Module, tensors:dict):
+def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
+             net:nn.Module, # the network that it trains
+             tensors:dict, # as `opt_tensors` gives them
+            ):
     "The inverse of `opt_tensors`"
     check_opt(net, tensors); ps,index = dict(net.named_parameters()),{}
     for key,v in tensors.items():
@@ -100,8 +112,7 @@ def _write(tmp:Path, tensors:dict, ranks:Ranks)->dict: # file → SHA-256, of wh
         cut = any(isinstance(v, DTensor) for v in ts.values())
         if not (cut or ranks.main): continue                                  # every rank holds all of it
         f = tmp/(f'{part}-{ranks.rank}of{ranks.world}.safetensors' if cut else f'{part}.safetensors')
-        save_file({k: local(v).cpu().contiguous() for k,v in ts.items() if ranks.main or isinstance(v, DTensor)}, f)
-        _sync(f); wrote[f.name] = sha256(f)
+        wrote[f.name] = write_tensors(f, {k: local(v) for k,v in ts.items() if ranks.main or isinstance(v, DTensor)})
     return wrote
 
 def save_checkpoint(folder, # where checkpoints live
@@ -162,7 +173,7 @@ def verify(path)->dict: # what meta.json says
         raise ValueError(f'{path/extra[0]} is not in the manifest')
     return read_json(path/'meta.json')
 
-def newest(folder,
+def newest(folder, # of checkpoints
            ranks:Ranks=SOLO, # all must call this together
            but=(), # paths that are left out
           )->tuple: # (path, meta), or None if there is none
@@ -202,7 +213,7 @@ def read_part(path, # a checkpoint that was verified
         out[k] = torch.cat(parts) if parts else torch.empty(0, *pieces[0].get_shape()[1:], dtype=local(own).dtype)
     return out
 
-def restore(folder,
+def restore(folder, # of checkpoints
             nets:dict, # part → network, whole or spread over ranks
             opts:dict, # part → (optimizer, network)
             ranks:Ranks=SOLO, # all must call this together
@@ -239,7 +250,9 @@ def load_checkpoint(folder)->tuple: # ({part → {name → tensor}}, meta), or N
     return {p: read_part(found[0], p) for p in parts}, found[1]
 
 # %% ../nbs/51_checkpoint.ipynb #c14
-def set_aside(folder, step:int):
+def set_aside(folder, # of checkpoints
+              step:int, # the last that stays
+             ):
     ("Rename checkpoints beyond `step`, which a resumed run could not use, "
      "so that they don't stand in the way of new ones")
     for n,p in steps_in(folder):

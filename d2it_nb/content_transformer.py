@@ -108,7 +108,7 @@ class D2iT(nn.Module):
                  refine:str='residual', # or 'replace'
                  handoff:str='features', # what a RefineNet gets besides codes and rough noise: 'features', or 'eps': nothing
                  pos:str='sincos', # or 'learned'
-                 qk_norm:bool=False,
+                 qk_norm:bool=False, # RMS-normalise queries and keys
                  packed='auto' # RefineNets work on a list of their tokens (True), or on all with a mask (False); 'auto': a list up to 90 %
                 ):
         super().__init__()
@@ -147,6 +147,7 @@ class D2iT(nn.Module):
                 at:list=None, # `net.pack(M)`, where it was made before (a data worker, a compiled network)
                 seen:list=None, # for the curious: gets (ε₁, ε₂, ε₂*) of every Router, each (N,o,H,W)
                )->Tensor: # like z_t; with learn_sigma twice the channels
+        "Multi-grained noise (Eqs. 6–9)"
         if tuple(z_t.shape) != (want := (len(M), self.c, *(g*2**(self.k - 1) for g in self.grid))):
             raise ValueError(f'for maps {tuple(M.shape)} of grids {self.grid} codes are {want}, '
                              f'got {tuple(z_t.shape)}')
@@ -203,7 +204,13 @@ class DiT(nn.Module):
         self.trunk = Trunk(c, c*(1 + learn_sigma), grid, patch, d, heads, depth, pos, qk_norm=qk_norm)
         init_weights(self)
     def pack(self, M): return []
-    def forward(self, z_t, t, y, M=None, at=None):                            # (n,c,H,W) (n,) (n,)
+    def forward(self,
+                z_t:Tensor, # noised codes (N,c,H,W)
+                t:Tensor, # times (N,)
+                y:Tensor, # labels (N,), `num_classes` for none; ignored if unconditional
+                M=None, at=None, # no grains: not looked at
+               )->Tensor: # like z_t; with learn_sigma twice the channels
+        "Noise of a uniform grid (Peebles & Xie 2023)"
         c = self.time(t) + self.label(y)
         return self.trunk.grids(self.trunk.run(self.trunk.tokens(z_t), c), c)
 

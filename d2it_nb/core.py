@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
            'peak_bytes', 'kept_bytes', 'again', 'write_atomic', 'read_json', 'sealed', 'unsealed', 'sole_user',
-           'sha256', 'save_net', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than', 'load_net', 'asset',
-           'package_file', 'machine', 'save_result', 'load_result', 'as_table']
+           'sha256', 'write_tensors', 'save_net', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than',
+           'load_net', 'asset', 'package_file', 'machine', 'save_result', 'load_result', 'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
 import fcntl, hashlib, importlib.util, json, os, platform, random, threading, weakref
@@ -176,6 +176,18 @@ def _pair(path):
     # not with_suffix: names have dots
     return path.with_name(f'{path.name}.safetensors'),path.with_name(f'{path.name}.json')
 
+# the process's own, which can only be read by setting it
+_umask = os.umask(0o077); os.umask(_umask)
+
+def write_tensors(path, # of a safetensors file
+                  tensors:dict, # name → tensor
+                 )->str: # its SHA-256
+    "Write them and flush to the disk, for all to read whom the umask lets (safetensors alone writes for its owner)"
+    save_file({k: v.detach().cpu().contiguous() for k,v in tensors.items()}, path)
+    with open(path, 'rb') as f: os.fsync(f.fileno())
+    os.chmod(path, 0o666 & ~_umask)
+    return sha256(path)
+
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
              net:nn.Module, # has `config`, the keyword arguments of its class
              half:bool=False, # store floats as float16
@@ -183,14 +195,11 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
             ):
     "Write a network's tensors and its description"
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    ts = {k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
-          for k,v in net.state_dict().items()}
+    ts = {k: v.half() if half and v.is_floating_point() else v for k,v in net.state_dict().items()}
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     st,js = _pair(path)
     try:
-        save_file(ts, tmp)
-        with open(tmp, 'rb') as f: os.fsync(f.fileno())
-        own = dict(kind=type(net).__name__, config=net.config, sha256=sha256(tmp))
+        own = dict(kind=type(net).__name__, config=net.config, sha256=write_tensors(tmp, ts))
         os.replace(tmp, st)
     finally: tmp.unlink(missing_ok=True)
     write_atomic(js, json.dumps(sealed(own | meta | own), indent=1).encode())

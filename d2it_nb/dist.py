@@ -30,7 +30,7 @@ class Ranks:
     device:torch.device = torch.device('cpu')
     patient:object = None # the same group of processes, without a time-out
     @property
-    def main(self)->bool: return self.rank == 0
+    def main(self)->bool: "The one that writes and prints"; return self.rank == 0
     def share(self, ns # a global batch, whose length is a multiple of `world`
              )->list:
         "This rank's contiguous part"
@@ -258,7 +258,11 @@ def free_memory()->float:
             free = min(free, max(float(a) - float(b), 0))
     return free
 
-def sum_of_ranks(ranks:Ranks, device, n:int=1_000_000, times:int=5)->dict:
+def sum_of_ranks(ranks:Ranks,
+                 device, # where the numbers are
+                 n:int=1_000_000, # float32 numbers, 4 bytes each
+                 times:int=5, # the fastest counts
+                )->dict: # right: bool; ms; GB_s
     "Let all ranks add n numbers: is the sum right, how long does it take?"
     t = []
     for _ in range(times):

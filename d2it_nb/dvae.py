@@ -168,9 +168,18 @@ class DVAE(nn.Module):
         self.encoder.recompute = self.decoder.recompute = on
         return self
     def _at(self, a, M): return rearrange(a[on_finest(M, self.k)[:, 0]], 'n h w c -> n c h w')
-    # codes (N,z,h',w') at grain maps (N,h,w), to mean 0 and variance 1, and back
-    def normalize(self, z, M): return (z - self._at(self.shift, M))*self._at(self.scale, M)
-    def denormalize(self, z, M): return z/self._at(self.scale, M) + self._at(self.shift, M)
+    def normalize(self,
+                  z:Tensor, # codes (N,z,h',w')
+                  M:Tensor, # grain maps (N,h,w)
+                 )->Tensor: # like z
+        "To mean 0 and variance 1, as stage 2 wants codes, each grain by its own"
+        return (z - self._at(self.shift, M))*self._at(self.scale, M)
+    def denormalize(self,
+                    z:Tensor, # normalised codes (N,z,h',w')
+                    M:Tensor, # grain maps (N,h,w)
+                   )->Tensor: # like z
+        "And back"
+        return z/self._at(self.scale, M) + self._at(self.shift, M)
     def moments(self,
                 x:Tensor, # pixels (N,3,H,W) in [-1,1]
                )->list: # per grain, coarsest first: (N,2z,H/f,W/f)

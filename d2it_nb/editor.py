@@ -89,24 +89,33 @@ class GrainMap:
             if (r, c) in seen or not (0 <= r < h and 0 <= c < w) or self.cells[r][c] != g: continue
             seen.add((r, c)); todo += [(r + 1, c), (r - 1, c), (r, c + 1), (r, c - 1)]
         return seen
-    def fill(self, g:int)->'GrainMap': return self.replace([[g]*self.grid[1]]*self.grid[0])
-    def invert(self)->'GrainMap': return self.replace([[self.k - 1 - g for g in r] for r in self.cells])
-    def random(self, ratio:float, rng:torch.Generator)->'GrainMap':
+    def fill(self, g:int)->'GrainMap':
+        "All cells at grain g"
+        return self.replace([[g]*self.grid[1]]*self.grid[0])
+    def invert(self)->'GrainMap':
+        "Coarse becomes fine, fine coarse"
+        return self.replace([[self.k - 1 - g for g in r] for r in self.cells])
+    def random(self, ratio:float, # share of cells at grain 1 or finer, as in `cumulative_ratios`
+               rng:torch.Generator)->'GrainMap':
         "Independent cells, with the ratio met to the cell"
         return self.replace(exact_ratio(torch.rand(1, *self.grid, generator=rng), cumulative_ratios(ratio, self.k))[0])
     def undo(self)->'GrainMap':
+        "One step back in the history, if there is one"
         if self.past:
             self.future.append((self.cells, self.note))
             self.cells,self.note = self.past.pop()
         return self
     def redo(self)->'GrainMap':
+        "One step forward again, if one was undone and nothing has been done since"
         if self.future:
             self.past.append((self.cells, self.note))
             self.cells,self.note = self.future.pop()
         return self
     @property
     def tensor(self)->Tensor: "(1,h,w) int64"; return torch.tensor(self.cells)[None]
-    def to_json(self)->str: return json.dumps(dict(kind='GrainMap', k=self.k, cells=self.cells))
+    def to_json(self)->str:
+        "The map as text that `from_json` reads"
+        return json.dumps(dict(kind='GrainMap', k=self.k, cells=self.cells))
     @classmethod
     def from_json(cls, s:str)->'GrainMap':
         "`ValueError` if the text holds no grain map"
@@ -125,7 +134,9 @@ class GrainMap:
         return b.getvalue()
     @classmethod
     def from_png(cls, data, # bytes or a path
-                 grid, k:int=2)->'GrainMap':
+                 grid, # rows and columns
+                 k:int=2, # number of grains
+                )->'GrainMap':
         ("The map that a picture shows: each cell one of the grains' colours, or of k greys "
          "from black (coarsest) to white; `ValueError` names the cell that is neither")
         img = read_image(data)
@@ -279,7 +290,10 @@ class Editor:
     before = property(lambda self: self.map.note[2])   # the sample before that
     def __init__(self, pipe, # D2iTPipeline, or anything with its `generate`, `edit`, `grid`, `k`, `classes`
                  label=0, # class, its number or name, or None for any
-                 seed:int=0, steps:int=12, sampler:str='dpmpp', cfg:float=1.5,
+                 seed:int=0, # of the picture's noise
+                 steps:int=12, # of the sampler
+                 sampler:str='dpmpp', # a name of `SAMPLERS` that goes with the networks
+                 cfg:float=1.5, # scale of classifier-free guidance; 1: none
                  picture=None, # a photograph to begin with: anything that `open` takes
                  wait:bool=False, # sample in the foreground: for scripts and tests
                 ):

@@ -115,6 +115,7 @@ class GrainTransformer(nn.Module):
                 y:Tensor, # labels (N,), `num_classes` for none
                 ratio:Tensor=None, # wanted budgets (N,) in [0,1], NaN for any
                )->Tensor: # logits (N,k,h,w)
+        "How likely each grain is in each cell"
         c = self.time(t) + self.label(y)                                      # (n,d)
         if self.ratio is not None:
             ratio = torch.full_like(x_t[:, 0, 0, 0], torch.nan) if ratio is None else ratio

@@ -138,25 +138,32 @@ def lpips(trunk:str='st-alex', # 'st-alex' or 'st-vgg' (their weights come with 
 # %% ../nbs/03_metrics.ipynb #c27
 class FeatureStats:
     "Mean and covariance of features, streamed in float64; parts of a set add up"
-    def __init__(self, dim:int, device=None):
+    def __init__(self, dim:int, # features a picture
+                 device=None): # where sums are kept
         self._root,self.n,self.s,self.ss = ((0, None), 0,
                                             torch.zeros(dim, dtype=torch.double, device=device),
                                             torch.zeros(dim, dim, dtype=torch.double, device=device))
-    def update(self, f:Tensor): # (N,dim)
+    def update(self, f:Tensor # features (N,dim)
+              )->'FeatureStats':
+        "Take these in, too"
         f = f.double(); self.n += len(f); self.s += f.sum(0); self.ss += f.T@f
         return self
     def __add__(self, o):
         out = FeatureStats(len(self.s), self.s.device)
         out.n,out.s,out.ss = self.n + o.n,self.s + o.s,self.ss + o.ss
         return out
-    def map(self, f): # e.g. a sum over ranks
+    def map(self, f # Tensor → Tensor, e.g. a sum over ranks
+           )->'FeatureStats':
+        "The same with each of its sums sent through f"
         out = FeatureStats(len(self.s), self.s.device)
         out.n,out.s,out.ss = int(f(torch.tensor(float(self.n), device=self.s.device))),f(self.s),f(self.ss)
         return out
     @property
-    def mean(self)->Tensor: return self.s/self.n
+    def mean(self)->Tensor: "(dim,)"; return self.s/self.n
     @property
-    def cov(self)->Tensor: return (self.ss - self.n*torch.outer(self.mean, self.mean))/(self.n - 1)
+    def cov(self)->Tensor:
+        "Unbiased (dim,dim)"
+        return (self.ss - self.n*torch.outer(self.mean, self.mean))/(self.n - 1)
     @property
     def root(self)->Tensor: # of the covariance; kept, since many sets are compared with one
         if self._root[0] != self.n:

@@ -64,6 +64,7 @@ class Samples:
         if not isinstance(i, slice): i = range(len(self))[i]; i = slice(i, i + 1)
         return Samples(self.x[i], self.z[i], self.M[i], self.y[i], self.seeds[i], self.e[i], self.settings)
     def to(self, device)->'Samples':
+        "All tensors on another device"
         return dataclasses.replace(self, **{k: getattr(self, k).to(device) for k in ('x', 'z', 'M', 'y', 'e')})
     @property
     def images(self)->list: "PIL images"; return [to_image(x) for x in self.x]

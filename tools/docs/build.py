@@ -3,7 +3,7 @@
     python tools/docs/build.py                 notebooks as they were committed; a link that leads nowhere is an error
     python tools/docs/build.py --external      also asks other machines whether links to them are alive
 """
-import ast, re, shutil, subprocess, sys, tempfile
+import ast, re, shutil, subprocess, sys, tempfile, textwrap
 from collections import Counter
 from pathlib import Path
 from execnb.nbio import read_nb, write_nb
@@ -34,7 +34,8 @@ def members(path:Path)->list: # (name, label of its section, docstring, code)
         code = '\n'.join([f'@{d}' for d in notes] + [header(n, lines)])
         if isinstance(n, ast.ClassDef):
             fields = [lines[f.lineno - 1][n.col_offset:] for f in n.body if isinstance(f, ast.AnnAssign)]
-            code = '\n'.join([code, *fields])
+            made = [textwrap.indent(header(m, lines), '    ') for m in n.body if getattr(m, 'name', '') == '__init__']
+            code = '\n'.join([code, *fields, *made])
         put(of + n.name, ast.get_docstring(n) or '', code)
         for m in n.body if isinstance(n, ast.ClassDef) else ():
             (isinstance(m, ast.FunctionDef) and not m.name.startswith('_') and ast.get_docstring(m) and
