@@ -561,7 +561,7 @@ def shipped(folder, # of images
                 card = evaluate(pipe, root/'scores'/f'{out.name}-{step}-{m}-{n}', ds, n=n, maps=m, steps=20, cache=root)
                 found.append(dict(network=name, step=step, maps=m, parameters=n_params(net),
                                   PFLOP=3*plan['flops']*net.meta['trained']['batch']*step/1e15) | card['scores'])
-        x = unpicked(pipe, cfg=1.5, **{} if cls is D2iT else dict(grain_map=torch.full(pipe.grid, vae.k - 1)))
+        x = unpicked(pipe, cfg=1.5)
         as_sheet(x, 16).save(root/f'{out.name}.png')
         if cls is D2iT: drawn = x
     # who is near whom
