@@ -73,7 +73,7 @@ def tests():
 def notebooks():
     "nbdev_test over all notebooks, where connections to other machines are refused and told; returns how many ran"
     fs = sorted(p for p in (ROOT/'nbs').glob('*.ipynb')); log = Path(tempfile.mkdtemp())/'log'
-    r = run('timeout', 1200, 'nbdev_test', '--n_workers', 2,
+    r = run('timeout', 2400, 'nbdev_test', '--n_workers', 2,
             '--timing', env=dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT/'tests'/'offline'),
                                  OFFLINE_LOG=str(log)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True)
