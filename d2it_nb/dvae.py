@@ -178,7 +178,7 @@ class DVAE(nn.Module):
                     z:Tensor, # normalised codes (N,z,h',w')
                     M:Tensor, # grain maps (N,h,w)
                    )->Tensor: # like z
-        "And back"
+        "The inverse of `normalize`"
         return z/self._at(self.scale, M) + self._at(self.shift, M)
     def moments(self,
                 x:Tensor, # pixels (N,3,H,W) in [-1,1]
