@@ -1,4 +1,6 @@
-# make demo | make test | make lab | make bench | make docs | make stress | make train-shipped DATA=FOLDER.   TORCH='torch --index-url …' chooses another build of PyTorch.
+# make demo | make test | make lab | make bench | make docs | make stress | make train-shipped DATA=FOLDER
+# VENV=FOLDER     an environment of your own, used as it is; without it, .venv is made
+# TORCH='torch --index-url …'     another build of PyTorch, for .venv
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
@@ -38,7 +40,14 @@ docs: env
 lab: env
 	$(BIN)/jupyter lab nbs/index.ipynb
 
+# an environment that is named and there is used as it is: nothing is installed into it
+ifneq ($(and $(filter-out file,$(origin VENV)),$(wildcard $(VENV)/bin/python)),)
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+env:
+	@$(BIN)/python -c 'import d2it_nb.experiments, d2it_nb.editor, nbdev, pytest' || { echo 'Nothing was installed into $(VENV). It needs what requirements-dev.txt lists; or give the name of a folder that is not there yet.'; exit 1; }
+else
 env: $(VENV)/.ready
+endif
 
 # PyTorch first and alone: with a range to satisfy, pip may choose a newer build of several gigabytes
 $(VENV)/.ready: requirements.txt requirements-dev.txt setup.py settings.ini

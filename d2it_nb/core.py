@@ -6,10 +6,11 @@
 __all__ = ['keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
            'peak_bytes', 'kept_bytes', 'again', 'write_atomic', 'read_json', 'sealed', 'unsealed', 'sole_user',
            'sha256', 'write_tensors', 'save_net', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than',
-           'load_net', 'asset', 'package_file', 'machine', 'save_result', 'load_result', 'as_table']
+           'load_net', 'asset', 'package_file', 'threads', 'seconds_of', 'best_threads', 'on_threads', 'machine',
+           'save_result', 'load_result', 'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
-import fcntl, hashlib, importlib.util, json, os, platform, random, threading, weakref
+import fcntl, hashlib, importlib.util, json, os, platform, random, threading, time, weakref
 from contextlib import contextmanager
 from pathlib import Path
 from importlib import resources
@@ -285,9 +286,9 @@ def load_net(path, # without extension
 def asset(name:str='', # path below `data/`
          )->Path:
     "A file that ships with the project; `FileNotFoundError` lists what is there"
-    try: root = Path(str(resources.files('d2it_nb._assets')))
-    except ModuleNotFoundError:                                       # a checkout that was not installed
-        root = Path(str(resources.files('d2it_nb'))).parent/'data'
+    home = Path(str(resources.files('d2it_nb'))).parent
+    # a checkout has its own files, whatever else is installed
+    root = home/'data' if (home/'settings.ini').is_file() else Path(str(resources.files('d2it_nb._assets')))
     if not (root/name).exists():
         raise FileNotFoundError(f'{name} is not among the shipped files: '
                                 f'{sorted(p.name for p in root.iterdir() if p.name[0] not in "._")}')
@@ -305,6 +306,55 @@ def package_file(package:str, # the name that would be imported
     f = Path(spec.submodule_search_locations[0])/path
     if not f.exists(): raise FileNotFoundError(f'{f} is missing; install {pip or package} anew')
     return f
+
+# %% ../nbs/00_core.ipynb #9e7114ae
+@contextmanager
+def threads(n:int): # of them
+    "In the block, operators on the CPU use so many threads"
+    old = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(old)
+
+def seconds_of(work, # function without arguments
+               n:int, # threads
+              )->float:
+    "How long it takes, once it is warm; what takes more than a second is not done twice"
+    with threads(n):
+        for _ in range(2):
+            began = time.perf_counter()
+            work()
+            took = time.perf_counter() - began
+            if took > 1:
+                break
+    return took
+
+def best_threads(work, # function without arguments: a piece of what is to be done
+                )->tuple: # number of threads, seconds that the piece takes on them
+    "One, or all that there are"
+    alone, n = seconds_of(work, 1), torch.get_num_threads()
+    if n == 1:
+        return 1, alone
+    together = seconds_of(work, n)
+    return (n, together) if together < alone else (1, alone)
+
+def on_threads(steps, # iterator of equal steps
+               n:int, # threads
+               seconds:float=float('inf'), # that a step should take
+              ): # yields what `steps` does
+    "Take the steps on so many threads; alone, after one that took ten times as long as it should"
+    while True:
+        began = time.perf_counter()
+        with threads(n):
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        if time.perf_counter() - began > 10*seconds:
+            n = 1
+        yield step
 
 # %% ../nbs/00_core.ipynb #c33
 def machine()->dict:

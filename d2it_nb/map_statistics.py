@@ -131,6 +131,7 @@ def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
                known:Tensor=None, # training maps; with them, `nearest` and the two-sample test
                seed:int=0,
                device='cpu',
+               steps:int=300, # of the two-sample test's classifier
               )->dict:
     "Statistics of maps, and their distances from real ones"
     gap = (class_means(M, y, K, k) - class_means(real, y_real, K, k)).abs().sum(1).mean((1, 2))/2   # (K,)
@@ -141,7 +142,7 @@ def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
     if known is None: return row
     a,b = M[::2],M[1::2]
     return row | dict(nearest=nearest(M, known).mean().item(),
-                      told=two_sample(known, a, real, b, k, seed=seed, device=device))
+                      told=two_sample(known, a, real, b, k, steps, seed, device))
 
 # %% ../nbs/13_map_statistics.ipynb #c34
 def maps_by_class(real:Tensor, # (N,h,w)

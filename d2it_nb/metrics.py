@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from scipy.linalg.lapack import dpstrf
 from torch import nn, Tensor
 from .core import load_tensors, package_file, sha256
 
@@ -140,9 +141,9 @@ class FeatureStats:
     "Mean and covariance of features, streamed in float64; parts of a set add up"
     def __init__(self, dim:int, # features a picture
                  device=None): # where sums are kept
-        self._root,self.n,self.s,self.ss = ((0, None), 0,
-                                            torch.zeros(dim, dtype=torch.double, device=device),
-                                            torch.zeros(dim, dim, dtype=torch.double, device=device))
+        self.n, self._factor = 0, (0, None)
+        self.s  = torch.zeros(dim,      dtype=torch.double, device=device)
+        self.ss = torch.zeros(dim, dim, dtype=torch.double, device=device)
     def update(self, f:Tensor # features (N,dim)
               )->'FeatureStats':
         "Take these in, too"
@@ -165,11 +166,14 @@ class FeatureStats:
         "Unbiased (dim,dim)"
         return (self.ss - self.n*torch.outer(self.mean, self.mean))/(self.n - 1)
     @property
-    def root(self)->Tensor: # of the covariance; kept, since many sets are compared with one
-        if self._root[0] != self.n:
-            w,V = torch.linalg.eigh(self.cov)
-            self._root = self.n,(V*w.clamp(min=0).sqrt())@V.T
-        return self._root[1]
+    def factor(self)->Tensor: # (dim,rank)
+        "F with F·Fᵀ the covariance, by a pivoted Cholesky decomposition; kept, since many sets are compared with one"
+        if self._factor[0] != self.n:
+            L, order, rank, _ = dpstrf(self.cov.cpu().numpy(), lower=1)
+            factor = torch.zeros(len(L), rank, dtype=torch.double)
+            factor[torch.from_numpy(order).long() - 1] = torch.from_numpy(L).tril()[:, :rank]
+            self._factor = self.n, factor.to(self.s.device)
+        return self._factor[1]
 
 def frechet(a:FeatureStats, b:FeatureStats)->float:
     "Squared Fréchet distance of the two Gaussians (Heusel et al. 2017)"
@@ -180,8 +184,8 @@ def frechet(a:FeatureStats, b:FeatureStats)->float:
     if min(a.n, b.n) < len(a.s):
         warnings.warn(f'{min(a.n, b.n)} pictures for {len(a.s)} features: the covariance is not of full rank, '
                       'and the distance is too large; compare equal numbers only')
-    # tr (AB)^½ = tr (A^½ B A^½)^½, whose matrix is symmetric
-    cross = torch.linalg.eigvalsh(a.root@b.cov@a.root).clamp(min=0).sqrt().sum()
+    # with A = FFᵀ, tr (AB)^½ = tr (FᵀBF)^½, whose matrix is symmetric and no larger than A's rank
+    cross = torch.linalg.eigvalsh(a.factor.T@b.cov@a.factor).clamp(min=0).sqrt().sum()
     return ((a.mean - b.mean).pow(2).sum() + a.cov.trace() + b.cov.trace() - 2*cross).item()
 
 # %% ../nbs/03_metrics.ipynb #ed4ea19b

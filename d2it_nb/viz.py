@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['GRAINS', 'to_display', 'axes', 'show_images', 'grain_rgb', 'show_map', 'overlay_grain', 'frames_of', 'film_strip',
-           'animate']
+           'animate', 'progress_bar', 'tick']
 
 # %% ../nbs/01_viz.ipynb #a07b875f
-import math
+import math, sys, threading
 import numpy as np, torch, matplotlib.pyplot as plt
 from matplotlib.animation import FuncAnimation
 from matplotlib.colors import LinearSegmentedColormap
 from einops import rearrange, repeat
 from torch import Tensor
+from tqdm.auto import tqdm
 
 # %% ../nbs/01_viz.ipynb #7c905ae0
 def to_display(x:Tensor, # (3,H,W) or (H,W) in [-1,1]
@@ -112,3 +113,34 @@ def animate(xs:list, # images (3,H,W)
     ani = FuncAnimation(ax.figure, lambda i: [im.set_data(to_display(xs[i]))], frames=len(xs), interval=1000/fps)
     plt.close(ax.figure)
     return ani
+
+# %% ../nbs/01_viz.ipynb #bcfcae43
+def progress_bar(items=None, # what is gone through; None: `update()` says how far it is
+                 what:str='', # what is being done
+                 total:int=None, # how many there are, where `items` has no length; None: only the clock is shown
+                 show:bool=True, # False on all ranks but one
+                 after:float=1.5, # seconds until it appears
+                 **more, # for tqdm, e.g. unit='image'
+                )->tqdm: # to be iterated over, or used as a context
+    "A bar that appears where a wait gets long"
+    bar = tqdm(items, desc=what, total=total, disable=not show, delay=after, leave=False, **more)
+    if show:
+        over, close = threading.Event(), bar.close
+        def end():
+            over.set()
+            close()
+        bar.close = end
+        threading.Thread(target=tick, args=(bar, over, after), daemon=True).start()
+    return bar
+
+def tick(bar:tqdm, over:threading.Event, after:float):
+    "Show the bar, and keep its clock going; gives up on one that has not moved for ten minutes"
+    pause, seen, still = after, bar.n, 0.
+    while not over.wait(pause) and still < 600:
+        with bar.get_lock():
+            if not over.is_set():
+                bar.delay = 0
+                bar.refresh(nolock=True)
+        seen, still = bar.n, still + pause if bar.n == seen else 0.
+        # a log file needs fewer lines than a screen
+        pause = 1. if sys.stderr.isatty() or 'ipykernel' in sys.modules else 30.

@@ -1,5 +1,9 @@
-import os, sys, tempfile
+"No network, stress tests left out, the longest first; and what each costs, in seconds of a core."
+import json, multiprocessing.forkserver, os, sys, tempfile
+from collections import Counter
 from pathlib import Path
+import pytest
+
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent/'tools')]
 
@@ -8,10 +12,61 @@ os.environ['PYTHONPATH'] = os.pathsep.join([str(HERE/'offline'), *filter(None, [
 os.environ.setdefault('OFFLINE_LOG', tempfile.mktemp(suffix='.log'))
 exec((HERE/'offline'/'sitecustomize.py').read_text(), dict(__name__='offline'))
 
-def pytest_configure(config): config.addinivalue_line('markers', 'stress: long; runs where STRESS=1')
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'stress: long; runs where STRESS=1')
+    config.addinivalue_line('markers', 'alone(name): may run beside the other tests of its file')
+
+def group_of(item):
+    "What one worker runs in one go: a file, whose tests share their fixtures, or a test that is marked `alone`"
+    alone = item.get_closest_marker('alone')
+    return alone.args[0] if alone else item.path.stem
+
 def pytest_collection_modifyitems(items):
-    if not os.environ.get('STRESS'): items[:] = [i for i in items if not i.get_closest_marker('stress')]
+    if not os.environ.get('STRESS'):
+        items[:] = [i for i in items if not i.get_closest_marker('stress')]
+    seconds = json.loads((HERE/'seconds.json').read_text())['groups']
+    for i in items:
+        i.add_marker(pytest.mark.xdist_group(group_of(i)))
+    # so that both cores end together; what nobody has measured yet comes first
+    items.sort(key=lambda i: (-seconds.get(group_of(i), 1e9), group_of(i)))
+
+def cpu_seconds():
+    "Of this process, of those that it waited for, and of its server of forks (see `common`)"
+    user, system, below, below_system, _ = os.times()
+    total = user + system + below + below_system
+    if pid := getattr(multiprocessing.forkserver._forkserver, '_forkserver_pid', None):
+        fields = Path(f'/proc/{pid}/stat')
+        if fields.is_file():
+            total += sum(map(int, fields.read_text().rsplit(')', 1)[1].split()[11:15]))/os.sysconf('SC_CLK_TCK')
+    return total
+
+begun = {}
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    begun[item.nodeid] = cpu_seconds()
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == 'teardown':
+        report.user_properties.append(('cpu', cpu_seconds() - begun.pop(item.nodeid, cpu_seconds())))
+        report.user_properties.append(('group', group_of(item)))
+    return report
+
+tests, groups, outcomes = Counter(), Counter(), Counter()
+def pytest_runtest_logreport(report):
+    if report.when == 'call' or report.failed:
+        outcomes[report.outcome] += 1
+    if report.when == 'teardown':
+        told = dict(report.user_properties)
+        tests[report.nodeid.split('/')[-1].split('@')[0]] += told['cpu']
+        groups[told['group']] += told['cpu']
+
 def pytest_sessionfinish(session):
     if (log := Path(os.environ['OFFLINE_LOG'])).is_file():
         print(f'\nCONNECTIONS WERE TRIED:\n{log.read_text()}')
         session.exitstatus = 1
+    if where := os.environ.get('CPU_SECONDS'):
+        if not hasattr(session.config, 'workerinput'):
+            Path(where).write_text(json.dumps(dict(tests=tests.most_common(), groups=groups.most_common(),
+                                                   passed=outcomes['passed'], failed=outcomes['failed'])))

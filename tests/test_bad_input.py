@@ -1,8 +1,8 @@
 "What a user may get wrong on the command line: a clear sentence, status 2, and nothing trained."
-import dataclasses, json, re, subprocess, sys
+import dataclasses, json, re
 import pytest
 from PIL import Image
-from common import env, photographs, refused
+from common import finished, photographs, refused
 from d2it_nb.stages import STAGES
 
 @pytest.fixture
@@ -37,8 +37,7 @@ def test_refusals(tmp_path, small):
 
 def test_help_explains_every_flag():
     for stage in ('dvae', 'grain', 'content'):
-        text = subprocess.run([sys.executable, '-m', 'd2it_nb.train', stage, '--help'], env=env(),
-                              capture_output=True, text=True).stdout
+        text = finished('d2it_nb.train', stage, '--help').stdout
         for f in dataclasses.fields(STAGES[stage]):
             assert re.search(rf'--{f.name} +[^( ]', text.split('\n', 1)[1]), f.name
 

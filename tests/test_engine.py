@@ -46,6 +46,21 @@ def test_four_steps_by_hand(d):
                 torch.testing.assert_close(theirs[k], w.detach(), rtol=1e-3, atol=2e-5,
                                            msg=f'step {step + 1} {part} {k}')
 
+@pytest.mark.parametrize('stage', ['dvae', 'grain'])
+def test_a_batch_in_parts(d, stage):
+    "Four micro-batches of two, or eight at once: the same losses, gradients, and weight of the discriminator"
+    logs = []
+    for micro in (2, 8):
+        out = d/f'{stage}-{micro}'
+        where = [] if stage == 'dvae' else ['--dvae', str(d/'dvae'), '--latents', str(d/'latents')]
+        engine.train(stage, stages.parse([stage, '--preset', 'tiny', '--out', str(out), *where, '--lr', '1e-4',
+                                          '--steps', '10', '--micro', str(micro)])[1])
+        logs.append(engine.read_log(out/'log.jsonl'))
+    for key, rtol in dict(loss=2e-5, norm_net=1e-3, gan_weight=1e-3).items():
+        parts, whole = (torch.tensor([line[key] for line in log if key in line]) for log in logs)
+        assert len(parts) == (10 if key != 'gan_weight' else 5 if stage == 'dvae' else 0)
+        torch.testing.assert_close(parts, whole, atol=0, rtol=rtol)
+
 def test_checkpoints_that_a_run_keeps(d):
     engine.train('content', config(d, 'kept', steps=10, save_every=2, keep=1, keep_every=4))
     assert [n for n,_ in steps_in(d/'kept'/'checkpoints')] == [10, 8, 4]

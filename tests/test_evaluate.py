@@ -1,15 +1,12 @@
 "Evaluation as a user starts it: any number of ranks, stopped and started again, and refused with a sentence."
-import json, signal, subprocess, sys
+import json, signal
 import numpy as np, pytest
-from common import env, wait_for
+from common import Fork, env, finished, wait_for
 from d2it_nb.evaluate import main
 
-def command(out, *flags, ranks=1):
-    start = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(ranks)] if ranks > 1 else []
-    return [sys.executable, *start, '-m', 'd2it_nb.evaluate', str(out), '--images', '40', '--steps', '3',
-            '--chunk', '4', '--crops', '96', '--device', 'cpu', *map(str, flags)]
+FEW = '--images', 40, '--steps', 3, '--chunk', 4, '--crops', 96, '--device', 'cpu'
 
-def run(*a, **kw): return subprocess.run(command(*a, **kw), env=env(), capture_output=True, text=True)
+def run(out, *flags, ranks=1): return finished('d2it_nb.evaluate', out, *FEW, *flags, ranks=ranks)
 
 def result(out):
     with np.load(out/'samples.npz') as z: return z['arr_0'], json.loads((out/'card.json').read_text())['scores']
@@ -28,11 +25,10 @@ def test_two_ranks_make_the_same(one, tmp_path):
     assert (a == b).all() and sa == sb and len(list((tmp_path/'two'/'png').iterdir())) == 40
 
 def test_stopped_and_started_again(one, tmp_path):
-    p = subprocess.Popen(command(tmp_path/'s', '--cache', one/'cache'), env=env(), stdout=subprocess.PIPE,
-                         stderr=subprocess.DEVNULL, text=True)
+    p = Fork('d2it_nb.evaluate', tmp_path/'s', *FEW, '--cache', one/'cache', env=env())
     wait_for(p, lambda: len(list((tmp_path/'s').glob('chunks-*/0*.npz'))) >= 2)
     p.send_signal(signal.SIGTERM)
-    assert p.wait(60) == 143 and 'goes on from here' in p.stdout.read()
+    assert p.wait(60) == 143 and 'goes on from here' in p.said()[0]
     done = len(list((tmp_path/'s').glob('chunks-*/0*.npz')))
     assert 2 <= done < 10
     assert run(tmp_path/'s', '--cache', one/'cache').returncode == 0

@@ -1,12 +1,23 @@
 "The short version of `tools/faults.py`, and a disk that is full."
-import ctypes, json, os, resource, signal, subprocess
+import json, os, signal, subprocess
+from functools import partial
 import pytest
 import faults
-from common import command, env, losses, refused, train, wait_for
+from common import Fork, bounded, env, finished, losses, refused, train, unprivileged, wait_for
+from faults import arguments
 from d2it_nb.checkpoint import newest
 
 @pytest.fixture(scope='module')
 def d(tmp_path_factory): return tmp_path_factory.mktemp('faults')
+
+@pytest.fixture(autouse=True)
+def forks(monkeypatch):
+    "Runs of one rank are forks here; those of several have their launcher, as in `tools/faults.py`"
+    with_launcher = faults.begin
+    def begin(*args, ranks=1):
+        return with_launcher(*args, ranks=ranks) if ranks > 1 else Fork('d2it_nb.train', *arguments(*args), env=env(), leads=True)
+    monkeypatch.setattr(faults, 'begin', begin)
+    monkeypatch.setattr(faults, 'run', train)
 
 def test_kills(d): r = faults.kill(d, 3, per=40); assert r['exact'] and len(r['killed_at']) == 3, r
 def test_sigterms(d):
@@ -26,13 +37,11 @@ def test_the_bombs_are_live(tmp_path):
     import pickle
     pickle.loads(pickle.dumps(faults.Bomb(tmp_path/'made'))); assert (tmp_path/'made').is_dir()
 
-def no_files_beyond(n): return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n, n))
-
 def test_a_full_disk_keeps_the_last_checkpoint(d, tmp_path):
     "No file may grow beyond 300 kB, so the log can be written and a checkpoint not"
     out = tmp_path/'c'; flags = [*faults.base(d), '--save_every', 5]
     train('content', out, *flags, '--steps', 5)
-    says = refused('content', out, *flags, '--steps', 20, preexec_fn=no_files_beyond(300_000))
+    says = refused('content', out, *flags, '--steps', 20, before=partial(bounded, 300_000))
     assert ('the checkpoint of step 10 could not be written' in says and
             'the last good one is step-000005' in says), says
     assert ([p.name for p in (out/'checkpoints').iterdir()] == ['step-000005'] and
@@ -45,22 +54,20 @@ def test_a_full_disk_under_the_log(d, tmp_path):
     flags = [*faults.base(d), '--save_every', 10]
     whole = train('content', tmp_path/'whole', *flags, '--steps', 30)
     train('content', out, *flags, '--steps', 10)
-    r = subprocess.run(command('content', out, *flags, '--steps', 30, '--save_every', 1000),
+    r = subprocess.run(faults.command('content', out, *flags, '--steps', 30, '--save_every', 1000),
                        # what coverage writes would break off, too
                        env={k: v for k,v in env().items() if k != 'COVERAGE_PROCESS_START'},
                        capture_output=True, text=True,
-                       preexec_fn=no_files_beyond((out/'log.jsonl').stat().st_size + 900))
+                       preexec_fn=partial(bounded, (out/'log.jsonl').stat().st_size + 900))
     assert r.returncode == 2 and 'log.jsonl' in r.stderr and 'Traceback' not in r.stderr, r.stderr[-2000:]
     assert train('content', out, *flags, '--steps', 30) == whole
 
 def test_a_full_disk_under_samples(tmp_path):
     "What is drawn is kept, and the card is the one of a run that was not disturbed"
-    go = lambda out, **kw: subprocess.run([faults.sys.executable, '-m', 'd2it_nb.evaluate', str(out),
-                                           '--images', '24', '--steps', '2', '--chunk', '8', '--crops', '16',
-                                           '--device', 'cpu'], env=env(), capture_output=True, text=True, **kw)
+    go = partial(finished, 'd2it_nb.evaluate', '--images', 24, '--steps', 2, '--chunk', 8, '--crops', 16, '--device', 'cpu')
     ok = go(tmp_path/'whole'); assert ok.returncode == 0, ok.stderr[-2000:]
     some = max(f.stat().st_size for f in tmp_path.glob('whole/chunks-*/*.npz'))
-    r = go(tmp_path/'e', preexec_fn=no_files_beyond(some - 1))
+    r = go(tmp_path/'e', before=partial(bounded, some - 1))
     assert r.returncode == 2 and 'Traceback' not in r.stderr and str(tmp_path/'e') in r.stderr, r.stderr[-2000:]
     assert not list(tmp_path.glob('e/**/*.tmp'))
     r = go(tmp_path/'e')
@@ -71,12 +78,11 @@ def test_a_full_disk_under_samples(tmp_path):
 def test_a_folder_that_is_read_only(d, tmp_path):
     "Said at the start; also root obeys here"
     shut = tmp_path/'shut'; shut.mkdir(mode=0o555)
-    drop = lambda: ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)      # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
     for out in (shut, shut/'c'):
-        says = refused('content', out, *faults.base(d), preexec_fn=drop)
+        says = refused('content', out, *faults.base(d), before=unprivileged)
         assert 'Permission denied' in says and str(shut) in says
     assert 'Permission denied' in refused('content', tmp_path/'c', '--dvae', d/'dvae', '--latents', shut/'latents',
-                                          preexec_fn=drop)
+                                          before=unprivileged)
 
 def test_a_clock_that_runs_backwards(d, tmp_path):
     "Nothing but the dates of files depends on it"
@@ -84,7 +90,7 @@ def test_a_clock_that_runs_backwards(d, tmp_path):
         'import time\nt0 = time.time()\nback = iter(range(10**9))\ntime.time = lambda: t0 - 1000.*next(back)\n')
     out = tmp_path/'c'
     flags = [*faults.base(d), '--save_every', 5]
-    r = subprocess.run(command('content', out, *flags, '--steps', 20),
+    r = subprocess.run(faults.command('content', out, *flags, '--steps', 20),
                        env=env() | dict(PYTHONPATH=str(tmp_path)), capture_output=True, text=True)
     assert r.returncode == 0, r.stderr[-2000:]
     assert (losses(out) == train('content', tmp_path/'whole', *flags, '--steps', 20) and
@@ -94,11 +100,11 @@ def test_a_reading_process_that_is_killed(d, tmp_path):
     "The run ends, says so, and the next start goes on to the same end"
     out = tmp_path/'d'
     flags = ['--steps', 60, '--save_every', 5, '--w_gan', 0, '--workers', 2]
-    p = subprocess.Popen(command('dvae', out, *flags), env=env(), stderr=subprocess.PIPE,
-                         stdout=subprocess.DEVNULL, text=True)
+    p = Fork('d2it_nb.train', *arguments('dvae', out, *flags), env=env())
     wait_for(p, lambda: len(losses(out)) >= 8)
     os.kill(faults.descendants(p.pid)[-1], signal.SIGKILL)
-    err = p.communicate(timeout=120)[1]
+    p.wait(120)
+    err = p.said()[1]
     assert p.returncode == 1 and 'Traceback' not in err and 'a reading process died' in err, err[-2000:]
     assert train('dvae', out, *flags, says='resuming at step') == train('dvae', tmp_path/'whole', *flags)
 

@@ -1,13 +1,11 @@
 "A run that is killed with -9 and started again is, to the last bit, the run that was never killed."
-import subprocess
 import pytest
-from common import command, env, losses, refused, train, wait_for
-from faults import kill_all, log_of
+from common import Fork, env, losses, refused, train, wait_for
+from faults import arguments, begin, kill_all, log_of
 from d2it_nb.core import sha256
 
-def kill_when(out, step, cmd):
-    "Start, wait until the log has reached `step`, kill the process and all that it started"
-    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def kill_when(out, step, p):
+    "Wait until the log has reached `step`, kill the process and all that it started"
     wait_for(p, lambda: len(log_of(out)) >= step)
     kill_all(p.pid); p.wait()
 
@@ -22,7 +20,7 @@ def test_killed_and_resumed(whole, tmp_path, stage, ranks):
     out = tmp_path/stage
     flags = (['--steps', 80, '--save_every', 5] +
              (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else []))
-    for step in (7, 18): kill_when(out, step, command(stage, out, *flags, ranks=ranks))
+    for step in (7, 18): kill_when(out, step, Fork('d2it_nb.train', *arguments(stage, out, *flags), env=env()))
     assert not (out/'model.json').exists()
     assert train(stage, out, *flags, ranks=ranks, says='resuming at step ') == losses(whole/stage)
     assert sha256(out/'model.safetensors') == sha256(whole/stage/'model.safetensors')
@@ -30,15 +28,14 @@ def test_killed_and_resumed(whole, tmp_path, stage, ranks):
 def test_killed_with_two_ranks(whole, tmp_path):
     flags = ['--steps', 80, '--save_every', 5, '--dvae', whole/'dvae', '--latents', whole/'latents']
     ref = train('content', tmp_path/'ref', *flags, ranks=2)
-    kill_when(tmp_path/'cut', 12, command('content', tmp_path/'cut', *flags, ranks=2))
+    kill_when(tmp_path/'cut', 12, begin('content', tmp_path/'cut', *flags, ranks=2))       # with its launcher
     assert train('content', tmp_path/'cut', *flags, ranks=2, says='resuming at step ') == ref
     assert sha256(tmp_path/'cut'/'model.safetensors') == sha256(tmp_path/'ref'/'model.safetensors')
 
 def test_a_second_run_in_the_same_folder_refuses(whole, tmp_path):
     out = tmp_path/'c'
     flags = ['--steps', 3000, '--dvae', whole/'dvae', '--latents', whole/'latents']
-    p = subprocess.Popen(command('content', out, *flags), env=env(), stdout=subprocess.DEVNULL,
-                         stderr=subprocess.DEVNULL)
+    p = Fork('d2it_nb.train', *arguments('content', out, *flags), env=env())
     try:
         wait_for(p, lambda: log_of(out))
         assert 'in use by another run' in refused('content', out, *flags)

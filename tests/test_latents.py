@@ -1,9 +1,8 @@
 ("The latent cache, made by processes: any number of ranks writes the same bytes; "
  "a killed one goes on, loses nothing and repeats nothing.")
-import subprocess
 import numpy as np, pytest
-from common import command, env, refused, train, wait_for
-from faults import kill_all
+from common import Fork, env, refused, train, wait_for
+from faults import arguments, begin, kill_all
 from d2it_nb.latents import checksums, record_type
 
 @pytest.fixture(scope='module')
@@ -22,12 +21,15 @@ def test_two_ranks_write_the_same_bytes(stage1, tmp_path):
     for f in ('latents.bin', 'latents.json', 'done.bin'):
         assert (tmp_path/'cache'/f).read_bytes() == (stage1/'cache'/f).read_bytes(), f
 
+def start(*args, ranks=1):
+    return begin(*args, ranks=ranks) if ranks > 1 else Fork('d2it_nb.train', *arguments(*args), env=env())
+
 def done_in(cache): return (cache/'done.bin').read_bytes().count(1) if (cache/'done.bin').is_file() else 0
 
 @pytest.mark.parametrize('ranks', [1, 2])
 def test_killed_while_caching(stage1, tmp_path, ranks):
-    cache,cmd = tmp_path/'cache',command('grain', tmp_path/'run', *flags(stage1, tmp_path/'cache'), ranks=ranks)
-    p = subprocess.Popen(cmd, env=env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    cache = tmp_path/'cache'
+    p = start('grain', tmp_path/'run', *flags(stage1, cache), ranks=ranks)
     wait_for(p, lambda: done_in(cache) >= 4)
     kill_all(p.pid); p.wait()
     done = (cache/'done.bin').read_bytes()
@@ -48,8 +50,7 @@ def test_killed_while_caching(stage1, tmp_path, ranks):
 
 def test_sigterm_while_caching(stage1, tmp_path):
     cache = tmp_path/'cache'
-    p = subprocess.Popen(command('grain', tmp_path/'run', *flags(stage1, cache)), env=env(),
-                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    p = start('grain', tmp_path/'run', *flags(stage1, cache))
     wait_for(p, lambda: done_in(cache))
     p.terminate(); assert p.wait(60) == 143
     assert 0 < (cache/'done.bin').read_bytes().count(1) < 16

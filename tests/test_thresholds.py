@@ -1,19 +1,17 @@
 "Calibration from the shell: stopped and resumed, every flag used, shards of a folder with bad files."
-import json, os, signal, subprocess, sys, time
+import json, os, re, signal, time
 import pytest
 from PIL import Image
-from common import env, photographs
+from common import Fork, env, photographs, wait_for
 from d2it_nb.data import PhotoCrops, to_image
 
 FLAGS = ['--size', '64', '--region', '8']
 
 def start(*args):
-    return subprocess.Popen([sys.executable, '-m', 'd2it_nb.thresholds', *map(str, args)], env=env(),
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Fork('d2it_nb.thresholds', *args, env=env())
 def run(*args):
-    p = start(*args); out,err = p.communicate(timeout=300)
-    assert p.returncode == 0, err[-2000:]
-    return out
+    p = start(*args)
+    assert p.wait(300) == 0, p.said()[1][-2000:]
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -32,10 +30,10 @@ def whole(folder, tmp_path_factory):
 @pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed(folder, whole, tmp_path, sig):
     out = tmp_path/'t.json'; part = tmp_path/'t.json.part'
-    p = start(folder, *FLAGS, '--workers', 1, '--out', out); heard = ''
-    while ' 2' not in heard[-40:] or 'calibrating' not in heard:
-        heard += p.stderr.read(1); assert p.poll() is None, heard
-    time.sleep(.3); p.send_signal(sig); _,err = p.communicate(timeout=60)
+    p = start(folder, *FLAGS, '--workers', 1, '--out', out)
+    wait_for(p, lambda: re.search(r'calibrating: +[1-9]', p.said()[1]))
+    time.sleep(.3); p.send_signal(sig); p.wait(60)
+    err = p.said()[1]
     assert p.returncode == 128 + sig and 'the same command goes on where it was' in err and not out.exists(), err
     done = json.loads(part.read_text()); n = next(iter(done['parts'].values()))[0][1]
     assert 0 < n < 2400 and done['images'] == n

@@ -1,9 +1,10 @@
 "Pictures and numbers as they come: odd files, files that break in the middle of a run, numbers that are not finite."
-import io, json, subprocess, warnings
+import io, json, warnings
 import numpy as np, pytest, torch
 from PIL import Image
 import fuzz, odd_images as odd
-from common import command, env, losses, refused
+from common import finished, losses, refused
+from faults import arguments, env
 from d2it_nb import data, stages, train as engine
 from d2it_nb.checkpoint import newest, steps_in
 from d2it_nb.latents import Latents
@@ -48,8 +49,8 @@ def test_pictures_that_break_in_a_run(tmp_path):
     torn = folder(tmp_path/'p')
     names = lambda f: sorted(json.loads(l)['file'].rsplit('/', 1)[1] for l in f.read_text().splitlines())
     for stage,more in (('dvae', ['--held', 0, '--w_gan', 0, '--calib', 8, '--workers', 2]), ('content', [])):
-        r = subprocess.run(command(stage, tmp_path/stage, '--data', tmp_path/'p', *more),
-                           env=env() | dict(PYTHONWARNINGS='default'), capture_output=True, text=True)
+        r = finished('d2it_nb.train', *arguments(stage, tmp_path/stage, '--data', tmp_path/'p', *more),
+                     env=env() | dict(PYTHONWARNINGS='default'))
         assert r.returncode == 0, r.stderr[-3000:]
         assert '04.jpg' in r.stderr and 'stands in for it' in r.stderr
     assert (names(tmp_path/'dvae'/'quarantine.jsonl') == names(tmp_path/'latents'/'quarantine.jsonl') ==

@@ -4,8 +4,8 @@ At the paper's learning rate, like `test_ranks`."""
 import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
-from common import command, env, losses, train, wait_for
-from faults import descendants, kill_all
+from common import finished, losses, train, wait_for
+from faults import arguments, command, descendants, env, kill_all
 from d2it_nb.checkpoint import load_checkpoint, newest
 from d2it_nb.content_transformer import D2iT
 from d2it_nb.core import load_net
@@ -107,8 +107,8 @@ def never(cfg): raise RuntimeError('the server is down')""")
     train('content', tmp_path/'a', *flags(base, 6), '--logger', 'listeners:once', ranks=2,
           says='a logger failed at step 2')
     same(losses(tmp_path/'a'), losses(base/'one')[:6])
-    r = subprocess.run(command('content', tmp_path/'b', *flags(base, 6), '--logger', 'listeners:never', ranks=2),
-                       env=env(), capture_output=True, text=True)
+    r = finished('d2it_nb.train', *arguments('content', tmp_path/'b', *flags(base, 6), '--logger', 'listeners:never'),
+                 ranks=2)
     assert (r.returncode == 1 and
             'rank 0 of 2 failed after step 0: the server is down' in r.stderr and
             'in never' in r.stderr), r.stderr[-3000:]

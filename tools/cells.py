@@ -1,6 +1,6 @@
 """A notebook's cells, run in this process; its exported cells are taken from the module, and count as lines of the module.
 
-    python tools/cells.py NAME …        run these notebooks (with `coverage run`, the lines of the modules are counted)
+    python tools/cells.py NAME …        run these notebooks (with `coverage run`, the lines of the modules are counted); tells the cells that take more than a second of a core
 """
 import os, re, sys, time, types
 from pathlib import Path
@@ -30,17 +30,19 @@ def code_of(name:str, root:Path=ROOT)->list: # (compiled cell, its text)
         else: out.append((compile(t.transform_cell(c.source), f'{name}, cell {i}', 'exec'), c.source))
     return out
 
-def run(cells:list):
+def run(cells:list, slow:float=None): # tell which cells take more seconds of a core
     "In a namespace that takes itself for the main program"
     m = types.ModuleType('__main__')
     m.__dict__.update(__package__='d2it_nb', display=lambda *a: None, get_ipython=lambda: None)
     old,sys.modules['__main__'] = sys.modules['__main__'],m
     try:
-        for code,_ in cells: exec(code, m.__dict__)
+        for code,text in cells:
+            t = time.process_time(); exec(code, m.__dict__); t = time.process_time() - t
+            if slow is not None and t > slow: print(f'{t:6.1f} s  {text[:90]!r}', flush=True)
     finally: sys.modules['__main__'] = old
 
 if __name__ == '__main__':
     import matplotlib; matplotlib.use('Agg'); os.chdir(ROOT/'nbs')
     for n in sys.argv[1:] or sorted(p.stem for p in (ROOT/'nbs').glob('[0-9]*.ipynb')):
-        t = time.time(); run(code_of(n))
+        t = time.time(); run(code_of(n), slow=1)
         print(f'{n}: {time.time() - t:.0f} s', flush=True)

@@ -1,93 +1,71 @@
-("All checks of `make test`, in order, each with its time. "
- "Ends with a line `N passed, 0 failed`: notebooks and tests together.")
-import filecmp, os, re, shutil, subprocess, sys, tempfile, time, venv
+"""`make test`: every test and every notebook, on all cores at once, and what it cost.
+
+    python tools/check.py                 all of it
+    python tools/check.py --remember      and keep this machine's seconds: tests/seconds.json (the longest go first) and tests/README.md
+"""
+import ast, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
+from fastcore.script import call_parse, store_true
 
 ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
-ENV = dict(os.environ, PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', MPLBACKEND='Agg')
+# seconds of a core, on the machine that tests/README.md names; others differ by a factor of two, so that going over is told, and no failure
+BUDGET = dict(all=800, notebooks=400, notebook=30)
 
-def run(*cmd, **kw):
-    return subprocess.run([str(c) for c in cmd], cwd=kw.pop('cwd', ROOT), env=ENV | kw.pop('env', {}), **kw)
-def must(*cmd, **kw):
-    if rc := run(*cmd, **kw).returncode: raise SystemExit(f'failed with status {rc}: {" ".join(map(str, cmd))}')
+def run_all(note:Path)->int: # pytest's status
+    "Everything below tests/, as many at a time as there are cores"
+    cores = len(os.sched_getaffinity(0))
+    return subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rs', '-n', str(cores), '--dist', 'loadgroup',
+                           '--no-loadscope-reorder', 'tests'],
+                          cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS='1', CPU_SECONDS=str(note))).returncode
 
-def tidy(): must(sys.executable, 'tools/nbtidy.py', '--check')
+def about(group:str)->str:
+    "The first line of a test file; what a notebook is called"
+    module, notebook = ROOT/'tests'/f'{group}.py', ROOT/'nbs'/f'{group}.ipynb'
+    if module.is_file():
+        return ast.get_docstring(ast.parse(module.read_text())).split('\n')[0]
+    if notebook.is_file():
+        title = json.loads(notebook.read_text())['cells'][0]['source']
+        return title[0].strip('# \n') if title[0].startswith('# ') else 'README'
+    return ''
 
-def in_step():
-    "Exporting the notebooks changes nothing, and every module has its notebook"
+def over_budget(cost:dict)->list: # of sentences
+    "What takes longer than it should"
+    notebooks = {g: s for g, s in cost['groups'].items() if (ROOT/'nbs'/f'{g}.ipynb').is_file()}
+    found = dict(all=sum(cost['groups'].values()), notebooks=sum(notebooks.values()))
+    says = [f'{k}: {v:.0f} s of a core, {BUDGET[k]} are meant to be enough' for k, v in found.items() if v > BUDGET[k]]
+    return says + [f'{g}: {s:.0f} s of a core, a notebook may take {BUDGET["notebook"]}'
+                   for g, s in notebooks.items() if s > BUDGET['notebook']]
+
+def keep(cost:dict, wall:float):
+    "Keep the seconds, for the order of the next run and for readers"
+    from d2it_nb.core import as_table, machine
+    rounded = {g: round(s, 1) for g, s in cost['groups'].items()}
+    (ROOT/'tests'/'seconds.json').write_text(json.dumps(dict(machine=machine(), groups=rounded), indent=1) + '\n')
+    rows = [{'seconds': s, 'what runs': f'`{g}`', 'about': about(g)} for g, s in rounded.items()]
+    m = machine()
+    (ROOT/'tests'/'README.md').write_text('\n'.join([
+        '# What `make test` runs', '',
+        f'{sum(rounded.values()):.0f} seconds of a core, {wall:.0f} s on the clock of {m["cores"]} cores ({m["cpu"]}, PyTorch {m["torch"]}). '
+        'Written by `python tools/check.py --remember`. The long versions are in `make stress`.', '',
+        as_table(rows), '']))
+
+@call_parse
+def main(remember:store_true=False, # write down the seconds
+        ):
+    "Run, count, warn; exit status 1 if anything failed"
+    began = time.time()
     with tempfile.TemporaryDirectory() as d:
-        old = Path(d)/'old'
-        shutil.copytree(ROOT/'d2it_nb', old, ignore=shutil.ignore_patterns('__pycache__'))
-        must('nbdev_export')
-        names = sorted({p.name for q in (old, ROOT/'d2it_nb') for p in q.glob('*.py')})
-        _,differ,missing = filecmp.cmpfiles(old, ROOT/'d2it_nb', names, shallow=False)
-        if differ or missing: raise SystemExit(f'modules and notebooks are apart: {differ + missing}. Run nbdev_export')
-    for p in (ROOT/'d2it_nb').glob('*.py'):
-        m = re.search(r'File to edit: (\S+)\.', p.read_text())
-        if p.name not in ('__init__.py', '_modidx.py') and not (m and (ROOT/'d2it_nb'/m[1]).resolve().is_file()):
-            raise SystemExit(f'{p.name} has no notebook')
-
-def lint():
-    must('ruff', 'check', '-q', '--select', 'E9,F63,F7,F82,F811,B006,B008,PLE', '--ignore', 'F403,F405',
-         'nbs', 'd2it_nb', 'tests', 'tools', 'setup.py')
-
-def readme(): must(sys.executable, 'tools/readme.py', '--check')
-
-def site():
-    "The site can be built, and no link in it leads nowhere"
-    with tempfile.TemporaryDirectory() as d:
-        must(sys.executable, 'tools/docs/build.py', '--out', f'{d}/site', stdout=subprocess.DEVNULL)
-
-def packages():
-    "sdist → wheel → a new environment without this checkout, where the bundled weights draw a picture"
-    with tempfile.TemporaryDirectory() as d:
-        d = Path(d); src = d/'src'
-        files = run('git', 'ls-files', '-co', '--exclude-standard', stdout=subprocess.PIPE,
-                    text=True).stdout.split('\n')
-        for f in filter(None, files):
-            if (ROOT/f).is_file():
-                (src/f).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT/f, src/f)
-        must(sys.executable, '-m', 'build', '-n', '-o', d/'dist', src, stdout=subprocess.DEVNULL)
-        venv.create(d/'env', with_pip=False)
-        site = next((d/'env'/'lib').glob('python*'))/'site-packages'
-        # the dependencies, not the checkout
-        (site/'deps.pth').write_text(f'{next((BIN.parent/"lib").glob("python*"))/"site-packages"}\n')
-        must(sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', site,
-             next((d/'dist').glob('*.whl')))
-        code = ('import d2it_nb, d2it_nb.pipeline as p; assert "site-packages" in d2it_nb.__file__, d2it_nb.__file__; '
-                'x = p.D2iTPipeline.load().generate("roses", steps=4).x; '
-                'assert x.shape == (1, 3, 64, 64), x.shape; print("wheel:", tuple(x.shape))')
-        must(d/'env'/'bin'/'python', '-c', code, cwd=d)
-
-def tests():
-    "pytest; returns how many passed"
-    r = run(sys.executable, '-m', 'pytest', '-q', '-rs', '-n', 2, '--dist', 'loadfile', '--durations', 8, 'tests',
-            env=dict(OMP_NUM_THREADS='1'), stdout=subprocess.PIPE, text=True)
-    print(r.stdout, flush=True)
-    m = re.search(r'(\d+) passed', r.stdout)
-    if r.returncode or not m: raise SystemExit('tests failed')
-    return int(m[1])
-
-def notebooks():
-    "nbdev_test over all notebooks, where connections to other machines are refused and told; returns how many ran"
-    fs = sorted(p for p in (ROOT/'nbs').glob('*.ipynb')); log = Path(tempfile.mkdtemp())/'log'
-    r = run('timeout', 2400, 'nbdev_test', '--n_workers', 2,
-            '--timing', env=dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT/'tests'/'offline'),
-                                 OFFLINE_LOG=str(log)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True)
-    ran = re.findall(r'(\w+)\.ipynb: \d+ secs', r.stdout)
-    if r.returncode: print(r.stdout[-8000:])
-    if r.returncode or 'Success' not in r.stdout: raise SystemExit('notebooks failed')
-    if log.is_file(): raise SystemExit(f'notebooks tried to reach other machines:\n{log.read_text()}')
-    missing = {p.stem for p in fs} - set(ran)
-    if missing: raise SystemExit(f'notebooks that did not run: {sorted(missing)}')
-    return len(ran)
-
-if __name__ == '__main__':
-    os.chdir(ROOT); total = 0
-    for f in (tidy, in_step, lint, readme, site, packages, tests, notebooks):
-        t = time.time(); n = f(); total += n or 0
-        print(f'✓ {f.__name__}{f" ({n})" if n else ""}: {time.time() - t:.0f} s', flush=True)
-    print(f'{total} passed, 0 failed')
+        note = Path(d)/'cost.json'
+        status = run_all(note)
+        cost = json.loads(note.read_text())
+    wall = time.time() - began
+    cost = {k: dict(v) if isinstance(v, list) else v for k, v in cost.items()}
+    print(f'\n{sum(cost["groups"].values()):.0f} seconds of a core, {wall:.0f} s on the clock. The slowest:')
+    for name, s in list(cost['tests'].items())[:5]:
+        print(f'{s:6.1f} s  {name}')
+    for sentence in over_budget(cost):
+        print(f'OVER BUDGET  {sentence}')
+    if remember and not status:
+        keep(cost, wall)
+    print(f'{cost["passed"]} passed, {cost["failed"]} failed')
+    sys.exit(bool(status))

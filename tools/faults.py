@@ -16,14 +16,23 @@ from d2it_nb.core import load_net, save_result, sha256
 
 def env(): return dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
 
-def command(stage, out, *flags, ranks=1):
-    start = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(ranks)] if ranks > 1 else []
-    return [sys.executable, *start, '-m', 'd2it_nb.train', stage, '--preset', 'tiny', '--device', 'cpu',
-            '--out', str(out), *map(str, flags)]
+def arguments(stage, out, *flags):
+    return [stage, '--preset', 'tiny', '--device', 'cpu', '--out', str(out), *map(str, flags)]
 
-def run(cmd):
-    r = subprocess.run(cmd, env=env(), capture_output=True, text=True)
-    if r.returncode: raise SystemExit(f'{" ".join(cmd)} ended with {r.returncode}:\n{r.stderr[-3000:]}')
+def command(*args, ranks=1):
+    "A stage, its folder, its flags → a command line, with a launcher if there are several ranks"
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(ranks)] if ranks > 1 else []
+    return [sys.executable, *launcher, '-m', 'd2it_nb.train', *arguments(*args)]
+
+def begin(*args, ranks=1):
+    "Start it, in a session of its own (so that a signal to its group reaches nothing else)"
+    return subprocess.Popen(command(*args, ranks=ranks), env=env(), stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL, start_new_session=True)
+
+def run(*args, ranks=1):
+    r = subprocess.run(command(*args, ranks=ranks), env=env(), capture_output=True, text=True)
+    if r.returncode:
+        raise SystemExit(f'{" ".join(map(str, args))} ended with {r.returncode}:\n{r.stderr[-3000:]}')
 
 def descendants(pid):
     "A process and all below it, from /proc (torchrun puts its workers into sessions of their own)"
@@ -46,7 +55,7 @@ def log_of(out):
 
 def base(d, workers=0):
     "A first stage and its latents; returns the flags of a second stage that uses them"
-    if not (d/'dvae'/'model.json').exists(): run(command('dvae', d/'dvae', '--steps', 2, '--save_every', 2))
+    if not (d/'dvae'/'model.json').exists(): run('dvae', d/'dvae', '--steps', 2, '--save_every', 2)
     return ['--dvae', d/'dvae', '--latents', d/'latents', '--ema', '0.9999,0.9', '--workers', workers]
 
 def same_run(a, b):
@@ -66,13 +75,12 @@ def kill(d, n, ranks=1, seed=0, per=60):
     flags = [*base(d), '--steps', n*per, '--save_every', 5]
     ref,cut = d/f'ref-{ranks}-{n}',d/f'cut-{ranks}-{n}'
     shutil.rmtree(cut, ignore_errors=True)
-    if not (ref/'model.json').exists(): run(command('content', ref, *flags, ranks=ranks))
+    if not (ref/'model.json').exists(): run('content', ref, *flags, ranks=ranks)
     at,took = [],4.   # steps done at each kill; seconds from a start to its first new step
     for _ in tqdm(range(n), desc=f'kill -9, {ranks} rank(s)'):
         # it got to its end before its last kill: once more from the beginning
         if (cut/'model.json').exists(): shutil.rmtree(cut)
-        p = subprocess.Popen(command('content', cut, *flags, ranks=ranks), env=env(), stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL)
+        p = begin('content', cut, *flags, ranks=ranks)
         t,steps = time.time(),len(log_of(cut)); going = lambda: p.poll() is None
         if rng.random() < .2:   # a fifth before the first step, the others up to some sixty steps later
             end = t + rng.uniform(0, took)
@@ -82,7 +90,7 @@ def kill(d, n, ranks=1, seed=0, per=60):
             took,end = time.time() - t,time.time() + rng.uniform(0, 1.2)
             while time.time() < end and going(): time.sleep(.01)
         kill_all(p.pid); p.wait(); at.append(len(log_of(cut)))
-    run(command('content', cut, *flags, ranks=ranks))
+    run('content', cut, *flags, ranks=ranks)
     return dict(fault='kill -9', ranks=ranks, times=n, steps=n*per, killed_at=at, stretches=len(set(at) - {0}),
                 exact=same_run(ref, cut))
 
@@ -94,9 +102,7 @@ def term(d, n, seed=0, sig=signal.SIGTERM):
         workers,group,ranks = (0, 2)[i % 2],bool(i//2 % 2),(1, 2)[i//4 % 2]
         out = d/f'term-{i}'
         shutil.rmtree(out, ignore_errors=True)
-        p = subprocess.Popen(command('content', out, *base(d, workers), '--steps', 100000,
-                                     '--save_every', 100000, ranks=ranks), env=env(), stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL, start_new_session=True)
+        p = begin('content', out, *base(d, workers), '--steps', 100000, '--save_every', 100000, ranks=ranks)
         while len(log_of(out)) < 2:
             if p.poll() is not None:
                 raise SystemExit(f'the run in {out} ended with {p.returncode} before it could be stopped')
@@ -119,7 +125,7 @@ def damage(d, n, seed=0):
     ("n truncations and n flipped bits, of any file of the newest checkpoint: "
      "the one before must be taken, and the file be named")
     rng = random.Random(seed); run_ = d/'whole'
-    if not (run_/'model.json').exists(): run(command('content', run_, *base(d), '--steps', 6, '--save_every', 3))
+    if not (run_/'model.json').exists(): run('content', run_, *base(d), '--steps', 6, '--save_every', 3)
     (last,path),(before,_) = steps_in(run_/'checkpoints')[:2]; accepted = unnamed = 0
     for i in tqdm(range(2*n), desc='truncated, flipped'):
         files = sorted(path.iterdir()); f = rng.choice(files); raw = f.read_bytes()

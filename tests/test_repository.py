@@ -1,0 +1,66 @@
+"The repository as it lies: tidy notebooks, modules that are their export, a README, a site, packages."
+import filecmp, os, re, shutil, subprocess, sys, venv
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+def run(*command, cwd=ROOT, **more):
+    env = os.environ | dict(PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', MPLBACKEND='Agg')
+    r = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, **more)
+    assert r.returncode == 0, f'{" ".join(map(str, command))} ended with {r.returncode}:\n{(r.stdout + r.stderr)[-4000:]}'
+    return r.stdout
+
+def copy(folder, *parts):
+    "What git would take of these files and folders"
+    for f in run('git', 'ls-files', '-co', '--exclude-standard', '--', *parts).splitlines():
+        if (ROOT/f).is_file():
+            (folder/f).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT/f, folder/f)
+    return folder
+
+@pytest.mark.alone('notebooks are tidy')
+def test_notebooks_are_tidy(tmp_path):
+    "In a copy, so that a check that is broken off changes nothing"
+    copy(tmp_path, 'nbs', 'settings.ini', 'tools/nbtidy.py')
+    run(sys.executable, 'tools/nbtidy.py', '--check', cwd=tmp_path)
+
+@pytest.mark.alone('modules are exports')
+def test_modules_are_what_the_notebooks_export(tmp_path):
+    copy(tmp_path, 'nbs', 'settings.ini', 'd2it_nb')
+    run('nbdev_export', cwd=tmp_path)
+    here, there = (sorted(p.name for p in (root/'d2it_nb').glob('*.py')) for root in (ROOT, tmp_path))
+    assert here == there
+    _, differ, missing = filecmp.cmpfiles(ROOT/'d2it_nb', tmp_path/'d2it_nb', here, shallow=False)
+    assert not differ + missing, f'modules and notebooks are apart: {differ + missing}. Run nbdev_export'
+    for module in (ROOT/'d2it_nb').glob('[!_]*.py'):
+        notebook = re.search(r'File to edit: (\S+)\.', module.read_text())
+        assert notebook and (ROOT/'d2it_nb'/notebook[1]).resolve().is_file(), f'{module.name} has no notebook'
+
+@pytest.mark.alone('lint')
+def test_lint():
+    run('ruff', 'check', '-q', '--select', 'E9,F63,F7,F82,F811,B006,B008,PLE', '--ignore', 'F403,F405',
+        'nbs', 'd2it_nb', 'tests', 'tools', 'setup.py')
+
+@pytest.mark.alone('readme')
+def test_readme_is_the_index():
+    run(sys.executable, 'tools/readme.py', '--check')
+
+@pytest.mark.alone('site')
+def test_the_site_can_be_built_and_no_link_leads_nowhere(tmp_path):
+    run(sys.executable, 'tools/docs/build.py', '--out', tmp_path/'site')
+
+@pytest.mark.alone('packages')
+def test_packages_draw_a_picture_without_this_checkout(tmp_path):
+    "sdist → wheel → a new environment"
+    run(sys.executable, '-m', 'build', '-n', '-o', tmp_path/'dist', copy(tmp_path/'src', '.'))
+    venv.create(tmp_path/'env', with_pip=False)
+    packages = lambda env: next((env/'lib').glob('python*'))/'site-packages'
+    # the dependencies, not the checkout
+    (packages(tmp_path/'env')/'deps.pth').write_text(f'{packages(BIN.parent)}\n')
+    run(sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', packages(tmp_path/'env'),
+        next((tmp_path/'dist').glob('*.whl')))
+    code = ('import d2it_nb, d2it_nb.pipeline as p; assert "site-packages" in d2it_nb.__file__, d2it_nb.__file__; '
+            'print(tuple(p.D2iTPipeline.load().generate("roses", steps=4).x.shape))')
+    assert '(1, 3, 64, 64)' in run(tmp_path/'env'/'bin'/'python', '-c', code, cwd=tmp_path)
