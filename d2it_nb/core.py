@@ -334,27 +334,28 @@ def seconds_of(work, # function without arguments
 def best_threads(work, # function without arguments: a piece of what is to be done
                 )->tuple: # number of threads, seconds that the piece takes on them
     "One, or all that there are"
-    alone, n = seconds_of(work, 1), torch.get_num_threads()
-    if n == 1:
-        return 1, alone
-    together = seconds_of(work, n)
-    return (n, together) if together < alone else (1, alone)
+    tried = {n: seconds_of(work, n) for n in {1, torch.get_num_threads()}}
+    n = min(tried, key=tried.get)
+    return n, tried[n]
 
-def on_threads(steps, # iterator of equal steps
+def on_threads(steps, # generator of equal steps
                n:int, # threads
                seconds:float=float('inf'), # that a step should take
-              ): # yields what `steps` does
+              ): # yields and returns what `steps` does
     "Take the steps on so many threads; alone, after one that took ten times as long as it should"
-    while True:
-        began = time.perf_counter()
-        with threads(n):
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-        if time.perf_counter() - began > 10*seconds:
-            n = 1
-        yield step
+    try:
+        while True:
+            began = time.perf_counter()
+            with threads(n):
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    return end.value
+            if time.perf_counter() - began > 10*seconds:
+                n = 1
+            yield step
+    finally:
+        steps.close()
 
 # %% ../nbs/00_core.ipynb #c33
 def machine()->dict:

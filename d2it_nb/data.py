@@ -13,8 +13,8 @@ import numpy as np, torch
 from PIL import Image, ImageCms, ImageOps
 from einops import rearrange
 from torch import Tensor
-from tqdm.auto import tqdm
 from .core import *
+from .viz import progress_bar
 
 # %% ../nbs/02_data.ipynb #c5
 def to_pixels(img:Image.Image, # an RGB image
@@ -138,7 +138,9 @@ class PhotoCrops:
 # %% ../nbs/02_data.ipynb #c26
 EXTS = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm'}
 
-def list_images(folder)->list: # of paths, sorted
+def list_images(folder,
+                progress:bool=False, # a bar, if it takes longer
+               )->list: # of paths, sorted
     "All files below `folder` whose name ends like an image's; links are followed, but no folder is read twice"
     folder = Path(folder)
     if not folder.is_dir():
@@ -146,7 +148,7 @@ def list_images(folder)->list: # of paths, sorted
                          'or leave --data out for the bundled photographs')
     def refuse(e): raise ValueError(f'{e.filename} cannot be read ({e.strerror}); pictures in it would be left out')
     fs,seen = [],set()
-    for r,inner,names in os.walk(folder, onerror=refuse, followlinks=True):
+    for r,inner,names in progress_bar(os.walk(folder, onerror=refuse, followlinks=True), 'looking for pictures', unit=' folders', show=progress):
         if (real := os.path.realpath(r)) in seen: inner.clear(); continue     # a link in a circle
         seen.add(real); inner.sort(); fs += [Path(r)/f for f in names if Path(f).suffix.lower() in EXTS]
     fs.sort()
@@ -166,8 +168,8 @@ class ImageFolder:
         if small not in ('refuse', 'skip', 'enlarge'):
             raise ValueError(f"small is 'refuse', 'skip' or 'enlarge', not {small!r}")
         self.folder,self.size,self.max_bad,self.enlarge = Path(folder),size,max_bad,small == 'enlarge'
-        files = list_images(folder); self.files,self.bad,self.small = [],[],[]
-        for f in tqdm(files, desc='reading headers', disable=not progress):
+        files = list_images(folder, progress); self.files,self.bad,self.small = [],[],[]
+        for f in progress_bar(files, 'reading headers', show=progress):
             try:
                 with open_image(f) as im: side = min(im.size)
                 if side < size: self.small.append(f'{f} ({im.size[0]}×{im.size[1]})')
@@ -196,7 +198,8 @@ class ImageFolder:
                              'fill them or remove them')
         ids = {c: i for i,c in enumerate(self.classes)}
         self.labels = [ids[p[0] if len(p) > 1 else '.'] for p in parts]
-        stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}' for f in self.files)
+        stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}'
+                         for f in progress_bar(self.files, 'sizes of files', show=progress))
         self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(os.fsencode(stat)).hexdigest()[:16]})'
         self.preprocessing = f'middle square, Lanczos to {size} px' + (', small ones enlarged' if self.enlarge else '')
     def __len__(self): return len(self.files)

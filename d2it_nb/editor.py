@@ -528,7 +528,7 @@ def _follow(self:Editor):
 @patch
 def draw_map(self:Editor):
     self.drawn += 1
-    self._replace(self.pipe.draw_map(self.wanted(), ratio=self.ratio.value, seed=self.drawn)[0])
+    self._replace(self.pipe.draw_map(self.wanted(), ratio=self.ratio.value, seed=self.drawn, progress=False)[0])
 
 @patch
 def open_map(self:Editor, data):
@@ -573,7 +573,7 @@ def how(self:Editor)->dict: return dict(steps=self.steps.value, sampler=self.sam
 def resample_all(self:Editor):
     "A new picture for this map, class and seed"
     M,label,seed,how = self.map.tensor,self.wanted(),self.seed.value,self.how()
-    self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, **how), M, 'resampled')
+    self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, progress=False, **how), M, 'resampled')
 
 @patch
 def resample_painted(self:Editor):
@@ -581,7 +581,7 @@ def resample_painted(self:Editor):
     if self.sample is None: return self.resample_all()
     M,R,s,label,seed,how = self.map.tensor,self.anew(),self.sample,self.wanted(),self.seed.value,self.how()
     if not R.any(): raise ValueError('nothing is painted; paint some cells first')
-    self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, **how), M,
+    self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, progress=False, **how), M,
                f'{R.sum().item()} cells resampled')
 
 @patch

@@ -14,6 +14,7 @@ from fastcore.script import bool_arg, call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
+from .viz import progress_bar
 from .data import ImageFolder, PhotoCrops, to_image
 from .metrics import FeatureStats, extractor, frechet, inception_score, kid, precision_recall
 from .grain import budget
@@ -73,7 +74,7 @@ def gather_features(fs:list, dim:int, what:dict, n:int, keep:int=10_000, seed:in
     "One pass over the files of `in_chunks`, in order; at most `keep` of the n features are kept themselves"
     kept = set(torch.randperm(n, generator=keyed_rng(seed, 'kept features'))[:keep].tolist()) if n > keep else None
     stats,some,i = FeatureStats(dim),[],0
-    for f, in read_chunks(fs, 'f', n=n):
+    for f, in progress_bar(read_chunks(fs, 'f', n=n), 'reading features', len(fs)):
         f = torch.from_numpy(f)
         stats.update(f)
         some.append(f if kept is None else f[[j for j in range(len(f)) if i + j in kept]])
@@ -147,7 +148,7 @@ def maps_of(kind:str, # 'drawn', or one of MAPS
     if kind not in ('drawn', *MAPS): raise ValueError(f'no maps {kind!r}; there are drawn, {", ".join(MAPS)}')
     items = [item_of(i, len(ds), seed) for i in ns]
     y = [ds.label(i) for i in items] if pipe.classes else None
-    if kind == 'drawn': return pipe.labels(y, len(ns)),pipe.draw_map(y, len(ns), seed, first=ns.start)
+    if kind == 'drawn': return pipe.labels(y, len(ns)),pipe.draw_map(y, len(ns), seed, first=ns.start, progress=False)
     look = lambda js: pipe.map_of(torch.stack([ds.image(j) for j in js]), ratio)
     M = MAPS[kind](look(items),
                    look([(i + 1 + len(ds)//3) % len(ds) for i in items]) if kind == 'other' else None,
@@ -214,7 +215,7 @@ def evaluate(pipe:D2iTPipeline,
         def some(r):
             y,M = maps_of(maps, pipe, ds, r, ratio, seed)
             s = pipe.generate(y if pipe.classes else None, M, len(r), seed, r.start,
-                              steps, sampler, cfg, interval, batch=len(r))
+                              steps, sampler, cfg, interval, batch=len(r), progress=False)
             if not s.x.isfinite().all():
                 raise ValueError(f'pictures {r.start} … {r.stop - 1} hold numbers that are not finite; '
                                  'are these trained weights?')
@@ -225,7 +226,8 @@ def evaluate(pipe:D2iTPipeline,
         real = real_features(ds if reference is None else reference, net, cache or out, ranks, stop)
         if not ranks.main: ranks.wait(); return {}
         with warnings.catch_warnings(record=True, action='always') as said:
-            scores = score(gather_features(fs, net.dim, {}, n, keep=50_000), real, net)
+            fake = gather_features(fs, net.dim, {}, n, keep=50_000)
+            with progress_bar(what='scoring'): scores = score(fake, real, net)
         budgets = torch.cat([budget(torch.from_numpy(M).long(), pipe.k) for M, in read_chunks(fs, 'M', n=n)])
         card = dict(scores=scores | dict(budget=budgets.mean().item()), settings=settings, reference=real.what,
                     warnings=sorted({str(w.message) for w in said}),
@@ -234,7 +236,7 @@ def evaluate(pipe:D2iTPipeline,
         write_atomic(out/'card.json', json.dumps(card, indent=1).encode())
         write_atomic(out/'card.md', as_card(card).encode())
         if png:
-            for f,(xs,) in zip(fs, read_chunks(fs, 'x')):
+            for f,(xs,) in progress_bar(zip(fs, read_chunks(fs, 'x')), 'writing single files', len(fs)):
                 for j,x in enumerate(xs):
                     b = io.BytesIO()
                     to_image(torch.from_numpy(x).permute(2, 0, 1)/127.5 - 1).save(b, 'PNG')
@@ -249,7 +251,8 @@ def to_npz(fs:list, path, n:int, size:int):
         for name,key,dtype,shape in (('arr_0', 'x', '|u1', (n, size, size, 3)), ('arr_1', 'y', '<i8', (n,))):
             with z.open(f'{name}.npy', 'w', force_zip64=True) as f:
                 np.lib.format.write_array_header_1_0(f, dict(descr=dtype, fortran_order=False, shape=shape))
-                for a, in read_chunks(fs, key): f.write(np.ascontiguousarray(a, dtype).tobytes())
+                for a, in progress_bar(read_chunks(fs, key), f'writing {name}', len(fs)):
+                    f.write(np.ascontiguousarray(a, dtype).tobytes())
     tmp.replace(path)
 
 def as_card(card:dict)->str:

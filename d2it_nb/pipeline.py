@@ -13,9 +13,9 @@ from io import BytesIO
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from torch import Tensor
-from tqdm.auto import tqdm
+from torch import nn, Tensor
 from .core import *
+from .viz import progress_bar
 from .data import read_image, resize_crop, to_image, to_pixels, to_rgb
 from .thresholds import Calibration, load_calibration
 from .grain import (check_map, cumulative_ratios, grain_map as map_from_entropy, grain_noise, on_finest,
@@ -23,7 +23,7 @@ from .grain import (check_map, cumulative_ratios, grain_map as map_from_entropy,
 from .dvae import DVAE
 from .diffusion import process
 from .samplers import SAMPLERS, Step, guided, keep_known
-from .grain_transformer import GrainTransformer, sample_maps
+from .grain_transformer import GrainTransformer, draw_maps, to_grains
 from .content_transformer import D2iT, DiT
 
 # %% ../nbs/60_pipeline.ipynb #c5
@@ -180,6 +180,24 @@ def _start(self:D2iTPipeline, seeds, M)->tuple: # one generator an image, and it
     rngs = [keyed_rng(number('a seed', s, int), 'sample', i) for s,i in seeds]
     return rngs, grain_noise(torch.full_like(M, self.k - 1), self.dvae.z, self.k, rngs)
 
+# %% ../nbs/60_pipeline.ipynb #7def0b72
+_paces = {}   # what was tried in this process: the same for all pipelines, so that the same call gives the same bits
+
+@patch
+@torch.no_grad()
+def pace(self:D2iTPipeline,
+         n:int, # images at once
+        )->tuple: # threads; seconds that an evaluation of the content transformer takes on them
+    "How the networks work on a CPU"
+    if self.device.type != 'cpu' or not isinstance(self.content, nn.Module): return torch.get_num_threads(),math.inf
+    key = type(self.content),n_params(self.content),self.grid,n,torch.get_num_threads()
+    if key not in _paces:
+        M = torch.arange(math.prod(self.grid)).view(1, *self.grid) % self.k
+        M = M.expand(n, -1, -1) if isinstance(self.content, D2iT) else torch.full((n, *self.grid), self.k - 1)
+        z,zero = grain_noise(M, self.dvae.z, self.k),torch.zeros(n, dtype=torch.long)
+        _paces[key] = best_threads(lambda: self.content(z, zero, zero, M))
+    return _paces[key]
+
 # %% ../nbs/60_pipeline.ipynb #450e7f24
 @patch
 def map_of(self:D2iTPipeline,
@@ -200,6 +218,7 @@ def draw_map(self:D2iTPipeline,
              temperature:float=1., # .05 … 3: below 1 more typical maps, above 1 stranger ones
              steps:int=32, cfg:float=1., # of the grain transformer's diffusion; guidance
              first:int=0, # number of the first image
+             progress:bool=True, # a bar, if it takes longer
             )->Tensor: # (n,h,w)
     "Grain maps from the grain transformer"
     if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
@@ -212,8 +231,10 @@ def draw_map(self:D2iTPipeline,
     known = None if known is None else self.maps(known, n, unknown=True)
     if known is not None and (known >= 0).all():
         raise ValueError('no cell of the known map is -1 (unknown), so nothing is left to be drawn')
-    return sample_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg),
-                       generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
+    drawing = draw_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg),
+                        generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
+    for s in progress_bar(on_threads(drawing, *self.pace(n)), 'drawing maps', steps, progress): pass
+    return to_grains(s.x)
 
 # %% ../nbs/60_pipeline.ipynb #a4ed89f1
 @patch
@@ -226,7 +247,7 @@ def encode(self:D2iTPipeline,
     "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
     x = self.pixels(img)
     M = self.map_of(x, ratio) if grain_map is None else self.maps(grain_map, len(x))
-    z = self.dvae.encode(x, M)
+    with progress_bar(what='encoding'), threads(self.pace(len(x))[0]): z = self.dvae.encode(x, M)
     seeds = tuple((0, i) for i in range(len(x)))
     return Samples(self.decode(z, M), z, M, self.labels(None, len(x)), seeds,
                    self._start(seeds, M)[1], dict(encoded=True))
@@ -238,7 +259,7 @@ def decode(self:D2iTPipeline,
            M:Tensor, # their grain maps (N,h,w)
           )->Tensor: # pixels (N,3,H,W) in [-1,1]
     "Codes → pictures"
-    return self.dvae.decode(z, M).clamp(-1, 1)
+    with progress_bar(what='decoding'), threads(self.pace(len(z))[0]): return self.dvae.decode(z, M).clamp(-1, 1)
 
 # %% ../nbs/60_pipeline.ipynb #c6dd5283
 def as_sampler(sampler)->callable: # a name, or a function like those of `samplers`
@@ -280,8 +301,9 @@ def trace(self:D2iTPipeline,
     "Denoise step by step"
     steps,lo,hi = self._checked(steps, sampler, cfg, interval, more)
     rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
-    yield from as_sampler(sampler)(wrap(guided(self.content, y, cfg if self.content.num_classes else 1., interval=(lo, hi))), x_T, M, self.diff,
-                                   steps=steps, k=self.k, generator=rngs, **more)
+    model = wrap(guided(self.content, y, cfg if self.content.num_classes else 1., interval=(lo, hi)))
+    walk = as_sampler(sampler)(model, x_T, M, self.diff, steps=steps, k=self.k, generator=rngs, **more)
+    yield from on_threads(iter(walk), *self.pace(len(M)))
 
 # %% ../nbs/60_pipeline.ipynb #6b02bc4f
 @patch
@@ -293,7 +315,7 @@ def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, 
     if isinstance(self.content, DiT) and (M < self.k - 1).any():
         raise ValueError('a DiT knows no grains: all cells of its maps are fine')
     zs,xs,cuts = [],[],[slice(i, i + batch) for i in range(0, len(M), batch)]
-    with tqdm(total=steps*len(cuts), desc='sampling', disable=not progress) as bar:
+    with progress_bar(what='sampling', total=steps*len(cuts), show=progress) as bar:
         for p in cuts:
             for s in self.trace(y[p], M[p], seeds[p], steps, e=e[p], wrap=lambda model, p=p: wrap(model, p), **how):
                 bar.update()
@@ -313,7 +335,7 @@ def generate(self:D2iTPipeline,
              ratio=None, exact:bool=False, temperature:float=1., # wishes for the map, if it is drawn: see `draw_map`
              batch:int=32, # images at once
              each=None, # function of every samplers.Step, e.g. to show or to stop (by an exception)
-             progress:bool=False,
+             progress:bool=True, # a bar, if it takes longer
              **more, # the sampler's own, e.g. eta for ddim
             )->Samples:
     "Pictures from noise"
@@ -321,7 +343,7 @@ def generate(self:D2iTPipeline,
     y = self.labels(label, n); n = len(y)
     if grain_map is None and isinstance(self.content, DiT): grain_map = torch.full(self.grid, self.k - 1)
     M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
-    if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first)
+    if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first, progress=progress)
     elif ratio is not None or exact:
         raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
     seeds = [(seed, first + i) for i in range(n)]
@@ -354,7 +376,7 @@ def edit(self:D2iTPipeline,
          seed:int=None, # new noise for the region; None: the image's own
          label=..., # default: the images' own; None: any
          steps:int=20, sampler='dpmpp', cfg:float=1.5, interval=None,
-         batch:int=32, each=None, progress:bool=False, **more, # as in `generate`
+         batch:int=32, each=None, progress:bool=True, **more, # as in `generate`
         )->Samples:
     "Draw some regions anew; the codes of all others stay bit-identical"
     self._checked(steps, sampler, cfg, interval, more); given,s = s,s.to(self.device)

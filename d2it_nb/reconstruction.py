@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
-from tqdm.auto import tqdm
 from .core import *
 from .metrics import FeatureStats, frechet, psnr, ssim
 from .grain import cumulative_ratios, grain_map, n_codes, shares
 from .dvae import DVAE, sample_codes, split_moments
 from .vae_losses import kl_codes
-from .viz import overlay_grain
+from .viz import overlay_grain, progress_bar
 
 # %% ../nbs/22_reconstruction.ipynb #c6
 @torch.no_grad()
@@ -77,12 +76,11 @@ def assess(net:DVAE,
            features=None, # feature extractor with `dim`, for the Fréchet distance; None: left out
            items=None, # which items; None: all
            batch:int=32,
-           progress:bool=False,
+           progress:bool=True, # a bar, if it takes longer
           )->dict: # name → {n, psnr, ssim, codes, bits, stlpips, sse and cells of each grain, features}; 'real': their FeatureStats
     "Reconstruct with each kind of map, and add up; sides of at least 11 px"
     items = list(range(len(ds)) if items is None else items); dev = net.shift.device; out = {}
-    for b in tqdm([items[i:i + batch] for i in range(0, len(items), batch)],
-                  desc='reconstructing', disable=not progress):
+    for b in progress_bar([items[i:i + batch] for i in range(0, len(items), batch)], 'reconstructing', show=progress):
         x = torch.stack([ds.image(i) for i in b])
         E = cal.entropy_map(x).to(dev); x = x.to(dev); moments = net.moments(x)
         if features: out.setdefault('real', FeatureStats(features.dim, dev)).update(features(x))

@@ -123,7 +123,7 @@ def progress_bar(items=None, # what is gone through; None: `update()` says how f
                  **more, # for tqdm, e.g. unit='image'
                 )->tqdm: # to be iterated over, or used as a context
     "A bar that appears where a wait gets long"
-    bar = tqdm(items, desc=what, total=total, disable=not show, delay=after, leave=False, **more)
+    bar = tqdm(items, desc=what, total=total, disable=not show, delay=after, **dict(leave=False) | more)
     if show:
         over, close = threading.Event(), bar.close
         def end():

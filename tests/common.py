@@ -17,6 +17,8 @@ def as_main(what, args, env, files, before, leads):
         os.setsid()
     for fd, path in enumerate(files, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), fd)
+    # a fresh interpreter's, not the server's
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     os.environ.clear()
     os.environ.update(env)
     if before:
@@ -84,9 +86,9 @@ def free_port():
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
 
-def train(*args, ranks=1, says=''):
+def train(*args, says='', **how):
     "A stage, its folder, its flags → its losses"
-    r = finished('d2it_nb.train', *arguments(*args), ranks=ranks)
+    r = finished('d2it_nb.train', *arguments(*args), **how)
     assert r.returncode == 0, r.stderr[-9000:]
     assert says in r.stdout, r.stdout[-3000:]
     return losses(args[1])

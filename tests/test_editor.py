@@ -47,7 +47,7 @@ def ed():
 
 def test_everything_is_passed_on(ed):
     ed.resample_all()
-    how = dict(seed=7, steps=5, sampler='ddim', cfg=2.5)
+    how = dict(seed=7, steps=5, sampler='ddim', cfg=2.5, progress=False)
     assert ed.pipe.asked == [dict(do='generate', label=2, M=[[[0]*4]*3], **how)]
     one = ed.sample; ed.paint([(1, 3)], 2); ed.resample_painted()
     assert ed.pipe.asked[1] == dict(do='edit', s=one, M=[[[0]*4, [0, 0, 0, 2], [0]*4]], R=[[1, 3]], label=[2],
