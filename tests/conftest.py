@@ -15,6 +15,7 @@ exec((HERE/'offline'/'sitecustomize.py').read_text(), dict(__name__='offline'))
 def pytest_configure(config):
     config.addinivalue_line('markers', 'stress: long; runs where STRESS=1')
     config.addinivalue_line('markers', 'alone(name): may run beside the other tests of its file')
+    config.addinivalue_line('markers', 'xdist_group(name): where pytest-xdist is left out')
 
 def group_of(item):
     "What one worker runs in one go: a file, whose tests share their fixtures, or a test that is marked `alone`"

@@ -1,7 +1,20 @@
 "The experiments, in small: a few steps on crops of the bundled photographs."
 import json
-from common import photographs
+from functools import partial
+from types import SimpleNamespace
+import pytest
+from common import finished, photographs
 from d2it_nb import experiments
+
+@pytest.fixture
+def forks(monkeypatch):
+    "Training runs as forks; `test_stage1` starts real ones"
+    def run(command, env, stdout, stderr):
+        assert command[1:3] == ['-m', 'd2it_nb.train']
+        r = finished('d2it_nb.train', *command[3:], env=env)
+        stdout.write(r.stdout + r.stderr)
+        return r
+    monkeypatch.setattr(experiments, 'subprocess', SimpleNamespace(run=run))
 
 def test_stage1(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, 'STAGE1', {k: experiments.STAGE1[k] for k in ('dynamic', 'f16')})
@@ -21,8 +34,9 @@ def test_stage1(tmp_path, monkeypatch):
     assert res['held'] == 4 and ' without 4 held out' in (run/'thresholds.json').read_text()
     assert json.loads((run/'model.json').read_text())['data'].endswith('without 4 held out')
 
-def test_maps(tmp_path):
+def test_maps(tmp_path, forks, monkeypatch):
     "The experiment on grain maps, in small: two steps a design, two classes, 4 × 4 cells"
+    monkeypatch.setattr(experiments, 'map_scores', partial(experiments.map_scores, steps=10))
     photographs(tmp_path/'photos', 40)
     res = experiments.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
     assert (res['held'], res['training'], res['drawn'], res['classes']) == (4, 72, 16, ['a', 'b'])
@@ -60,7 +74,7 @@ def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, 
     train.train('dvae', cfg)
     assert len(seen) == 1 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
 
-def test_the_papers_tables(tmp_path, monkeypatch):
+def test_the_papers_tables(tmp_path, monkeypatch, forks):
     "Two rungs of the ladder, trained, sampled and scored; the next figure finds the same networks"
     photographs(tmp_path/'photos', 80)
     two = lambda t: {k: v for k,v in t.items() if k in ('DiT', '+ RefineNet & position')}
@@ -86,7 +100,7 @@ def test_the_papers_tables(tmp_path, monkeypatch):
     assert (sorted(c['maps'] for c in cards) == ['drawn']*3 + ['fine']*3 + ['real'] and
             len(list(root.glob('reference-*'))) == 1)
 
-def test_the_networks_that_ship_beside_a_dit(tmp_path):
+def test_the_networks_that_ship_beside_a_dit(tmp_path, forks):
     root = tmp_path/'run'; photographs(tmp_path/'photos', 40)
     for stage,more in dict(dvae=dict(held=.2), grain={}).items():
         experiments.train_runs(stage, {root/stage: dict(preset='tiny', data=tmp_path/'photos') | more})

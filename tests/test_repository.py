@@ -6,9 +6,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
-def run(*command, cwd=ROOT, **more):
-    env = os.environ | dict(PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', MPLBACKEND='Agg')
-    r = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, **more)
+def run(*command, cwd=ROOT, **env):
+    env = os.environ | dict(PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', MPLBACKEND='Agg') | env
+    r = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True)
     assert r.returncode == 0, f'{" ".join(map(str, command))} ended with {r.returncode}:\n{(r.stdout + r.stderr)[-4000:]}'
     return r.stdout
 
@@ -63,4 +63,4 @@ def test_packages_draw_a_picture_without_this_checkout(tmp_path):
         next((tmp_path/'dist').glob('*.whl')))
     code = ('import d2it_nb, d2it_nb.pipeline as p; assert "site-packages" in d2it_nb.__file__, d2it_nb.__file__; '
             'print(tuple(p.D2iTPipeline.load().generate("roses", steps=4).x.shape))')
-    assert '(1, 3, 64, 64)' in run(tmp_path/'env'/'bin'/'python', '-c', code, cwd=tmp_path)
+    assert '(1, 3, 64, 64)' in run(tmp_path/'env'/'bin'/'python', '-c', code, cwd=tmp_path, PYTHONPATH='')

@@ -3,7 +3,7 @@
     python tools/check.py                 all of it
     python tools/check.py --remember      and keep this machine's seconds: tests/seconds.json (the longest go first) and tests/README.md
 """
-import ast, json, os, subprocess, sys, tempfile, time
+import ast, json, os, subprocess, sys, time
 from pathlib import Path
 from fastcore.script import call_parse, store_true
 
@@ -14,7 +14,7 @@ BUDGET = dict(all=800, notebooks=400, notebook=30)
 def run_all(note:Path)->int: # pytest's status
     "Everything below tests/, as many at a time as there are cores"
     cores = len(os.sched_getaffinity(0))
-    return subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rs', '-n', str(cores), '--dist', 'loadgroup',
+    return subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rfEs', '-n', str(cores), '--dist', 'loadgroup',
                            '--no-loadscope-reorder', 'tests'],
                           cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS='1', CPU_SECONDS=str(note))).returncode
 
@@ -54,10 +54,11 @@ def main(remember:store_true=False, # write down the seconds
         ):
     "Run, count, warn; exit status 1 if anything failed"
     began = time.time()
-    with tempfile.TemporaryDirectory() as d:
-        note = Path(d)/'cost.json'
-        status = run_all(note)
-        cost = json.loads(note.read_text())
+    note = ROOT/'.pytest_cache'/'seconds.json'
+    note.parent.mkdir(exist_ok=True)
+    note.unlink(missing_ok=True)
+    status = run_all(note)
+    cost = json.loads(note.read_text())
     wall = time.time() - began
     cost = {k: dict(v) if isinstance(v, list) else v for k, v in cost.items()}
     print(f'\n{sum(cost["groups"].values()):.0f} seconds of a core, {wall:.0f} s on the clock. The slowest:')
