@@ -124,7 +124,8 @@ def load(cls:D2iTPipeline,
     where = file or at('content')
     kind = (DiT if where.with_name(f'{where.name}.json').is_file()
             and '"DiT"' in where.with_name(f'{where.name}.json').read_text() else D2iT)
-    return cls(load_net(at('dvae'), DVAE), load_net(where, kind), cal, grain, device)
+    with progress_bar(what='reading networks'):
+        return cls(load_net(at('dvae'), DVAE), load_net(where, kind), cal, grain, device)
 
 # %% ../nbs/60_pipeline.ipynb #b7d77f94
 @patch
