@@ -8,7 +8,7 @@ from faults import arguments, env, log_of
 from d2it_nb.data import PhotoCrops, to_image
 
 server = multiprocessing.get_context('forkserver')
-server.set_forkserver_preload(['d2it_nb.train', 'd2it_nb.evaluate', 'd2it_nb.demo', 'd2it_nb.experiments',
+server.set_forkserver_preload(['torch._dynamo', 'torch.onnx', 'd2it_nb.train', 'd2it_nb.evaluate', 'd2it_nb.demo', 'd2it_nb.experiments',
                                'd2it_nb.editor', 'nbdev.test', 'fastcore.test'])
 
 def as_main(what, args, env, files, before, leads):

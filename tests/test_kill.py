@@ -12,13 +12,13 @@ def kill_when(out, step, p):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     d = tmp_path_factory.mktemp('whole')
-    for stage in ('dvae', 'content'): train(stage, d/stage, '--steps', 80, '--save_every', 5)
+    for stage in ('dvae', 'content'): train(stage, d/stage, '--steps', 40, '--save_every', 5)
     return d
 
 @pytest.mark.parametrize('stage,ranks', [('dvae', 1)])
 def test_killed_and_resumed(whole, tmp_path, stage, ranks):
     out = tmp_path/stage
-    flags = (['--steps', 80, '--save_every', 5] +
+    flags = (['--steps', 40, '--save_every', 5] +
              (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else []))
     for step in (7, 18): kill_when(out, step, Fork('d2it_nb.train', *arguments(stage, out, *flags), env=env()))
     assert not (out/'model.json').exists()
@@ -26,7 +26,7 @@ def test_killed_and_resumed(whole, tmp_path, stage, ranks):
     assert sha256(out/'model.safetensors') == sha256(whole/stage/'model.safetensors')
 
 def test_killed_with_two_ranks(whole, tmp_path):
-    flags = ['--steps', 80, '--save_every', 5, '--dvae', whole/'dvae', '--latents', whole/'latents']
+    flags = ['--steps', 40, '--save_every', 5, '--dvae', whole/'dvae', '--latents', whole/'latents']
     ref = train('content', tmp_path/'ref', *flags, ranks=2)
     kill_when(tmp_path/'cut', 12, begin('content', tmp_path/'cut', *flags, ranks=2))       # with its launcher
     assert train('content', tmp_path/'cut', *flags, ranks=2, says='resuming at step ') == ref

@@ -10,21 +10,21 @@ def runs(tmp_path_factory):
     "All three stages by one process, batches of two"
     d = tmp_path_factory.mktemp('ranks')
     for stage in ('dvae', 'grain', 'content'):
-        train(stage, d/stage, '--batch', 2, '--lr', 1e-4, *(['--ratio', 'uniform'] if stage != 'grain' else []))
+        train(stage, d/stage, '--batch', 2, '--lr', 1e-4, '--steps', 12, *(['--ratio', 'uniform'] if stage != 'grain' else []))
     return d
 
 @pytest.mark.parametrize('stage', ['dvae', 'grain', 'content'])
 def test_two_ranks_equal_one(runs, tmp_path, stage):
-    flags = (['--batch', 2, '--lr', 1e-4] + (['--ratio', 'uniform'] if stage != 'grain' else []) +
+    flags = (['--batch', 2, '--lr', 1e-4, '--steps', 12] + (['--ratio', 'uniform'] if stage != 'grain' else []) +
              (['--dvae', runs/'dvae', '--latents', runs/'latents'] if stage != 'dvae' else []))
     one,two = losses(runs/stage),train(stage, tmp_path/stage, *flags, ranks=2)
-    assert len(one) == len(two) == 20
+    assert len(one) == len(two) == 12
     # the judge amplifies what rounding differs by: 1.6e-5 at the last step without AVX-512
     torch.testing.assert_close(torch.tensor(two), torch.tensor(one), rtol=2e-5 if stage == 'dvae' else 1e-5, atol=0)
 
 def test_two_ranks_measure_as_one(tmp_path):
     "Held-out quality, whose sums are shared: an odd number of pictures, so that one rank has more"
-    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 7]; rows = []
+    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 5]; rows = []
     for ranks in (1, 2):
         train('dvae', tmp_path/str(ranks), *flags, ranks=ranks)
         assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
@@ -72,5 +72,5 @@ def test_one_of_the_two_was_all_coarse_at_times(runs, stage):
     argv = [stage, '--preset', 'tiny', '--out', str(runs/stage), '--batch', '2', '--lr', '1e-4', '--ratio', 'uniform']
     samples = BUILD[stage](parse(argv)[1], Ranks(), Stop()).samples
     get = (lambda n: samples[n]['M']) if stage == 'dvae' else (lambda n: samples.__getitems__([n])['M'][0])
-    coarse = [bool((get(n) == 0).all()) for n in range(40)]
+    coarse = [bool((get(n) == 0).all()) for n in range(24)]
     assert any(a != b for a,b in zip(coarse[::2], coarse[1::2]))

@@ -94,11 +94,12 @@ def kill(d, n, ranks=1, seed=0, per=60):
     return dict(fault='kill -9', ranks=ranks, times=n, steps=n*per, killed_at=at, stretches=len(set(at) - {0}),
                 exact=same_run(ref, cut))
 
-def term(d, n, seed=0, sig=signal.SIGTERM):
+def term(d, n, seed=0, sig=signal.SIGTERM): # n: how often, or the numbers of some of the eight kinds
     ("n SIGTERMs (or other signals that ask to stop); each must be saved at the step that was logged last, "
      "with 143 as the process's own code (torchrun's is 1)")
     rng,rows = random.Random(seed),[]
-    for i in tqdm(range(n), desc=sig.name):
+    kinds = range(n) if isinstance(n, int) else n
+    for i in tqdm(kinds, desc=sig.name):
         workers,group,ranks = (0, 2)[i % 2],bool(i//2 % 2),(1, 2)[i//4 % 2]
         out = d/f'term-{i}'
         shutil.rmtree(out, ignore_errors=True)
@@ -118,7 +119,7 @@ def term(d, n, seed=0, sig=signal.SIGTERM):
         for q in below:
             try: os.kill(q, signal.SIGKILL)
             except ProcessLookupError: pass
-    return dict(fault=sig.name, times=n, saved=sum(r['saved'] for r in rows),
+    return dict(fault=sig.name, times=len(kinds), saved=sum(r['saved'] for r in rows),
                 steps_lost=max(r['lost'] for r in rows), rows=rows)
 
 def damage(d, n, seed=0):

@@ -89,6 +89,8 @@ def sources(out:Path):
     for p in modules: (out/'api'/f'{p.stem}.md').write_text(api_page(p))
     listed = [p for p in PAPERS if (ROOT/f'{p}.md').is_file() or (ROOT/'data'/f'{p}.md').is_file()]
     for p in listed: shutil.copy(next(f for f in (ROOT/f'{p}.md', ROOT/'data'/f'{p}.md') if f.is_file()), out/f'{p}.md')
+    (out/'tests').mkdir()
+    shutil.copy(ROOT/'tests'/'README.md', out/'tests'/'README.md')
     (out/'api'/'index.md').write_text('# Modules\nWhat each exported name takes and gives.\n\n' +
                                       '\n'.join(['```{toctree}', ':maxdepth: 1', '', *(p.stem for p in modules),
                                                  '```', '']))
@@ -113,7 +115,8 @@ def sources(out:Path):
             nb.cells[0].source = f'# {front["title"]}\n> {front["description"]}\n\n' + nb.cells[0].source
             nb.cells[-1].source += '\n\n' + '\n\n'.join(
                 [*(tree(k, [n for n in sorted(names) if re.match(v, n)]) for k,v in GROUPS.items()),
-                 tree('Look up', ['api/index', *(f'{v} <{k}>' for k,v in PAPERS.items() if k in listed)])])
+                 tree('Look up', ['api/index', *(f'{v} <{k}>' for k,v in PAPERS.items() if k in listed),
+                                  'What the check runs <tests/README>'])])
         write_nb(nb, out/f.name)
 
 @call_parse
