@@ -576,7 +576,7 @@ def instead(stage:str, speed:float, # operations per second
            )->list: # of sentences
     "The two largest presets that would be done in time here"
     took = {p: T*1e12/speed for p,(T,_) in COST[stage].items() if p != 'tiny'}
-    return [f'--preset {p} about {how_long(t)}' for p,t in took.items() if t < patience][-2:]
+    return [f'--preset {p} ({how_long(t)})' for p,t in took.items() if t < patience][-2:]
 
 class Pace:
     "Tells once, after the first steps, how long the run will take"
@@ -596,7 +596,7 @@ class Pace:
         says = f'{self.stage}: {a_step:.2g} s per step; the remaining {self.cfg.steps - done:,} take about {how_long(left)} here'
         if left > 12*3600 and self.plan['device'] == 'cpu':
             other = instead(self.stage, 3*self.plan['flops']*self.cfg.batch/a_step)
-            says += f'. That is work for a GPU. On this machine take{"s" if other else " a smaller --model or fewer --steps"} {", ".join(other)}'
+            says += f'. That is work for a GPU. For this machine: {" or ".join(other) or "a smaller --model, fewer --steps"}'
         tqdm.write(says)
 
 # %% ../nbs/54_train.ipynb #27d30eb2

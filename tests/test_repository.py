@@ -47,6 +47,15 @@ def test_lint():
 def test_readme_is_the_index():
     run(sys.executable, 'tools/readme.py', '--check')
 
+@pytest.mark.alone('readme')
+def test_an_environment_that_is_there_is_used_as_it_is(tmp_path):
+    "And one that is not there is made"
+    (tmp_path/'theirs'/'bin').mkdir(parents=True)
+    (tmp_path/'theirs'/'bin'/'python').symlink_to(sys.executable)
+    does = lambda folder: run('make', '-n', 'test', f'VENV={tmp_path/folder}', MAKEFLAGS='', MFLAGS='')
+    assert 'pip install' in does('new') and '-m venv' in does('new')
+    assert 'pip' not in does('theirs') and 'tools/check.py' in does('theirs')
+
 @pytest.mark.alone('site')
 def test_the_site_can_be_built_and_no_link_leads_nowhere(tmp_path):
     run(sys.executable, 'tools/docs/build.py', '--out', tmp_path/'site')
