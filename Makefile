@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 BIN    := $(VENV)/bin
+# the name of this checkout, for environments that it made
+MINE   := $(subst /,-,$(CURDIR))
 RUN    ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -40,8 +42,8 @@ docs: env
 lab: env
 	$(BIN)/jupyter lab nbs/index.ipynb
 
-# an environment that is named and there is used as it is: nothing is installed into it
-ifneq ($(and $(filter-out file,$(origin VENV)),$(wildcard $(VENV)/bin/python)),)
+# an environment that is named and that somebody else made is used as it is: nothing is installed into it
+ifneq ($(and $(filter-out file,$(origin VENV)),$(wildcard $(VENV)/bin/python),$(if $(wildcard $(VENV)/.made-by-$(MINE)),,theirs)),)
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 env:
 	@$(BIN)/python -c 'import d2it_nb.experiments, d2it_nb.editor, nbdev, pytest' || { echo 'Nothing was installed into $(VENV). It needs what requirements-dev.txt lists; or give the name of a folder that is not there yet.'; exit 1; }
@@ -53,6 +55,7 @@ endif
 $(VENV)/.ready: requirements.txt requirements-dev.txt setup.py settings.ini
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12 …" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
+	touch $(VENV)/.made-by-$(MINE)
 	$(BIN)/python -m pip install -q $(TORCH)
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .

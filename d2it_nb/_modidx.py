@@ -866,4 +866,5 @@ d = { 'settings': { 'branch': 'main',
                              'd2it_nb.viz.show_images': ('viz.html#show_images', 'd2it_nb/viz.py'),
                              'd2it_nb.viz.show_map': ('viz.html#show_map', 'd2it_nb/viz.py'),
                              'd2it_nb.viz.tick': ('viz.html#tick', 'd2it_nb/viz.py'),
-                             'd2it_nb.viz.to_display': ('viz.html#to_display', 'd2it_nb/viz.py')}}}
+                             'd2it_nb.viz.to_display': ('viz.html#to_display', 'd2it_nb/viz.py'),
+                             'd2it_nb.viz.waiting': ('viz.html#waiting', 'd2it_nb/viz.py')}}}

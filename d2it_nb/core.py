@@ -338,7 +338,7 @@ def best_threads(work, # function without arguments: a piece of what is to be do
     n = min(tried, key=tried.get)
     return n, tried[n]
 
-def on_threads(steps, # generator of equal steps
+def on_threads(steps, # iterator of equal steps
                n:int, # threads
                seconds:float=float('inf'), # that a step should take
               ): # yields and returns what `steps` does
@@ -355,7 +355,7 @@ def on_threads(steps, # generator of equal steps
                 n = 1
             yield step
     finally:
-        steps.close()
+        getattr(steps, 'close', lambda: None)()
 
 # %% ../nbs/00_core.ipynb #c33
 def machine()->dict:

@@ -14,7 +14,7 @@ from fastcore.script import bool_arg, call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
-from .viz import progress_bar
+from .viz import progress_bar, waiting
 from .data import ImageFolder, PhotoCrops, to_image
 from .metrics import FeatureStats, extractor, frechet, inception_score, kid, precision_recall
 from .grain import budget
@@ -211,6 +211,11 @@ def evaluate(pipe:D2iTPipeline,
         if old: check_same(old, json.loads(json.dumps(settings)))
         elif ranks.main: write_atomic(note, json.dumps(settings, indent=1).encode())
         at = out/f'chunks-{sha_of(settings)[:12]}'                            # never those of other settings
+        # one number of threads for all of it, also after a stop: another one may change last bits
+        chosen = out/'threads.json'
+        if ranks.main and not chosen.is_file():
+            write_atomic(chosen, json.dumps(dict(threads=pipe.pace(chunk)[0])).encode())
+        pipe.threads = min(ranks.tell(read_json(chosen)['threads'] if ranks.main else None), torch.get_num_threads())
         @torch.no_grad()
         def some(r):
             y,M = maps_of(maps, pipe, ds, r, ratio, seed)
@@ -227,7 +232,7 @@ def evaluate(pipe:D2iTPipeline,
         if not ranks.main: ranks.wait(); return {}
         with warnings.catch_warnings(record=True, action='always') as said:
             fake = gather_features(fs, net.dim, {}, n, keep=50_000)
-            with progress_bar(what='scoring'): scores = score(fake, real, net)
+            with waiting('scoring'): scores = score(fake, real, net)
         budgets = torch.cat([budget(torch.from_numpy(M).long(), pipe.k) for M, in read_chunks(fs, 'M', n=n)])
         card = dict(scores=scores | dict(budget=budgets.mean().item()), settings=settings, reference=real.what,
                     warnings=sorted({str(w.message) for w in said}),

@@ -15,7 +15,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
 from .core import *
-from .viz import progress_bar
+from .viz import progress_bar, waiting
 from .data import read_image, resize_crop, to_image, to_pixels, to_rgb
 from .thresholds import Calibration, load_calibration
 from .grain import (check_map, cumulative_ratios, grain_map as map_from_entropy, grain_noise, on_finest,
@@ -98,6 +98,7 @@ class D2iTPipeline:
         cal.check(region=dvae.region, size=dvae.meta['size'])
         self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
         self.device,self.diff = pick_device(device),process(**content.meta.get('process', {}))
+        self.threads = None                                                    # a number: no trying, see `pace`
         for m in (dvae, content, grain, self.diff):
             if m is not None: m.to(self.device).eval().requires_grad_(False)
         self.k,self.size,self.classes,self.grid = (
@@ -124,7 +125,7 @@ def load(cls:D2iTPipeline,
     where = file or at('content')
     kind = (DiT if where.with_name(f'{where.name}.json').is_file()
             and '"DiT"' in where.with_name(f'{where.name}.json').read_text() else D2iT)
-    with progress_bar(what='reading networks'):
+    with waiting('reading networks'):
         return cls(load_net(at('dvae'), DVAE), load_net(where, kind), cal, grain, device)
 
 # %% ../nbs/60_pipeline.ipynb #b7d77f94
@@ -182,22 +183,28 @@ def _start(self:D2iTPipeline, seeds, M)->tuple: # one generator an image, and it
     return rngs, grain_noise(torch.full_like(M, self.k - 1), self.dvae.z, self.k, rngs)
 
 # %% ../nbs/60_pipeline.ipynb #7def0b72
-_paces = {}   # what was tried in this process: the same for all pipelines, so that the same call gives the same bits
+_paces = {}   # what was tried in this process, for all pipelines
 
 @patch
 @torch.no_grad()
 def pace(self:D2iTPipeline,
-         n:int, # images at once
-        )->tuple: # threads; seconds that an evaluation of the content transformer takes on them
-    "How the networks work on a CPU"
-    if self.device.type != 'cpu' or not isinstance(self.content, nn.Module): return torch.get_num_threads(),math.inf
-    key = type(self.content),n_params(self.content),self.grid,n,torch.get_num_threads()
+         n:int, # images at once; tried with 32 at most
+         net:nn.Module=None, # None: the content transformer
+        )->tuple: # threads; seconds that an evaluation takes on them, for n images
+    "How a network works on a CPU"
+    net = self.content if net is None else net
+    if self.threads: return self.threads,math.inf
+    if self.device.type != 'cpu' or not isinstance(net, nn.Module): return torch.get_num_threads(),math.inf
+    m = min(n, 32)
+    key = type(net),n_params(net),self.grid,m,torch.get_num_threads()
     if key not in _paces:
         M = torch.arange(math.prod(self.grid)).view(1, *self.grid) % self.k
-        M = M.expand(n, -1, -1) if isinstance(self.content, D2iT) else torch.full((n, *self.grid), self.k - 1)
-        z,zero = grain_noise(M, self.dvae.z, self.k),torch.zeros(n, dtype=torch.long)
-        _paces[key] = best_threads(lambda: self.content(z, zero, zero, M))
-    return _paces[key]
+        M = M.expand(m, -1, -1) if isinstance(net, D2iT) else torch.full((m, *self.grid), self.k - 1)
+        z,zero = grain_noise(M, self.dvae.z, self.k),torch.zeros(m, dtype=torch.long)
+        maps = isinstance(net, GrainTransformer)
+        _paces[key] = best_threads(lambda: net(torch.zeros(m, self.k, *self.grid), zero, zero) if maps else net(z, zero, zero, M))
+    k,seconds = _paces[key]
+    return k,seconds*n/m
 
 # %% ../nbs/60_pipeline.ipynb #450e7f24
 @patch
@@ -234,7 +241,7 @@ def draw_map(self:D2iTPipeline,
         raise ValueError('no cell of the known map is -1 (unknown), so nothing is left to be drawn')
     drawing = draw_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg),
                         generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
-    for s in progress_bar(on_threads(drawing, *self.pace(n)), 'drawing maps', steps, progress): pass
+    for s in progress_bar(on_threads(drawing, *self.pace(n, self.grain)), 'drawing maps', steps, progress): pass
     return to_grains(s.x)
 
 # %% ../nbs/60_pipeline.ipynb #a4ed89f1
@@ -248,7 +255,7 @@ def encode(self:D2iTPipeline,
     "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
     x = self.pixels(img)
     M = self.map_of(x, ratio) if grain_map is None else self.maps(grain_map, len(x))
-    with progress_bar(what='encoding'), threads(self.pace(len(x))[0]): z = self.dvae.encode(x, M)
+    with waiting('encoding'), threads(self.pace(len(x))[0]): z = self.dvae.encode(x, M)
     seeds = tuple((0, i) for i in range(len(x)))
     return Samples(self.decode(z, M), z, M, self.labels(None, len(x)), seeds,
                    self._start(seeds, M)[1], dict(encoded=True))
@@ -260,7 +267,7 @@ def decode(self:D2iTPipeline,
            M:Tensor, # their grain maps (N,h,w)
           )->Tensor: # pixels (N,3,H,W) in [-1,1]
     "Codes → pictures"
-    with progress_bar(what='decoding'), threads(self.pace(len(z))[0]): return self.dvae.decode(z, M).clamp(-1, 1)
+    with threads(self.pace(len(z))[0]): return self.dvae.decode(z, M).clamp(-1, 1)
 
 # %% ../nbs/60_pipeline.ipynb #c6dd5283
 def as_sampler(sampler)->callable: # a name, or a function like those of `samplers`

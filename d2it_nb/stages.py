@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import nn, Tensor
 from tqdm.auto import tqdm
 from .core import *
-from .viz import overlay_grain, progress_bar
+from .viz import overlay_grain, progress_bar, waiting
 from .data import Guarded, ImageFolder, PhotoCrops, hold_out
 from .metrics import FeatureStats, efficientnet_lite0, frechet, lpips
 from .thresholds import Calibration, calibrate, load_calibration, to_count
@@ -458,7 +458,7 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
             sums = add_sums(sums, assess(net, held, cal, maps, *measure, progress=False,
                                          items=range(i + ranks.rank, min(i + per, n), ranks.world)))
         # bits need the final scale
-        with progress_bar(what='scoring them', show=ranks.main):
+        with waiting('scoring them', ranks.main):
             rows = [dict(ratio=r['maps'], **{k: v for k,v in r.items() if k not in ('maps', 'bits')})
                     for r in scores(all_ranks(sums, ranks))]
         def draw():

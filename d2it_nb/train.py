@@ -20,7 +20,7 @@ from torch.distributed import DistError
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 from .core import *
-from .viz import axes, progress_bar
+from .viz import axes, progress_bar, waiting
 from .data import to_image
 from .blocks import DiTBlock
 from .dist import (SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, local, start,
@@ -132,10 +132,11 @@ def matmul_rate(device:torch.device, dtype=torch.float32)->float: # FLOP/s
         best = min(best, time.perf_counter() - t)
     return 2*n**3/best
 
-def threads_for(stage:Stage, plan:dict, ranks:Ranks, amp:bool)->int:
-    "How many threads a step gets on a CPU: several ranks have what their launcher gave them, a single one tries"
+def threads_for(stage:Stage, plan:dict, ranks:Ranks, amp:bool, cfg:Config)->int:
+    ("How many threads a step gets on a CPU: several ranks have what their launcher gave them, a single one tries "
+     "(but not with compiled blocks, which would be compiled for each number)")
     here = torch.get_num_threads()
-    if ranks.device.type != 'cpu' or ranks.world > 1 or here == 1: return here
+    if ranks.device.type != 'cpu' or ranks.world > 1 or here == 1 or getattr(cfg, 'compile', False): return here
     p = stage.players['net']
     b = probe(stage, min(plan['micro'], 8))
     def work():
@@ -275,8 +276,8 @@ def fit(name:str, # stage
         pace = Pace(name, cfg, run.plan, first, ranks.main)
         try:
             for step in range(first, cfg.steps):
-                losses = {}
-                with threads(run.plan['threads']):
+                losses,began = {},time.perf_counter()
+                with threads(min(run.plan['threads'], torch.get_num_threads())):
                     parts = [to_device(next(batches), ranks.device) for _ in range(run.plan['accumulate'])]
                     for n,p in players.items():
                         if step < p.begins: continue
@@ -288,7 +289,7 @@ def fit(name:str, # stage
                     for e in emas: e.update(net, step, left_out)
                 health.note(step, losses); bar.update()
                 done = step + 1; line = dict(step=done)
-                pace(done)
+                pace(done, time.perf_counter() - began)
                 stopping,watching,last = ranks.any(stop.asked),watch.due(done),done == cfg.steps
                 logging = done % cfg.log_every == 0 or last
                 saving = done % cfg.save_every == 0 or last or stopping or watching
@@ -358,10 +359,10 @@ class Run:
         if stored and usable(stored, old['config']):
             self.plan = stored
         else:
-            with progress_bar(what='counting operations and memory', show=ranks.main):
+            with waiting('counting operations and memory', ranks.main):
                 self.plan = plan(self.stage, cfg, ranks, self.amp)
         emas = prepare(self.stage, cfg, ranks)
-        with progress_bar(what='reading the last checkpoint', show=ranks.main):
+        with waiting('reading the last checkpoint', ranks.main):
             meta = restore(out/'checkpoints', dict(self.nets(emas)),
                            {f'opt-{n}': (p.opt, p.net) for n,p in self.stage.players.items()}, ranks, accept)
         there = [p.name for _,p in steps_in(out/'checkpoints')] if ranks.main else []
@@ -371,8 +372,10 @@ class Run:
                              'Mend them, or move that folder away to start from the beginning')
         first = meta['step'] if meta else 0
         if 'threads' not in self.plan:
-            with progress_bar(what='one thread or several?', show=ranks.main):
-                self.plan = self.plan | dict(threads=threads_for(self.stage, self.plan, ranks, self.amp))
+            with waiting('one thread or several?', ranks.main):
+                # a run that began before this was asked goes on as it began
+                n = torch.get_num_threads() if meta else threads_for(self.stage, self.plan, ranks, self.amp, cfg)
+                self.plan = self.plan | dict(threads=n)
         if meta and cfg.amp == meta['config']['amp'] and self.amp != meta['amp']:
             self.amp = meta['amp']
             if ranks.main:
@@ -419,7 +422,7 @@ class Run:
                                      'start again; if it comes back, give a lower --lr or --clip, or --amp off')
         meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=self.stage.meta,
                     plan=self.plan, amp=self.amp, torch=torch.__version__)
-        with progress_bar(what=f'saving step {done}', show=self.ranks.main):
+        with waiting(f'saving step {done}', self.ranks.main):
             save_checkpoint(self.out/'checkpoints', done, tensors, meta, cfg.keep, cfg.keep_every, self.ranks)
     def stopped(self, done:int)->bool:
         if self.ranks.main: print(f'stopped after step {done}; the same command goes on from here', flush=True)
@@ -433,7 +436,7 @@ class Run:
             net = unsharded(e.net)
             if self.ranks.main:
                 if stage.finish: stage.finish(net)
-                with progress_bar(what='exporting'):
+                with waiting('exporting'):
                     save_net(self.out/(f'model-{e.decay:g}' if i else 'model'), net,
                              id=digest(net), **dict(stage.meta, step=cfg.steps),
                              trained=dict(flags, data=Path(cfg.data).name))
@@ -581,16 +584,15 @@ def instead(stage:str, speed:float, # operations per second
 class Pace:
     "Tells once, after the first steps, how long the run will take"
     def __init__(self, stage:str, cfg:Config, plan:dict, first:int, main:bool=True):
-        self.stage,self.cfg,self.plan,self.first,self.told,self.since = stage,cfg,plan,first,not main,None
-    def __call__(self, done:int):
-        "After each step; the first one, which warms up, does not count"
-        if self.told: return
-        now = time.perf_counter()
-        if self.since is None: self.since = now; return
+        self.stage,self.cfg,self.plan,self.first,self.told,self.took = stage,cfg,plan,first,not main,0.
+    def __call__(self, done:int, seconds:float):
+        "After each step, with the time that it took; the first one, which warms up, does not count"
         n = done - self.first - 1
-        if n < 2 or n < 20 and now - self.since < 10: return
+        if self.told or not n: return
+        self.took += seconds
+        if n < 2 or n < 20 and self.took < 10: return
         self.told = True
-        a_step = (now - self.since)/n
+        a_step = self.took/n
         left = a_step*(self.cfg.steps - done)
         if left < 60: return
         says = f'{self.stage}: {a_step:.2g} s per step; the remaining {self.cfg.steps - done:,} take about {how_long(left)} here'

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['GRAINS', 'to_display', 'axes', 'show_images', 'grain_rgb', 'show_map', 'overlay_grain', 'frames_of', 'film_strip',
-           'animate', 'progress_bar', 'tick']
+           'animate', 'progress_bar', 'tick', 'waiting']
 
 # %% ../nbs/01_viz.ipynb #a07b875f
 import math, sys, threading
+from contextlib import contextmanager
 import numpy as np, torch, matplotlib.pyplot as plt
 from matplotlib.animation import FuncAnimation
 from matplotlib.colors import LinearSegmentedColormap
@@ -117,7 +118,7 @@ def animate(xs:list, # images (3,H,W)
 # %% ../nbs/01_viz.ipynb #bcfcae43
 def progress_bar(items=None, # what is gone through; None: `update()` says how far it is
                  what:str='', # what is being done
-                 total:int=None, # how many there are, where `items` has no length; None: only the clock is shown
+                 total:int=None, # how many there are, where `items` has no length
                  show:bool=True, # False on all ranks but one
                  after:float=1.5, # seconds until it appears
                  **more, # for tqdm, e.g. unit='image'
@@ -139,8 +140,28 @@ def tick(bar:tqdm, over:threading.Event, after:float):
     while not over.wait(pause) and still < 600:
         with bar.get_lock():
             if not over.is_set():
-                bar.delay = 0
+                bar.delay = 1e-9                                               # not 0: a notebook's bar would take itself for shown
                 bar.refresh(nolock=True)
         seen, still = bar.n, still + pause if bar.n == seen else 0.
         # a log file needs fewer lines than a screen
         pause = 1. if sys.stderr.isatty() or 'ipykernel' in sys.modules else 30.
+
+@contextmanager
+def waiting(what:str, # what is being done
+            show:bool=True, # False on all ranks but one
+            after:float=1.5, # seconds until it appears
+           ):
+    "While the block runs: a clock, made when the wait gets long"
+    over = threading.Event()
+    def watch():
+        if not over.wait(after):
+            with progress_bar(what=what, after=0, bar_format='{desc} {elapsed}'):
+                over.wait()
+    if show:
+        clock = threading.Thread(target=watch, daemon=True)
+        clock.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if show: clock.join()

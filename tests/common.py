@@ -2,8 +2,9 @@
 
 Where the process itself is what is tested (the launcher, its signals, a fresh interpreter), it is a fresh process: `faults.command`.
 Everywhere else it is a fork of a server that has all imports behind it (`Fork`), which saves five seconds of a core each time."""
-import contextlib, ctypes, multiprocessing, os, resource, runpy, socket, subprocess, sys, tempfile, time, warnings
+import atexit, contextlib, ctypes, multiprocessing, os, resource, runpy, socket, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
+import torch
 from faults import arguments, env, log_of
 from d2it_nb.data import PhotoCrops, to_image
 
@@ -21,6 +22,8 @@ def as_main(what, args, env, files, before, leads):
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     os.environ.clear()
     os.environ.update(env)
+    if 'OMP_NUM_THREADS' in env:                      # which PyTorch reads once, when it is loaded
+        torch.set_num_threads(int(env['OMP_NUM_THREADS']))
     if before:
         before()
     warnings.simplefilter(env.get('PYTHONWARNINGS', 'default'))
@@ -41,6 +44,12 @@ class Fork:
         self.process = server.Process(target=as_main, args=(what, *how))
         self.process.start()
         self.pid = self.process.pid
+        atexit.register(self.forget)
+    def forget(self):
+        "Nothing outlives the tests: neither the process nor what it said"
+        self.process.kill()
+        for _, path in self.files:
+            Path(path).unlink(missing_ok=True)
     @property
     def returncode(self):
         return self.process.exitcode

@@ -10,26 +10,33 @@ sys.path[:0] = [str(HERE), str(HERE.parent/'tools')]
 # every Python that is started from here refuses the network, and so does this one
 os.environ['PYTHONPATH'] = os.pathsep.join([str(HERE/'offline'), *filter(None, [os.environ.get('PYTHONPATH')])])
 os.environ.setdefault('OFFLINE_LOG', tempfile.mktemp(suffix='.log'))
+os.environ.setdefault('MPLBACKEND', 'Agg')
 exec((HERE/'offline'/'sitecustomize.py').read_text(), dict(__name__='offline'))
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'stress: long; runs where STRESS=1')
-    config.addinivalue_line('markers', 'alone(name): may run beside the other tests of its file')
-    config.addinivalue_line('markers', 'xdist_group(name): where pytest-xdist is left out')
 
-def group_of(item):
-    "What one worker runs in one go: a file, whose tests share their fixtures, or a test that is marked `alone`"
-    alone = item.get_closest_marker('alone')
-    return alone.args[0] if alone else item.path.stem
+def group_of(nodeid):
+    "What one worker runs in one go: a file, whose tests share their fixtures; a notebook; a check of the repository"
+    name = nodeid.split('::')[0].split('/')[-1].removesuffix('.py')
+    if name == 'test_notebooks':
+        return nodeid.split('[')[1].rstrip(']')
+    return nodeid.split('::')[1] if name == 'test_repository' else name
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+    return ByGroup(config, log)
 
 def pytest_collection_modifyitems(items):
     if not os.environ.get('STRESS'):
         items[:] = [i for i in items if not i.get_closest_marker('stress')]
     seconds = json.loads((HERE/'seconds.json').read_text())['groups']
-    for i in items:
-        i.add_marker(pytest.mark.xdist_group(group_of(i)))
     # so that both cores end together; what nobody has measured yet comes first
-    items.sort(key=lambda i: (-seconds.get(group_of(i), 1e9), group_of(i)))
+    items.sort(key=lambda i: (-seconds.get(group_of(i.nodeid), 1e9), group_of(i.nodeid)))
 
 def cpu_seconds():
     "Of this process, of those that it waited for, and of its server of forks (see `common`)"
@@ -51,7 +58,7 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if call.when == 'teardown':
         report.user_properties.append(('cpu', cpu_seconds() - begun.pop(item.nodeid, cpu_seconds())))
-        report.user_properties.append(('group', group_of(item)))
+        report.user_properties.append(('group', group_of(item.nodeid)))
     return report
 
 tests, groups, outcomes = Counter(), Counter(), Counter()

@@ -1,5 +1,5 @@
 "The loop against one written out by hand; and what it keeps, allows and leaves out."
-import dataclasses, math
+import contextlib, dataclasses, math
 import pytest, torch
 from d2it_nb import stages, train as engine
 from d2it_nb.checkpoint import load_checkpoint, read_part, steps_in
@@ -104,6 +104,19 @@ def test_the_plan_is_made_once(d, monkeypatch):
     engine.train('content', cfg)
     monkeypatch.setattr(engine, 'plan', lambda *a: pytest.fail('planned again'))
     engine.train('content', dataclasses.replace(cfg, steps=4))
+
+def test_a_number_of_threads_is_kept(d, monkeypatch):
+    "Tried once; a resume repeats it, as far as there are so many"
+    used = []
+    monkeypatch.setattr(engine, 'threads_for', lambda *a: 2)
+    monkeypatch.setattr(engine, 'threads', lambda n: used.append(n) or contextlib.nullcontext())
+    monkeypatch.setattr(engine.torch, 'get_num_threads', lambda: 3)
+    engine.train('content', config(d, 'threads', steps=1))
+    monkeypatch.setattr(engine, 'threads_for', lambda *a: pytest.fail('tried again'))
+    engine.train('content', config(d, 'threads', steps=2))
+    monkeypatch.setattr(engine.torch, 'get_num_threads', lambda: 1)
+    engine.train('content', config(d, 'threads', steps=3))
+    assert used == [2, 2, 1]
 
 def test_what_is_measured_is_saved(d):
     "A run that is cut off while it measures must have the network that it measured"

@@ -19,13 +19,13 @@ def forks(monkeypatch):
     monkeypatch.setattr(faults, 'begin', begin)
     monkeypatch.setattr(faults, 'run', train)
 
-def test_kills(d): r = faults.kill(d, 3, per=24); assert r['exact'] and len(r['killed_at']) == 3, r
+def test_kills(d): r = faults.kill(d, 3, per=24); assert r['exact'] and len(r['killed_at']) == 3 and r['stretches'], r
 def test_sigterms(d):
     "All kinds of one rank, and one of two under their launcher"
     kinds = {*((w, t, 1) for w in (0, 2) for t in ('process', 'group')), (2, 'process', 2)}
     r = faults.term(d, [0, 1, 2, 3, 5]); assert r['saved'] == 5 and r['steps_lost'] == 0, r
     assert {(x['workers'], x['to'], x['ranks']) for x in r['rows']} == kinds
-    r = faults.term(d, [0], sig=signal.SIGUSR1); assert r['saved'] == 1 and r['steps_lost'] == 0, r
+    r = faults.term(d, [1], sig=signal.SIGUSR1); assert r['saved'] == 1 and r['steps_lost'] == 0, r
 def test_damaged_checkpoints(d):
     r = faults.damage(d, 25)
     assert r['accepted'] == r['unnamed'] == 0, r

@@ -7,7 +7,7 @@ from nbdev.test import test_nb as run_notebook
 from common import Fork, env
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = [pytest.param(p.stem, marks=pytest.mark.alone(p.stem)) for p in sorted((ROOT/'nbs').glob('*.ipynb'))]
+NOTEBOOKS = sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb'))
 
 def step_through(notebook):
     os.chdir(ROOT/'nbs')
@@ -16,6 +16,9 @@ def step_through(notebook):
 
 @pytest.mark.parametrize('name', NOTEBOOKS)
 def test_notebook(name):
-    p = Fork(step_through, ROOT/'nbs'/f'{name}.ipynb', env=env() | dict(MPLBACKEND='Agg'))
-    p.wait(900)
+    p = Fork(step_through, ROOT/'nbs'/f'{name}.ipynb', env=env())
+    try:
+        p.wait(900)
+    finally:
+        p.kill()
     assert p.returncode == 0, p.said()[1][-4000:]

@@ -1,7 +1,6 @@
 "The repository as it lies: tidy notebooks, modules that are their export, a README, a site, packages."
 import filecmp, os, re, shutil, subprocess, sys, venv
 from pathlib import Path
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -20,13 +19,11 @@ def copy(folder, *parts):
             shutil.copy(ROOT/f, folder/f)
     return folder
 
-@pytest.mark.alone('notebooks are tidy')
 def test_notebooks_are_tidy(tmp_path):
     "In a copy, so that a check that is broken off changes nothing"
     copy(tmp_path, 'nbs', 'settings.ini', 'tools/nbtidy.py')
     run(sys.executable, 'tools/nbtidy.py', '--check', cwd=tmp_path)
 
-@pytest.mark.alone('modules are exports')
 def test_modules_are_what_the_notebooks_export(tmp_path):
     copy(tmp_path, 'nbs', 'settings.ini', 'd2it_nb')
     run('nbdev_export', cwd=tmp_path)
@@ -38,16 +35,13 @@ def test_modules_are_what_the_notebooks_export(tmp_path):
         notebook = re.search(r'File to edit: (\S+)\.', module.read_text())
         assert notebook and (ROOT/'d2it_nb'/notebook[1]).resolve().is_file(), f'{module.name} has no notebook'
 
-@pytest.mark.alone('lint')
 def test_lint():
     run('ruff', 'check', '-q', '--select', 'E9,F63,F7,F82,F811,B006,B008,PLE', '--ignore', 'F403,F405',
         'nbs', 'd2it_nb', 'tests', 'tools', 'setup.py')
 
-@pytest.mark.alone('readme')
 def test_readme_is_the_index():
     run(sys.executable, 'tools/readme.py', '--check')
 
-@pytest.mark.alone('readme')
 def test_an_environment_that_is_there_is_used_as_it_is(tmp_path):
     "And one that is not there is made"
     (tmp_path/'theirs'/'bin').mkdir(parents=True)
@@ -56,11 +50,9 @@ def test_an_environment_that_is_there_is_used_as_it_is(tmp_path):
     assert 'pip install' in does('new') and '-m venv' in does('new')
     assert 'pip' not in does('theirs') and 'tools/check.py' in does('theirs')
 
-@pytest.mark.alone('site')
 def test_the_site_can_be_built_and_no_link_leads_nowhere(tmp_path):
     run(sys.executable, 'tools/docs/build.py', '--out', tmp_path/'site')
 
-@pytest.mark.alone('packages')
 def test_packages_draw_a_picture_without_this_checkout(tmp_path):
     "sdist → wheel → a new environment"
     run(sys.executable, '-m', 'build', '-n', '-o', tmp_path/'dist', copy(tmp_path/'src', '.'))

@@ -13,8 +13,9 @@ BUDGET = dict(all=800, notebooks=400, notebook=30)
 
 def run_all(note:Path)->int: # pytest's status
     "Everything below tests/, as many at a time as there are cores"
-    cores = len(os.sched_getaffinity(0))
-    return subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rfEs', '-n', str(cores), '--dist', 'loadgroup',
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    cores = max(1, min(cores, 8))
+    return subprocess.run([sys.executable, '-m', 'pytest', '-q', '-rfEs', '-n', str(cores), '--dist', 'loadscope',
                            '--no-loadscope-reorder', 'tests'],
                           cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS='1', CPU_SECONDS=str(note))).returncode
 
@@ -58,6 +59,8 @@ def main(remember:store_true=False, # write down the seconds
     note.parent.mkdir(exist_ok=True)
     note.unlink(missing_ok=True)
     status = run_all(note)
+    if not note.is_file():
+        sys.exit(f'pytest ended with {status} before its first test')
     cost = json.loads(note.read_text())
     wall = time.time() - began
     cost = {k: dict(v) if isinstance(v, list) else v for k, v in cost.items()}
