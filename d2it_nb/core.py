@@ -320,23 +320,26 @@ def threads(n:int): # of them
 
 def seconds_of(work, # function without arguments
                n:int, # threads
+               enough:float=1., # seconds after which it is not done a second time
               )->float:
-    "How long it takes, once it is warm; what takes more than a second is not done twice"
+    "How long it takes, once it is warm"
     with threads(n):
         for _ in range(2):
             began = time.perf_counter()
             work()
             took = time.perf_counter() - began
-            if took > 1:
+            if took > enough:
                 break
     return took
 
 def best_threads(work, # function without arguments: a piece of what is to be done
                 )->tuple: # number of threads, seconds that the piece takes on them
     "One, or all that there are"
-    tried = {n: seconds_of(work, n) for n in {1, torch.get_num_threads()}}
-    n = min(tried, key=tried.get)
-    return n, tried[n]
+    alone, n = seconds_of(work, 1), torch.get_num_threads()
+    if n == 1:
+        return 1, alone
+    together = seconds_of(work, n, min(1., 3*alone))
+    return (n, together) if together < alone else (1, alone)
 
 def on_threads(steps, # iterator of equal steps
                n:int, # threads
