@@ -20,14 +20,14 @@ def run_all(note:Path)->int: # pytest's status
                           cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS='1', CPU_SECONDS=str(note))).returncode
 
 def about(group:str)->str:
-    "The first line of a test file; what a notebook is called"
+    "The first line of a test file; what a notebook is called; a check of the repository"
     module, notebook = ROOT/'tests'/f'{group}.py', ROOT/'nbs'/f'{group}.ipynb'
     if module.is_file():
         return ast.get_docstring(ast.parse(module.read_text())).split('\n')[0]
     if notebook.is_file():
         title = json.loads(notebook.read_text())['cells'][0]['source']
         return title[0].strip('# \n') if title[0].startswith('# ') else 'README'
-    return ''
+    return group.removeprefix('test_').replace('_', ' ')
 
 def over_budget(cost:dict)->list: # of sentences
     "What takes longer than it should"
