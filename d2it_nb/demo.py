@@ -269,4 +269,4 @@ Done in {(time.time() - t)/60:.1f} minutes. In {run}/ you find
   dvae, grain, content: model.safetensors + model.json
 Next: make lab                        step through the notebooks, start with the tour
       python -c "from d2it_nb.pipeline import *; D2iTPipeline.load('{run}').generate({pipe.classes[0]!r}).images[0].show()"
-      torchrun --standalone --nproc_per_node 2 -m d2it_nb.train dvae --data FOLDER --out runs/mine/dvae''')
+      python -m d2it_nb.train dvae --preset cpu --data FOLDER --out runs/mine/dvae''')
