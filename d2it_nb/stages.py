@@ -172,6 +172,7 @@ PRESETS = dict(
         L     = dict(model='L',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),
         XL    = dict(model='XL', steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True)))
 # preset → 10¹² floating-point operations, forward and backward; minutes on one core of a small server, where it was run
+# (content's `cpu` was not yet: its figures are those of `demo`, whose networks and steps it has)
 COST = dict(
     dvae    = dict(tiny=(.04, .02), demo=(18, 2.7), cpu=(47, 4.7), night=(220, 85),
                    gpu=(10_000, None), xs=(100_000, None), small=(400_000, None), paper=(36_000_000, None)),
