@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn, Tensor
-from torch.distributed.tensor import DTensor
 from .core import *
-from .dist import SOLO, Ranks, as_rows_of, local, rows
+from .dist import SOLO, Ranks, as_rows_of, is_cut, local, rows
 
 # %% ../nbs/51_checkpoint.ipynb #c5
 class EMA:
@@ -109,10 +108,10 @@ def check_room(folder, # where checkpoints will be
 def _write(tmp:Path, tensors:dict, ranks:Ranks)->dict: # file → SHA-256, of what this rank wrote
     wrote = {}
     for part,ts in tensors.items():
-        cut = any(isinstance(v, DTensor) for v in ts.values())
+        cut = any(is_cut(v) for v in ts.values())
         if not (cut or ranks.main): continue                                  # every rank holds all of it
         f = tmp/(f'{part}-{ranks.rank}of{ranks.world}.safetensors' if cut else f'{part}.safetensors')
-        wrote[f.name] = write_tensors(f, {k: local(v) for k,v in ts.items() if ranks.main or isinstance(v, DTensor)})
+        wrote[f.name] = write_tensors(f, {k: local(v) for k,v in ts.items() if ranks.main or is_cut(v)})
     return wrote
 
 def save_checkpoint(folder, # where checkpoints live
@@ -201,7 +200,7 @@ def read_part(path, # a checkpoint that was verified
     for k in names:
         pieces = [s.get_slice(k) for s,h in zip(shards, has) if k in h]
         own = like(k) if like else None
-        if not isinstance(own, DTensor) or not pieces[0].get_shape():
+        if not is_cut(own) or not pieces[0].get_shape():
             out[k] = torch.cat([p[:] for p in pieces]) if len(pieces) > 1 else shards[0].get_tensor(k)
             continue
         start,stop = rows(own.shape[0], own.device_mesh.get_local_rank(), own.device_mesh.size())

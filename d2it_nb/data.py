@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'PHOTOS', 'EXTS', 'to_pixels', 'to_image', 'to_rgb', 'open_image', 'read_image', 'resize_crop',
-           'bundled_photos', 'PhotoCrops', 'list_images', 'ImageFolder', 'Guarded', 'Part', 'hold_out', 'flat_and_busy']
+           'bundled_photos', 'small_photos', 'PhotoCrops', 'list_images', 'ImageFolder', 'Guarded', 'Part', 'hold_out',
+           'flat_and_busy']
 
 # %% ../nbs/02_data.ipynb #c2
 import hashlib, io, json, math, os, warnings
+from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image, ImageCms, ImageOps
@@ -93,6 +95,19 @@ def bundled_photos()->dict: # name → RGB image
     return {k: read_image(package_file('skimage', f'data/{f}', 'scikit-image')) for k,f in PHOTOS.items()}
 
 # %% ../nbs/02_data.ipynb #c22
+@lru_cache(4)
+def small_photos(size:int, # side of the crops that will be cut out of them
+                 held:float, # share of the short side that the smallest of them may have
+                )->dict: # name → RGB image
+    "The bundled photographs, no larger than needed: small ones are cut much faster, and are read once a process"
+    photos = bundled_photos(); short = min(min(p.size) for p in photos.values())
+    if size > short*held:
+        raise ValueError(f'crops of {size} px are too large for the bundled photographs; at most {int(short*held)} px')
+    for k,p in photos.items():
+        f = 1.25*size/held/min(p.size)
+        if f < 1: photos[k] = p.resize([math.ceil(f*s) for s in p.size], Image.LANCZOS)
+    return photos
+
 class PhotoCrops:
     "Square crops of the bundled photographs; the class is the photograph"
     HELD = .3   # side of the held-out corner, as a share of the photograph's short side
@@ -103,14 +118,7 @@ class PhotoCrops:
                 ):
         if split not in ('train', 'valid'): raise ValueError(f"split is 'train' or 'valid', not {split!r}")
         self.size,self.n,self.split = size,n,split
-        self.photos = bundled_photos(); self.classes = list(self.photos)
-        short = min(min(p.size) for p in self.photos.values())
-        if size > short*self.HELD:
-            raise ValueError(f'crops of {size} px are too large for the bundled photographs; '
-                             f'at most {int(short*self.HELD)} px')
-        for k,p in self.photos.items():                  # no larger than needed: small photographs are cut much faster
-            f = 1.25*size/self.HELD/min(p.size)
-            if f < 1: self.photos[k] = p.resize([math.ceil(f*s) for s in p.size], Image.LANCZOS)
+        self.photos = small_photos(size, self.HELD); self.classes = list(self.photos)
         self.fingerprint,self.preprocessing = f'PhotoCrops({size}, {n}, {split})',f'crops, Lanczos to {size} px'
     def __len__(self): return self.n
     def label(self, i:int)->int: return i % len(self.photos)

@@ -508,10 +508,11 @@ def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
         net,cal,beside = load_net(run/'dvae', DVAE),load_calibration(run/'thresholds.json'),Path(cfg.out)/'latents'
     return net, cal, Path(cfg.latents) if cfg.latents else beside
 
-def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop
+def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop,
+           found:tuple=None, # what `find_dvae` found, if it was asked already
           )->tuple: # DVAE, Calibration, Latents, record → name, held-out pictures or None
     "What both transformers start from; the latent cache is made when missing"
-    vae,cal,folder = find_dvae(cfg)
+    vae,cal,folder = found or find_dvae(cfg)
     if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
     if vae.k == 1 and isinstance(cfg, GrainConfig): raise ValueError('an autoencoder of one grain needs no grain maps')
     vae = vae.to(ranks.device)
@@ -617,10 +618,10 @@ def content_step(f, # network as it is called
 
 def content_stage(cfg:ContentConfig, ranks:Ranks, stop:Stop)->Stage:
     "Fill grain maps with codes"
-    vae = find_dvae(cfg)[0]
+    found = find_dvae(cfg)
     # what can't be built is refused before latents are made
-    with torch.device('meta'): content_net(cfg, vae, 0)
-    vae,cal,lat,name,held = stage2(cfg, ranks, stop)
+    with torch.device('meta'): content_net(cfg, found[0], 0)
+    vae,cal,lat,name,held = stage2(cfg, ranks, stop, found)
     net = content_net(cfg, vae, n_classes(cfg, lat))
     side = lat.info['size']//vae.factors[0]
     if cfg.net == 'dit': cfg = dataclasses.replace(cfg, ratio='1', p_disturb=0.)
