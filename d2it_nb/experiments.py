@@ -357,6 +357,8 @@ def curves(presets:str=','.join(CURVES), # separated by commas
                        PFLOP=3*note['plan']['flops']*cfg['batch']*cfg['steps']/1e15,
                        minutes=[log[-1]['seconds']/60 for log in logs], last_loss=end)
             if stage == 'dvae': row['psnr'] = [psnr_of(where(p, s)/stage) for s in seeds]
+            if cfg['eval_every']:
+                row['watched'] = [r for r in read_log(where(p, 0)/stage/'eval.jsonl') if r['step'] == cfg['steps']]
             rows.append(row | dict(runs=[thinned(log) for log in logs]))
     return dict(presets=rows)
 
@@ -386,7 +388,7 @@ SCALES = dict( #     flags of the three stages; pictures, and how they are sampl
     tiny  = dict(dvae=dict(preset='tiny', held=.1),
                  grain=dict(preset='tiny', ratio=.5),
                  content=dict(preset='tiny', steps=8, save_every=4, keep_every=4),
-                 n=24, sample=dict(steps=4)),
+                 n=12, sample=dict(steps=4)),
     small = dict(dvae=dict(preset='cpu', factors='4,8', eval_every=0),
                  grain=dict(preset='cpu', ratio=.5, eval_every=0),
                  content=dict(preset='demo', steps=2500, batch=64, eval_every=0, save_every=500, keep_every=500),

@@ -374,6 +374,10 @@ class EfficientNetLite0(nn.Module):
         self.net,self.classes = (nn.Sequential(*act(3, 32, 3, 2), *blocks, *act(320, self.dim)),
                                  nn.Linear(self.dim, 1000))
     def forward(self, x): # (n,3,H,W) in [-1,1] → (n,1280)
+        # a CPU sees few at a time, so that what lies between two layers stays in its cache: three times as fast as 32 at once
+        parts = x.split(4) if x.device.type == 'cpu' else [x]
+        return torch.cat([self._features(p) for p in parts])
+    def _features(self, x):
         x = F.interpolate(x.float(), (224, 224), mode='bicubic', antialias=True).clamp(-1, 1)
         return self.net(((x + 1)*127.5 - 127)/128).mean((2, 3))
     def probabilities(self, f): return self.classes(f).softmax(-1)
@@ -388,6 +392,7 @@ def efficientnet_lite0()->EfficientNetLite0: # frozen
         raise ValueError(f'the weights of EfficientNet-Lite0 are {len(own)} tensors, not {len(ts)}')
     # both in the order of the layers
     load_tensors(net, dict(zip(own, ts.values())), 'EfficientNet-Lite0').eval().requires_grad_(False)
+    net = net.to(memory_format=torch.channels_last)
     net.source = {Path(file).name: h}
     return net
 

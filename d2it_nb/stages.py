@@ -655,7 +655,7 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
                   diff:Process, samples
                  )->object: # a Stage's `assess`
     ("Loss on held-out pictures, at fixed times and with fixed noise; "
-     "and samples of fixed seeds for their maps and labels (pictures, maps, samples)")
+     "and samples of fixed seeds for their maps and labels (rows of pictures, of maps, of samples)")
     n,dev,k = min(len(held or ()), cfg.eval_n),ranks.device,lat.k
     if n < max(2, ranks.world):
         raise ValueError(f'{n} held-out pictures are too few to measure on {ranks.world} rank(s); '
@@ -695,12 +695,11 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
         means = {k: (v[0]/v[1]).item() for k,v in all_ranks(sums, ranks).items()}
         def draw():
             x,M,part = shown
-            now = torch.stack([held.image(item_of(j, n, cfg.seed)) for j in part[:8]])
-            Ms = M[:8]
-            rows = [now, torch.stack([overlay_grain(a, m, k) for a,m in zip(now, Ms)]),
-                    x[:8], *([x[8:16]] if len(x) >= 16 else [])]
-            return rearrange(torch.cat([r for r in rows if len(r) == len(rows[0])]),
-                             '(r n) c h w -> c (r h) (n w)', n=len(now))
+            now = torch.stack([held.image(item_of(j, n, cfg.seed)) for j in part[:16]])
+            maps = torch.stack([overlay_grain(a, m, k) for a,m in zip(now, M)])
+            wide = min(8, len(now)); whole_rows = len(now)//wide*wide
+            rows = torch.stack([now, maps, x[:len(now)]])[:, :whole_rows]
+            return rearrange(rows, 'what (r n) c h w -> c (r what h) (n w)', n=wide)
         return [dict(n=n, pFD=frechet(whole['real'], fake.map(ranks.sum)), **means)], draw
     return quality
 

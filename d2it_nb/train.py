@@ -78,10 +78,10 @@ def room(ranks:Ranks, n:int)->float: # bytes
 _costs = {}   # of this process's earlier starts; only a cache
 
 def what_costs(cfg:Config)->dict:
-    "The flags that a step's cost depends on: all but places, names and numbers of steps"
-    places = ('out', 'data', 'crops', 'seed', 'steps', 'lr', 'dvae', 'latents', 'vgg', 'logger', 'held', 'ema',
-              'log_every', 'save_every', 'keep', 'keep_every', 'eval_every', 'eval_n', 'workers', 'timeout')
-    return {k: v for k,v in dataclasses.asdict(cfg).items() if k not in places}
+    "The flags that the cost of a micro-batch may depend on: not places, rates, numbers of steps and samples"
+    free = ('out data dvae latents vgg logger crops held seed workers timeout parallel batch micro steps lr warmup decay '
+            'wd beta2 ema clip skip tf32 drop p_disturb log_every save_every keep keep_every eval_every eval_n').split()
+    return {k: v for k,v in dataclasses.asdict(cfg).items() if k not in free}
 
 def plan(stage:Stage, cfg:Config, ranks:Ranks, amp:bool)->dict: # world, micro, accumulate; GB a rank; flops a sample
     "How the batch is cut, from ranks and memory; `ValueError` if nothing fits"

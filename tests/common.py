@@ -10,7 +10,7 @@ from d2it_nb.data import PhotoCrops, to_image
 
 server = multiprocessing.get_context('forkserver')
 server.set_forkserver_preload(['torch._dynamo', 'torch.onnx', 'd2it_nb.train', 'd2it_nb.evaluate', 'd2it_nb.demo', 'd2it_nb.experiments',
-                               'd2it_nb.editor', 'nbdev.test', 'fastcore.test'])
+                               'd2it_nb.editor', 'nbdev.test', 'fastcore.test', 'warm'])
 
 def as_main(what, args, env, files, before, leads):
     "In the fork: what `python -m what args` does, or a call of `what`"

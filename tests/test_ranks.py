@@ -42,6 +42,8 @@ def test_two_ranks_judge_maps_as_one(runs, tmp_path):
         assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
         rows.append([json.loads(l) for l in (tmp_path/str(ranks)/'eval.jsonl').read_text().splitlines()])
     assert [r['maps'] for r in rows[0]] == [r['maps'] for r in rows[1]] == ['held out', 'training', 'drawn']
+    held, training, drawn = rows[0]
+    assert held['pattern2'] == 0 and drawn['pattern2'] > training['pattern2'] and 0 <= drawn['nearest'] <= 1
     for a,b in zip(*rows):
         for k in a: assert b[k] == pytest.approx(a[k], abs=.02), k
 

@@ -1,0 +1,31 @@
+"What every fork (see `common`) would do once more: read the bundled photographs, and count what a step of each small network costs"
+import contextlib, io, tempfile, warnings
+from pathlib import Path
+import torch
+from d2it_nb.core import save_net
+from d2it_nb.data import PhotoCrops, small_photos
+from d2it_nb.dist import SOLO, Stop
+from d2it_nb.stages import BUILD, parse
+from d2it_nb.train import plan
+
+def tiny(stage, folder):
+    return parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', str(folder/stage)])[1]
+
+def count(folder):
+    "As `train` would, for one rank and for two"
+    for stage in BUILD:
+        cfg = tiny(stage, folder)
+        built = BUILD[stage](cfg, SOLO, Stop())
+        if stage == 'dvae':
+            net = built.players['net'].net.eval()
+            save_net(folder/'dvae'/'model', net, id='untrained', trained={}, **built.meta)
+        for micro in (8, 4):
+            plan(built, parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', cfg.out, '--micro', str(micro)])[1], SOLO, False)
+
+small_photos(32, PhotoCrops.HELD)
+# with a GPU, a process that has called `backward` can't be forked any more
+if not torch.cuda.is_available():
+    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter('ignore')
+        torch.set_num_threads(1)
+        count(Path(d))
