@@ -10,12 +10,11 @@ import html, json, threading, time, traceback
 from io import BytesIO
 from pathlib import Path
 import anywidget, ipywidgets as W, traitlets as T
-import matplotlib.pyplot as plt
 import torch
 from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor
-from .viz import grain_rgb, overlay_grain, show_images
+from .viz import figure_of, grain_rgb, overlay_grain, show_images
 from .data import open_image, read_image, to_image, to_pixels
 from .content_transformer import flops
 from .grain import budget, check_map, cumulative_ratios, exact_ratio, n_codes
@@ -697,8 +696,7 @@ class Stepper:
         "The panels of a step, side by side"
         ps = self.panels(i)
         axs = show_images(ps.values(), [*ps], ncols=len(ps) if len(ps) <= 8 else 6, size=1.4)
-        plt.close(axs[0].figure)
-        return axs[0].figure
+        return figure_of(axs[0])
     def _show(self, i):
         if i not in self.png:
             b = BytesIO(); self.figure(i).savefig(b, format='png')

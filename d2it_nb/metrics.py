@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from scipy.linalg.lapack import dpstrf
 from torch import nn, Tensor
 from .core import load_tensors, package_file, sha256
 
@@ -169,6 +168,7 @@ class FeatureStats:
     def factor(self)->Tensor: # (dim,rank)
         "F with F·Fᵀ the covariance, by a pivoted Cholesky decomposition; kept, since many sets are compared with one"
         if self._factor[0] != self.n:
+            from scipy.linalg.lapack import dpstrf   # here, since it takes a while to import
             L, order, rank, _ = dpstrf(self.cov.cpu().numpy(), lower=1)
             factor = torch.zeros(len(L), rank, dtype=torch.double)
             factor[torch.from_numpy(order).long() - 1] = torch.from_numpy(L).tril()[:, :rank]

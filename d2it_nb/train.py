@@ -12,7 +12,7 @@ __all__ = ['FREE', 'lr_at', 'probe', 'cost', 'room', 'what_costs', 'plan', 'Batc
 import dataclasses, importlib, json, math, multiprocessing, os, resource, shutil, sys, time, traceback
 from itertools import islice
 from pathlib import Path
-import matplotlib.pyplot as plt, torch
+import torch
 from fastcore.docments import docments
 from torch import nn, Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -20,7 +20,7 @@ from torch.distributed import DistError
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 from .core import *
-from .viz import axes, progress_bar, waiting
+from .viz import axes, figure_of, progress_bar, waiting
 from .data import to_image
 from .blocks import DiTBlock
 from .dist import (SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, local, start,
@@ -679,8 +679,7 @@ class Live:
         if bins:
             axs[1].legend(fontsize=6)
             axs[1].set_title('from nearly clean to nearly noise', fontsize=8)
-        plt.close(axs[0].figure)
-        return axs[0].figure
+        return figure_of(axs[0])
 
 # %% ../nbs/54_train.ipynb #c41
 def usage(stage:str='')->str:
