@@ -122,3 +122,12 @@ def test_what_is_measured_is_saved(d):
     "A run that is cut off while it measures must have the network that it measured"
     engine.train('content', config(d, 'seen', steps=4, eval_every=2, eval_n=4, save_every=100, keep=4))
     assert [n for n,_ in steps_in(d/'seen'/'checkpoints')] == [4, 2]
+
+def test_a_judge_that_comes_later_is_counted(d):
+    "It needs its memory from the start on; the operations are those of the first step"
+    def cost(*flags):
+        cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(d/'dvae'), *flags])[1]
+        return engine.cost(stages.dvae_stage(cfg, SOLO, Stop()), 8)
+    judged, late, alone = (cost(*flags) for flags in (['--gan_start', '0'], ['--gan_start', '5'], ['--w_gan', '0']))
+    assert judged['bytes'] == late['bytes'] > alone['bytes']
+    assert judged['flops'] > late['flops'] == alone['flops']
