@@ -157,7 +157,7 @@ def together(net:nn.Module, # on its device
     if how not in PARALLEL: raise ValueError(f'parallel is one of {", ".join(PARALLEL)}, not {how!r}')
     if ranks.world == 1: return net
     if how == 'ddp': return DDP(net, gradient_as_bucket_view=True)
-    # here, since these imports cost a second that only FSDP's users should wait
+    # FSDP alone needs them, and they take a second to import
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))

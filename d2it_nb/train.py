@@ -691,8 +691,8 @@ def usage(stage:str='')->str:
     notes = {k: v for c in reversed(STAGES[stage].__mro__[:-1]) for k,v in docments(c).items() if v}
     rows = [f'  --{f.name:<13} {notes.get(f.name) or ""} ({f.default!r})' for f in dataclasses.fields(STAGES[stage])]
     return '\n'.join([f'torchrun -m d2it_nb.train {stage} --out FOLDER',
-                      f'  --preset        on a laptop: {", ".join(run.values())};',
-                      f'                  on GPUs: {", ".join(p for p in PRESETS[stage] if p not in run)} (demo)', *rows])
+                      f'  --preset        demo if none is named; on a laptop: {", ".join(run.values())};',
+                      f'                  on GPUs: {", ".join(p for p in PRESETS[stage] if p not in run)}', *rows])
 
 def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ended by a named error, 143 stopped by a signal
     "Train one stage"

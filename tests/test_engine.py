@@ -4,6 +4,7 @@ import pytest, torch
 from d2it_nb import stages, train as engine
 from d2it_nb.checkpoint import load_checkpoint, read_part, steps_in
 from d2it_nb.core import keyed_seed, seed_all
+from d2it_nb.data import read_image
 from d2it_nb.dist import SOLO, Stop
 
 @pytest.fixture(scope='module')
@@ -131,3 +132,20 @@ def test_a_judge_that_comes_later_is_counted(d):
     judged, late, alone = (cost(*flags) for flags in (['--gan_start', '0'], ['--gan_start', '5'], ['--w_gan', '0']))
     assert judged['bytes'] == late['bytes'] > alone['bytes']
     assert judged['flops'] > late['flops'] == alone['flops']
+
+def test_a_watched_content_transformer(d):
+    "Sixteen held-out pictures in two bands: pictures, maps, samples; and noise that is easily seen as noise"
+    engine.train('content', config(d, 'watched', steps=4, eval_every=4, eval_n=17))
+    row, = engine.read_log(d/'watched'/'eval.jsonl')
+    assert row['n'] == 17 and .2 < row['loss'] < 1.2 and row['pFD'] > 0 and row['time3'] < row['time0']
+    picture = read_image(d/'watched'/'pictures'/'step-000004.png')
+    assert picture.size == (8*32, 6*32)
+
+def test_votes_of_cells_and_no_refinement_are_trained(d):
+    losses = {}
+    for name, more in dict(code={}, cell=dict(loss='cell'), rough=dict(refine_depth=0)).items():
+        engine.train('content', config(d, name, steps=2, **more))
+        losses[name] = [line['loss'] for line in engine.read_log(d/name/'log.jsonl')]
+    # a new network says nothing: the first loss depends on the votes alone
+    assert losses['code'][0] == pytest.approx(losses['rough'][0], rel=1e-6) and losses['cell'][0] != losses['code'][0]
+    assert losses['rough'][1] != losses['code'][1]

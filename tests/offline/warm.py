@@ -1,7 +1,8 @@
 "What every fork (see `common`) would do once more: read the bundled photographs, and count what a step of each small network costs"
-import contextlib, io, tempfile, warnings
+import contextlib, io, tempfile, traceback, warnings
 from pathlib import Path
 import torch
+from tqdm.auto import tqdm
 from d2it_nb.core import save_net
 from d2it_nb.data import PhotoCrops, small_photos
 from d2it_nb.dist import SOLO, Stop
@@ -22,10 +23,16 @@ def count(folder):
         for micro in (8, 4):
             plan(built, parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', cfg.out, '--micro', str(micro)])[1], SOLO, False)
 
-small_photos(32, PhotoCrops.HELD)
-# with a GPU, a process that has called `backward` can't be forked any more
-if not torch.cuda.is_available():
-    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+def warm():
+    small_photos(32, PhotoCrops.HELD)
+    if torch.cuda.is_available():                     # a process that has called `backward` can't be forked any more
+        return
+    tqdm.monitor_interval = 0                         # nor should one with a thread be
+    torch.set_num_threads(1)
+    quiet = io.StringIO()
+    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         warnings.simplefilter('ignore')
-        torch.set_num_threads(1)
         count(Path(d))
+
+try: warm()
+except Exception: traceback.print_exc()               # the tests themselves will say what is wrong
