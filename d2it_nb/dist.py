@@ -156,7 +156,10 @@ def together(net:nn.Module, # on its device
     "The network as all ranks train it"
     if how not in PARALLEL: raise ValueError(f'parallel is one of {", ".join(PARALLEL)}, not {how!r}')
     if ranks.world == 1: return net
-    if how == 'ddp': return DDP(net, gradient_as_bucket_view=True)
+    if how == 'ddp':
+        # a hint for small convolutions, on every rank, that nobody can act on
+        warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
+        return DDP(net, gradient_as_bucket_view=True)
     # FSDP alone needs them, and they take a second to import
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
