@@ -1,8 +1,9 @@
 "What every fork (see `common`) would do once more: read the bundled photographs, and count what a step of each small network costs"
-import contextlib, io, tempfile, traceback, warnings
+import contextlib, io, tempfile, threading, traceback, warnings
 from pathlib import Path
 import torch
 from tqdm.auto import tqdm
+from tqdm.std import tqdm as tqdm_std
 from d2it_nb.core import save_net
 from d2it_nb.data import PhotoCrops, small_photos
 from d2it_nb.dist import SOLO, Stop
@@ -28,6 +29,8 @@ def warm():
     if torch.cuda.is_available():                     # a process that has called `backward` can't be forked any more
         return
     tqdm.monitor_interval = 0                         # nor should one with a thread be
+    for kind in (tqdm, tqdm_std):                     # else all forks share a lock, and one that is killed may hold it for ever
+        kind.set_lock(threading.RLock())
     torch.set_num_threads(1)
     quiet = io.StringIO()
     with tempfile.TemporaryDirectory() as d, warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
