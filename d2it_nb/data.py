@@ -100,12 +100,14 @@ def small_photos(size:int, # side of the crops that will be cut out of them
                  held:float, # share of the short side that the smallest of them may have
                 )->dict: # name → RGB image
     "The bundled photographs, no larger than needed: small ones are cut much faster, and are read once a process"
-    photos = bundled_photos(); short = min(min(p.size) for p in photos.values())
+    photos = bundled_photos()
+    short = min(min(p.size) for p in photos.values())
     if size > short*held:
         raise ValueError(f'crops of {size} px are too large for the bundled photographs; at most {int(short*held)} px')
     for k,p in photos.items():
         f = 1.25*size/held/min(p.size)
-        if f < 1: photos[k] = p.resize([math.ceil(f*s) for s in p.size], Image.LANCZOS)
+        if f < 1:
+            photos[k] = p.resize([math.ceil(f*s) for s in p.size], Image.LANCZOS)
     return photos
 
 class PhotoCrops:

@@ -193,7 +193,8 @@ def whole(t:Tensor)->Tensor:
 
 def as_rows_of(t:Tensor, like:Tensor)->Tensor:
     "This rank's rows, as a tensor that is distributed like `like`"
-    if not is_cut(like): return t
+    if not is_cut(like):
+        return t
     return type(like).from_local(t, like.device_mesh, like.placements,
                                  shape=like.shape, stride=like.stride(), run_check=False)
 

@@ -696,8 +696,9 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
             x,M,part = shown
             now = torch.stack([held.image(item_of(j, n, cfg.seed)) for j in part[:16]])
             maps = torch.stack([overlay_grain(a, m, k) for a,m in zip(now, M)])
-            wide = min(8, len(now)); whole_rows = len(now)//wide*wide
-            rows = torch.stack([now, maps, x[:len(now)]])[:, :whole_rows]
+            wide = min(8, len(now))
+            full = len(now)//wide*wide                           # no band that is wide in part
+            rows = torch.stack([now, maps, x[:len(now)]])[:, :full]
             return rearrange(rows, 'what (r n) c h w -> c (r what h) (n w)', n=wide)
         return [dict(n=n, pFD=frechet(whole['real'], fake.map(ranks.sum)), **means)], draw
     return quality

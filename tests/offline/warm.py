@@ -10,19 +10,18 @@ from d2it_nb.dist import SOLO, Stop
 from d2it_nb.stages import BUILD, parse
 from d2it_nb.train import plan
 
-def tiny(stage, folder):
-    return parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', str(folder/stage)])[1]
+def tiny(stage, folder, micro=0):
+    return parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', str(folder/stage), '--micro', str(micro)])[1]
 
 def count(folder):
     "As `train` would, for one rank and for two"
     for stage in BUILD:
-        cfg = tiny(stage, folder)
-        built = BUILD[stage](cfg, SOLO, Stop())
+        built = BUILD[stage](tiny(stage, folder), SOLO, Stop())
         if stage == 'dvae':
             net = built.players['net'].net.eval()
             save_net(folder/'dvae'/'model', net, id='untrained', trained={}, **built.meta)
         for micro in (8, 4):
-            plan(built, parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', cfg.out, '--micro', str(micro)])[1], SOLO, False)
+            plan(built, tiny(stage, folder, micro), SOLO, False)
 
 def warm():
     small_photos(32, PhotoCrops.HELD)
