@@ -3,7 +3,8 @@ import contextlib, dataclasses, math
 import pytest, torch
 from d2it_nb import stages, train as engine
 from d2it_nb.checkpoint import load_checkpoint, read_part, steps_in
-from d2it_nb.core import keyed_seed, seed_all
+from d2it_nb.content_transformer import D2iT
+from d2it_nb.core import keyed_seed, load_net, save_net, seed_all
 from d2it_nb.data import read_image
 from d2it_nb.dist import SOLO, Stop
 
@@ -157,3 +158,31 @@ def test_votes_of_cells_and_no_refinement_are_trained(d):
     # a new network says nothing: the first loss depends on the votes alone
     assert losses['code'][0] == pytest.approx(losses['rough'][0], rel=1e-6) and losses['cell'][0] != losses['code'][0]
     assert losses['rough'][1] != losses['code'][1]
+
+def test_a_warm_start(d, tmp_path):
+    "Another run's weights, whole or in half precision; and once begun, the run needs them no more"
+    engine.train('content', config(d, 'first', steps=3))
+    first = load_net(d/'first'/'model', D2iT)
+    save_net(tmp_path/'half', first, half=True, **first.meta)
+    for n, (where, off) in enumerate(((d/'first', 0), (tmp_path/'half', 2e-3))):
+        engine.train('content', config(d, f'still-{n}', steps=1, lr=1e-30, init=str(where)))
+        still = load_net(d/f'still-{n}'/'model', D2iT)
+        assert still.meta['init'] == first.meta['id'] != still.meta['id']*bool(off)
+        for (k, a), b in zip(first.state_dict().items(), still.state_dict().values()):
+            torch.testing.assert_close(a, b, rtol=off, atol=off, msg=k)
+    flags = dict(save_every=2, init=str(tmp_path/'half'))
+    engine.train('content', config(d, 'whole', steps=4, **flags))
+    engine.train('content', config(d, 'cut', steps=2, **flags))
+    (tmp_path/'half.json').unlink()
+    engine.train('content', config(d, 'cut', steps=4, **flags))
+    whole, cut = (load_net(d/name/'model', D2iT) for name in ('whole', 'cut'))
+    assert whole.meta['id'] == cut.meta['id'] and whole.meta['init'] == cut.meta['init'] == first.meta['id']
+
+def test_a_warm_start_that_does_not_fit(d):
+    engine.train('content', config(d, 'small', steps=1))
+    with pytest.raises(ValueError, match=r'does not fit this network: .* there, .* here; .*and \d+ more'):
+        engine.train('content', config(d, 'large', model='nano', init=str(d/'small')))
+    with pytest.raises(ValueError, match='a DVAE, but a D2iT|DVAE, but'):
+        engine.train('content', config(d, 'other', init=str(d/'dvae')))
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        engine.train('content', config(d, 'nowhere', init=str(d/'no such run')))
