@@ -43,6 +43,7 @@ class Config:
     out:str = ''                # folder of this run; started again with the same one, it resumes
     data:str = ''               # folder of images, sub-folders are classes; empty: the bundled photographs
     crops:int = 2048            # how many crops of the bundled photographs make the data set
+    init:str = ''               # begin with exported weights: a run's folder, or a saved network's path without extension
     seed:int = 0                # everything random is a function of it
     steps:int = 1000            # optimizer steps
     batch:int = 256             # samples a step, over all ranks and micro-batches
@@ -121,6 +122,7 @@ class ContentConfig(Stage2Config):
     "Stage 2 (b)"
     model:str = 'B'             # size of the network: tiny, nano, xs, S, B, L, XL
     net:str = 'd2it'            # or 'dit', the baseline of fixed compression (its maps are all fine)
+    patch:int = 0               # of the DiT: side of a token, in codes of the finest grain; 0: that of a region, so that it has as many tokens as the map has cells
     ratio:str = 'normal'        # fine ratio of each sample: 'uniform', 'normal' or a number
     learn_sigma:bool = False    # predict the variance, too
     schedule:str = 'linear'     # 'linear' (the paper's), 'cosine', or 'flow' for flow matching
@@ -263,6 +265,8 @@ def check(cfg:Config):
         if cfg.depth < -1 or cfg.refine_depth < -1 or cfg.depth == 0:
             raise ValueError(f'--depth {cfg.depth} --refine_depth {cfg.refine_depth}: blocks are counted from 1 '
                              '(from 0 for the RefineNet); -1 leaves it to the size')
+        if cfg.patch < 0: raise ValueError(f'--patch is at least 1, or 0 for the side of a region; got {cfg.patch}')
+        if cfg.net == 'd2it' and cfg.patch: raise ValueError("--patch belongs to --net dit; a D²iT's tokens are the regions, and their fine codes")
         if cfg.net == 'dit' and (odd := [f for f in ('refine_depth', 'refine', 'handoff', 'packed')
                                          if getattr(cfg, f) != getattr(ContentConfig, f)]):
             raise ValueError(f'--net dit has no RefineNet, so --{odd[0]} means nothing')
@@ -585,13 +589,17 @@ def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Lat
 # %% ../nbs/53_stages.ipynb #aaee1a88
 def content_net(cfg:ContentConfig, vae:DVAE, num_classes:int)->nn.Module:
     "The network that the flags ask for, for this autoencoder's codes"
-    grid = vae.meta['size']//vae.region
-    a = dict(grid=(grid, grid), c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')})
+    cells,codes = vae.meta['size']//vae.region,vae.meta['size']//vae.factors[0]
+    a = dict(c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')})
     a |= {f: v for f in ('depth', 'refine_depth') if (v := getattr(cfg, f)) >= 0}
     if cfg.net == 'd2it':
-        a |= dict(k=vae.k, packed=PACKED[cfg.packed], **{f: getattr(cfg, f) for f in ('window', 'refine', 'handoff')})
-    return recompute(d2it(cfg.model, num_classes, **a) if cfg.net == 'd2it' else
-                     dit(cfg.model, num_classes, patch=2**(vae.k - 1), **a), cfg.recompute)
+        a |= {f: getattr(cfg, f) for f in ('window', 'refine', 'handoff')}
+        net = d2it(cfg.model, num_classes, grid=(cells, cells), k=vae.k, packed=PACKED[cfg.packed], **a)
+    else:
+        patch = cfg.patch or codes//cells
+        if codes % patch: raise ValueError(f'--patch {patch} does not divide a side of {codes} codes')
+        net = dit(cfg.model, num_classes, grid=(codes//patch, codes//patch), patch=patch, **a)
+    return recompute(net, cfg.recompute)
 
 def content_step(f, # network as it is called
                  b:dict, # batch: moments m0 …, maps M, times t, labels y, draws e and e_code, `at` = net.pack(M)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FREE', 'lr_at', 'probe', 'cost', 'room', 'what_costs', 'plan', 'Batches', 'bf16_pays', 'matmul_rate', 'threads_for',
-           'check_same', 'backward', 'optimize', 'Health', 'blame', 'prepare', 'fit', 'train', 'Run', 'done_at',
-           'Watch', 'Log', 'read_log', 'mean_over', 'Meter', 'tensorboard', 'logger', 'how_long', 'instead', 'Pace',
-           'thinned', 'reference', 'against', 'Live', 'usage', 'main']
+           'check_same', 'backward', 'optimize', 'Health', 'blame', 'warm_start', 'prepare', 'fit', 'train', 'Run',
+           'done_at', 'Watch', 'Log', 'read_log', 'mean_over', 'Meter', 'tensorboard', 'logger', 'how_long', 'instead',
+           'Pace', 'thinned', 'reference', 'against', 'Live', 'usage', 'main']
 
 # %% ../nbs/54_train.ipynb #c2
 import dataclasses, importlib, json, math, multiprocessing, os, resource, shutil, sys, time, traceback
@@ -79,7 +79,7 @@ _costs = {}   # of this process's earlier starts; only a cache
 
 def what_costs(cfg:Config)->dict:
     "The flags that the cost of a micro-batch may depend on: not places, rates, numbers of steps and samples"
-    free = ('out data dvae latents vgg logger crops held seed workers timeout parallel batch micro steps lr warmup decay '
+    free = ('out data dvae latents vgg init logger crops held seed workers timeout parallel batch micro steps lr warmup decay '
             'wd beta2 ema clip skip tf32 drop p_disturb log_every save_every keep keep_every eval_every eval_n').split()
     return {k: v for k,v in dataclasses.asdict(cfg).items() if k not in free}
 
@@ -157,7 +157,7 @@ def check_same(old:dict, new:dict, free=frozenset())->str: # what changed among 
     return ', '.join(diff.values())
 
 # may change on resume (data, DVAE, VGG: fingerprints)
-FREE = frozenset('lr warmup clip skip amp tf32 out steps micro workers device timeout parallel compile '
+FREE = frozenset('init lr warmup clip skip amp tf32 out steps micro workers device timeout parallel compile '
                  'log_every logger save_every keep keep_every data dvae latents vgg recompute packed '
                  'eval_every eval_n eval_guide'.split())
 
@@ -219,6 +219,21 @@ def blame(cfg:Config, stage:Stage, ranks:Ranks, step:int)->str:
             'To go on, give a lower --lr or --clip, --amp off, or --skip 3 to leave such batches out')
 
 # %% ../nbs/54_train.ipynb #c5611edb
+def warm_start(net:nn.Module, # new
+               where, # a run's folder, or a saved network's path without extension
+              )->str: # id of the weights
+    "Begin with exported weights, in half or single precision; `ValueError` lists what does not fit"
+    path = Path(where)
+    old = load_net(path/'model' if path.is_dir() else path, type(net))
+    has,wants = ({k: tuple(v.shape) for k,v in n.state_dict().items()} for n in (old, net))
+    odd = [f'{k}: {has.get(k, "missing")} there, {wants.get(k, "none")} here'
+           for k in sorted({*has, *wants}) if has.get(k) != wants.get(k)]
+    if odd:
+        more = f'; and {len(odd) - 8} more' if len(odd) > 8 else ''
+        raise ValueError(f'--init {where} does not fit this network: {"; ".join(odd[:8])}{more}')
+    net.load_state_dict(old.state_dict())
+    return old.meta.get('id', '')
+
 def prepare(stage:Stage, cfg:Config, ranks:Ranks)->list: # averages of the network, in the order of `ema`
     "Networks on their device, with optimizers and averages, alone or together with the other ranks"
     how = getattr(cfg, 'parallel', 'ddp'); net = stage.players['net'].net.to(ranks.device)
@@ -347,12 +362,20 @@ class Run:
                     and all(old.get(k) == v for k,v in now.items()
                             if k not in FREE or k in ('micro', 'parallel', 'recompute', 'amp'))
                     and not ranks.any(p['GB']*1e9 > free))
+        self.init = ''
+        if cfg.init and not steps_in(out/'checkpoints'):
+            self.init = warm_start(self.stage.players['net'].net, cfg.init)
+            if ranks.main: print(f'begins with the weights of {self.init}', flush=True)
         def accept(meta):
             if missing := {'config', 'stage', 'plan', 'step'} - set(meta):
                 raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
             self.changed = check_same(meta['config'], now, FREE)
             check_same(meta['stage'], self.stage.meta)
             if usable(meta['plan'], meta['config']): self.plan = meta['plan']
+            self.init = meta.get('init', '')
+            if cfg.init and cfg.init != (was := meta['config'].get('init', '')):
+                raise ValueError(f'this run began with --init {was!r}; other weights begin another run: '
+                                 'choose another --out, or leave --init out to go on')
             if meta['step'] > cfg.steps:
                 raise ValueError(f'{out} has done {meta["step"]} steps already, --steps {cfg.steps} are wanted; '
                                  f'ask for at least {meta["step"]}, or choose another --out')
@@ -421,7 +444,7 @@ class Run:
                                      'nothing is saved, and the last checkpoint is kept. To go on from there, '
                                      'start again; if it comes back, give a lower --lr or --clip, or --amp off')
         meta = dict(samples=done*cfg.batch, config=dataclasses.asdict(cfg), stage=self.stage.meta,
-                    plan=self.plan, amp=self.amp, torch=torch.__version__)
+                    plan=self.plan, amp=self.amp, init=self.init, torch=torch.__version__)
         with waiting(f'saving step {done}', self.ranks.main):
             save_checkpoint(self.out/'checkpoints', done, tensors, meta, cfg.keep, cfg.keep_every, self.ranks)
     def stopped(self, done:int)->bool:
@@ -431,14 +454,15 @@ class Run:
         "The averaged networks, whole, with their provenance; `id` names these weights wherever they go"
         cfg,stage = self.cfg,self.stage
         flags = {k: v for k,v in dataclasses.asdict(cfg).items()
-                 if k not in ('out', 'dvae', 'latents', 'device', 'vgg')}
+                 if k not in ('out', 'dvae', 'latents', 'device', 'vgg', 'init')}
+        origin = dict(init=self.init) if self.init else {}
         for i,e in reversed(list(enumerate(emas))):
             net = unsharded(e.net)
             if self.ranks.main:
                 if stage.finish: stage.finish(net)
                 with waiting('exporting'):
                     save_net(self.out/(f'model-{e.decay:g}' if i else 'model'), net,
-                             id=digest(net), **dict(stage.meta, step=cfg.steps),
+                             id=digest(net), **dict(stage.meta, step=cfg.steps, **origin),
                              trained=dict(flags, data=Path(cfg.data).name))
         self.ranks.wait()
 

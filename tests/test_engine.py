@@ -90,7 +90,7 @@ def test_what_auto_meant_at_the_start_holds(d, monkeypatch, capsys):
 @pytest.mark.parametrize('stage', list(stages.STAGES))
 def test_only_what_cannot_change_the_run_may_change_on_resume(stage):
     "Everything else is refused by name"
-    free = set('out data dvae latents vgg lr warmup clip skip amp tf32 steps micro workers device timeout parallel '
+    free = set('init out data dvae latents vgg lr warmup clip skip amp tf32 steps micro workers device timeout parallel '
                'compile recompute packed log_every logger save_every keep keep_every eval_every eval_n '
                'eval_guide'.split())
     for f in dataclasses.fields(stages.STAGES[stage]):
@@ -177,6 +177,9 @@ def test_a_warm_start(d, tmp_path):
     engine.train('content', config(d, 'cut', steps=4, **flags))
     whole, cut = (load_net(d/name/'model', D2iT) for name in ('whole', 'cut'))
     assert whole.meta['id'] == cut.meta['id'] and whole.meta['init'] == cut.meta['init'] == first.meta['id']
+    with pytest.raises(ValueError, match='began with --init .*half.*leave --init out'):
+        engine.train('content', config(d, 'cut', steps=6, save_every=2, init=str(d/'first')))
+    engine.train('content', config(d, 'cut', steps=6, save_every=2))
 
 def test_a_warm_start_that_does_not_fit(d):
     engine.train('content', config(d, 'small', steps=1))
