@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['patchify', 'unpatchify', 'window', 'unwindow', 'sincos_1d', 'sincos_2d', 'mlp', 'TimeEmbed', 'LabelEmbed', 'attend',
-           'Attention', 'ada_norm', 'gated', 'DiTBlock', 'FinalLayer', 'recompute', 'init_weights', 'Packed',
-           'by_region', 'pack', 'Trunk']
+           'in_list', 'in_windows', 'Attention', 'ada_norm', 'gated', 'DiTBlock', 'FinalLayer', 'recompute',
+           'init_weights', 'Packed', 'by_region', 'pack', 'Trunk']
 
 # %% ../nbs/40_blocks.ipynb #c2
 import math
@@ -87,12 +87,51 @@ class LabelEmbed(nn.Module):
 # %% ../nbs/40_blocks.ipynb #c11
 # Eq. 10
 def attend(q:Tensor, k:Tensor, v:Tensor, # (n,h,s,d)
-           bias:Tensor=None, # B_r and masks, broadcast to (n,h,s,s)
+           *bias:Tensor, # B_r, a mask; each broadcasts to (n,h,s,s)
           )->Tensor: # (n,h,s,d)
     "Softmax(QKᵀ/√d + B) V: written out on a CPU, fused elsewhere"
-    if q.device.type != 'cpu': return F.scaled_dot_product_attention(q, k, v, bias)
+    if q.device.type != 'cpu': return F.scaled_dot_product_attention(q, k, v, sum(bias) if bias else None)
     a = (q*q.shape[-1]**-.5) @ k.mT
-    return (a if bias is None else a + bias).softmax(-1).to(v.dtype) @ v
+    for b in bias: a += b                                                     # in place: nothing needs a itself for its gradient
+    return a.softmax(-1).to(v.dtype) @ v
+
+def in_list(fill, keys, heads:int)->Tensor: # (m,heads,w²) rows of (P·heads,d)
+    "Where the numbers for each place of a window lie in the list"
+    head = torch.arange(heads, device=fill.device)
+    return fill.view(keys.shape)[:, None]*heads + head[:, None]
+
+def in_windows(slot, keys, heads:int)->Tensor: # (P,heads) rows of (m·heads·w²,d)
+    "The other way round"
+    head = torch.arange(heads, device=slot.device)
+    window,place = slot//keys.shape[1],slot % keys.shape[1]
+    return (window[:, None]*heads + head)*keys.shape[1] + place[:, None]
+
+class _Fill(torch.autograd.Function):
+    "A list into the places of its windows, ready for attention; an empty place holds any token, since the mask hides it"
+    @staticmethod
+    def forward(ctx, x, at, heads):                                           # (P,heads·d) → (m,heads,w²,d)
+        ctx.save_for_backward(at.slot, at.keys)
+        rows,d = in_list(at.fill, at.keys, heads),x.shape[1]//heads
+        return x.reshape(-1, d).index_select(0, rows.flatten()).view(*rows.shape, d)
+    @staticmethod
+    def backward(ctx, g):
+        rows,d = in_windows(*ctx.saved_tensors, g.shape[1]),g.shape[-1]
+        return g.reshape(-1, d).index_select(0, rows.flatten()).view(len(rows), g.shape[1]*d), None, None
+
+class _Collect(torch.autograd.Function):
+    "The way back"
+    @staticmethod
+    def forward(ctx, x, at):                                                  # (m,heads,w²,d) → (P,heads·d)
+        ctx.save_for_backward(at.fill, at.keys)
+        ctx.heads,d = x.shape[1],x.shape[-1]
+        rows = in_windows(at.slot, at.keys, ctx.heads)
+        return x.reshape(-1, d).index_select(0, rows.flatten()).view(len(rows), ctx.heads*d)
+    @staticmethod
+    def backward(ctx, g):
+        fill,keys = ctx.saved_tensors
+        rows,d = in_list(fill, keys, ctx.heads),g.shape[1]//ctx.heads
+        places = g.reshape(-1, d).index_select(0, rows.flatten()).view(*rows.shape, d)
+        return places.mul_(keys[:, None, :, None]), None
 
 class Attention(nn.Module):
     "Multi-head self-attention; with `window`, Eq. 10"
@@ -111,25 +150,23 @@ class Attention(nn.Module):
     # (n,s,d), (H,W), (n,s) bool; or packed: (P,d), Packed
     def forward(self, x, grid=None, keys=None, at=None):
         qkv,w = self.qkv(x),self.window                                       # (n,s,3d)
-        if at is not None: return self.out(again(self._packed, qkv, at.slot, at.keys))
+        if at is not None: return self.out(self._packed(qkv, at))
         qkv = window(qkv, grid, w) if w else qkv[:, None]                     # (n,windows,s',3d)
         q,k,v = rearrange(qkv, 'n m s (three h d) -> three (n m) h s d', three=3, h=self.heads)
-        bias = self.B_r.to(q.dtype) if w else None
+        bias = [self.B_r.to(q.dtype)] if w else []
         if keys is not None:
             keys = rearrange(window(keys[..., None], grid, w) if w else keys[:, None, :, None],
                              'n m s 1 -> (n m) 1 1 s')
             keys = keys | ~keys.any(-1, keepdim=True)
-            bias = (torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf)
-                    + (bias if w else 0))
-        o = attend(self.qn(q), self.kn(k), v, bias)                           # (n·windows,h,s',d/h)
+            bias.append(torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf))
+        o = attend(self.qn(q), self.kn(k), v, *bias)                          # (n·windows,h,s',d/h)
         o = rearrange(o, '(n m) h s d -> n m s (h d)', n=len(x))
         return self.out(unwindow(o, grid, w) if w else o[:, 0])               # (n,s,d)
-    def _packed(self, qkv, slot, keys):                                       # (P,3d), (P,), (m,w²)
-        full = qkv.new_zeros(keys.numel(), qkv.shape[1]).index_copy(0, slot, qkv)           # empty places stay zero
-        q,k,v = rearrange(full, '(m s) (three h d) -> three m h s d', three=3, h=self.heads, s=keys.shape[1])
-        mask = torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf)
-        o = attend(self.qn(q), self.kn(k), v, self.B_r.to(q.dtype) + mask[:, None, None])   # (m,h,w²,d/h)
-        return rearrange(o, 'm h s d -> (m s) (h d)').index_select(0, slot)   # (P,d)
+    def _packed(self, qkv, at):                                               # (P,3d)
+        q,k,v = (_Fill.apply(a, at, self.heads) for a in qkv.chunk(3, -1))    # (m,h,w²,d/h)
+        mask = torch.zeros(at.keys.shape, dtype=q.dtype, device=q.device).masked_fill(~at.keys, -torch.inf)
+        o = attend(self.qn(q), self.kn(k), v, self.B_r.to(q.dtype), mask[:, None, None])    # (m,h,w²,d/h)
+        return _Collect.apply(o, at)                                          # (P,d)
 
 # %% ../nbs/40_blocks.ipynb #c17
 class _AdaNorm(torch.autograd.Function):
@@ -138,27 +175,28 @@ class _AdaNorm(torch.autograd.Function):
     def forward(ctx, x, shift, scale, image):                                 # (P,d) (n,d) (n,d) (P,)
         xhat,mean,rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)
         ctx.save_for_backward(x, mean, rstd, scale, image); ctx.shift_dtype = shift.dtype
-        return torch.addcmul(shift.to(xhat)[image], xhat, (1 + scale).to(xhat)[image])
+        return torch.addcmul(shift.to(xhat).index_select(0, image), xhat, (1 + scale).to(xhat).index_select(0, image))
     @staticmethod
     def backward(ctx, g):
         x,mean,rstd,scale,image = ctx.saved_tensors
         rows = lambda v, dtype: v.new_zeros(scale.shape).index_add_(0, image, v).to(dtype)
         xhat = (x - mean)*rstd
         d_shift,d_scale = rows(g, ctx.shift_dtype),rows(g*xhat, scale.dtype)
-        g = g*(1 + scale[image])                                              # towards xhat
-        return ((g - g.mean(-1, keepdim=True) - xhat*(g*xhat).mean(-1, keepdim=True)).mul_(rstd).to(x.dtype),
-                d_shift, d_scale, None)
+        g = g.to(x.dtype)*(1 + scale).to(x.dtype).index_select(0, image)      # towards xhat
+        d_x = torch.ops.aten.native_layer_norm_backward(g, x, x.shape[-1:], mean, rstd, None, None, (True, False, False))[0]
+        return d_x, d_shift, d_scale, None
 
 class _Gate(torch.autograd.Function):
     "x + gate·h for packed tokens, likewise"
     @staticmethod
     def forward(ctx, x, gate, h, image):                                      # (P,d) (n,d) (P,d) (P,)
         ctx.save_for_backward(gate, h, image)
-        return x + gate[image]*h
+        return x + gate.index_select(0, image)*h
     @staticmethod
     def backward(ctx, g):
         gate,h,image = ctx.saved_tensors
-        return g, g.new_zeros(gate.shape).index_add_(0, image, g*h).to(gate.dtype), (g*gate[image]).to(h.dtype), None
+        return (g, g.new_zeros(gate.shape).index_add_(0, image, g*h).to(gate.dtype),
+                (g*gate.index_select(0, image)).to(h.dtype), None)
 
 def ada_norm(x:Tensor, # (n,s,d), or packed (P,d)
              shift:Tensor, # (n,d)
@@ -233,6 +271,7 @@ class Packed(NamedTuple):
     grain:Tensor  # (P,) its region's grain
     parent:Tensor # (P/4,) for each four, their coarser token: its place in the previous list, or in the full grids
     slot:Tensor   # (P,) place in the windows
+    fill:Tensor   # (m·w²,) the other way round: the token of each place; 0 where there is none
     keys:Tensor   # (m,w²) bool: the windows that hold any token, and which of their places are taken
     def to(self, *a, **kw): return Packed(*(t.to(*a, **kw) for t in self))
 
@@ -262,10 +301,13 @@ def pack(M:Tensor, # grain maps (N,h,w)
         slot = unwindow(number.view(N, -1, window**2, 1), (H, W), window).flatten()[place]
         used,which = (slot//window**2).unique(return_inverse=True)
         slot = which*window**2 + slot % window**2                             # … and in those that hold any token
+        fill = torch.zeros(len(used)*window**2, dtype=torch.long)
+        fill[slot] = torch.arange(len(slot))
         keys = torch.zeros(len(used)*window**2, dtype=torch.bool).index_fill_(0, slot, True).view(-1, window**2)
         if before is None: parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[kept]
         else: parent = torch.searchsorted(before, kept)[:, None]*4**(s - 1) + number[:4**(s - 1)]
-        out.append(Packed(place//(H*W), place, M.flatten()[kept].repeat_interleave(4**s), parent.flatten(), slot, keys))
+        out.append(Packed(place//(H*W), place, M.flatten()[kept].repeat_interleave(4**s), parent.flatten(),
+                          slot, fill, keys))
         before = kept
     return out
 

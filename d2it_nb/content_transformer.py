@@ -69,7 +69,7 @@ class RefineNet(nn.Module):
             x = x + rearrange(self.handoff(take(feats, at.parent)), 'p (f d) -> (p f) d', f=4)
         for b in self.blocks: x = b(x, c, at=at)
         out = self.final(x, c, at)                                            # (P,o·p²)
-        full = out.new_zeros(len(c)*self.grid[0]*self.grid[1], out.shape[1]).index_copy(0, at.place, out)
+        full = out.new_zeros(len(c)*self.grid[0]*self.grid[1], out.shape[1]).index_copy_(0, at.place, out)
         return full.unflatten(0, (len(c), -1)), x                             # (n,s,o·p²), (P,d)
     def forward(self,
                 eps2, # rough noise of the grains that are left (n,o,H,W)
