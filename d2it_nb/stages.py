@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'COST', 'DECAYS', 'STAGES', 'PACKED', 'BUILD', 'Config', 'DVAEConfig', 'Stage2Config', 'GrainConfig',
-           'ContentConfig', 'parse', 'check', 'decays_of', 'ratio_of', 'DVAESamples', 'LatentSamples', 'stack',
+           'ContentConfig', 'parse', 'check', 'averages_of', 'ratio_of', 'DVAESamples', 'LatentSamples', 'stack',
            'to_device', 'Player', 'Stage', 'sum_count', 'by_time', 'open_data', 'find_thresholds', 'dvae_stage',
            'errors_by_grain', 'all_ranks', 'find_dvae', 'stage2', 'n_classes', 'origin', 'grain_stage', 'watch_maps',
            'content_net', 'content_step', 'content_stage', 'HeldLatents', 'watch_content']
@@ -34,6 +34,7 @@ from .grain_transformer import DESIGNS, grain_net, grain_step, sample_maps, some
 from .blocks import recompute
 from .content_transformer import d2it, dit
 from .dist import PARALLEL, Ranks, Stop
+from .checkpoint import LONGEST
 from .latents import Latents, build_latents
 
 # %% ../nbs/53_stages.ipynb #c5
@@ -53,7 +54,8 @@ class Config:
     decay:str = 'constant'      # then 'constant'; 'linear' or 'cosine' down to 0 at the last step; 'rsqrt'; 'wsd': constant, the last fifth down to 0
     wd:float = 0.               # weight decay
     beta2:float = .999          # AdamW's second decay; .95 learns faster in short runs
-    ema:str = '0.9999'          # decay of the averaged weights; several, separated by commas: the first is watched and is the model, the others lie beside it
+    ema:str = '0.9999'          # averaged weights: a decay, or a length relative to the training (10%); several, separated by commas: the first is watched and is the model, the others lie beside it
+    snapshots:int = 64          # how many times averages of relative lengths are kept on the way; two of them (5%,10%) make any other afterwards: python -m d2it_nb.averages
     clip:float = 1.             # largest norm of a gradient
     skip:int = 0                # steps in a row that may be left out because loss or gradient is not finite; one more ends the run
     amp:str = 'auto'            # bf16 autocast (weights stay float32): 'on', 'off', or 'auto' = where it is faster
@@ -232,8 +234,8 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
 def check(cfg:Config):
     "`ValueError` for values that can't work"
     if not cfg.out: raise ValueError('--out is missing: the folder of this run')
-    decays_of(cfg)
-    for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'gan_ch', 'calib', 'z', 'size'):
+    averages_of(cfg)
+    for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'snapshots', 'gan_ch', 'calib', 'z', 'size'):
         if getattr(cfg, k, 1) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
     choices = dict(decay=tuple(DECAYS), parallel=PARALLEL, amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'),
                    net=('d2it', 'dit'), refine=('residual', 'replace'), handoff=('features', 'eps'),
@@ -273,14 +275,19 @@ def check(cfg:Config):
         if not 0 <= cfg.min_snr < math.inf: raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
     ratio_of(cfg)
 
-def decays_of(cfg:Config)->list: # descending order is not needed
-    "The field `ema` as numbers"
-    try: ds = [float(d) for d in cfg.ema.split(',')]
-    except ValueError: ds = [-1]
-    if not all(0 <= d < 1 for d in ds) or len({f'{d:g}' for d in ds}) < len(ds):
-        raise ValueError('--ema is a decay in [0,1), or several that differ in six digits, separated by commas, '
-                         f'not {cfg.ema!r}')
-    return ds
+def averages_of(cfg:Config)->list: # of names, as `EMA` takes them
+    "The field `ema`, one by one"
+    names = []
+    for part in cfg.ema.split(','):
+        relative = part.endswith('%')
+        try: v = float(part.rstrip('%'))
+        except ValueError: v = -1
+        if not (0 < v/100 <= LONGEST if relative else 0 <= v < 1):
+            raise ValueError(f'--ema is a decay in [0,1) or a length such as 10%, up to {LONGEST:.1%}; '
+                             f'or several, separated by commas; not {cfg.ema!r}')
+        names.append(f'{v:g}{"%"*relative}')
+    if len(set(names)) < len(names): raise ValueError(f'--ema {cfg.ema} names an average twice (in six digits)')
+    return names
 
 def ratio_of(cfg:Config):
     "The field `ratio` as `draw_ratio` takes it"

@@ -25,9 +25,9 @@ from .data import to_image
 from .blocks import DiTBlock
 from .dist import (SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, local, start,
                           together, unsharded, whole)
-from .checkpoint import (EMA, check_room, n_bytes, opt_tensors, restore, run_lock, save_checkpoint, set_aside,
-                                steps_in)
-from .stages import (BUILD, COST, DECAYS, PRESETS, STAGES, Config, Player, Stage, check, decays_of, parse, stack,
+from .checkpoint import (EMA, check_room, forget_snapshots, n_bytes, opt_tensors, restore, run_lock,
+                              save_checkpoint, set_aside, snapshot_at, steps_in)
+from .stages import (BUILD, COST, DECAYS, PRESETS, STAGES, Config, Player, Stage, averages_of, check, parse, stack,
                             to_device)
 
 # %% ../nbs/54_train.ipynb #c10
@@ -80,7 +80,7 @@ _costs = {}   # of this process's earlier starts; only a cache
 def what_costs(cfg:Config)->dict:
     "The flags that the cost of a micro-batch may depend on: not places, rates, numbers of steps and samples"
     free = ('out data dvae latents vgg init logger crops held seed workers timeout parallel batch micro steps lr warmup decay '
-            'wd beta2 ema clip skip tf32 drop p_disturb log_every save_every keep keep_every eval_every eval_n').split()
+            'wd beta2 ema clip skip tf32 drop p_disturb log_every save_every keep keep_every snapshots eval_every eval_n').split()
     return {k: v for k,v in dataclasses.asdict(cfg).items() if k not in free}
 
 def plan(stage:Stage, cfg:Config, ranks:Ranks, amp:bool)->dict: # world, micro, accumulate; GB a rank; flops a sample
@@ -91,7 +91,7 @@ def plan(stage:Stage, cfg:Config, ranks:Ranks, amp:bool)->dict: # world, micro, 
         if key not in _costs: _costs[key] = cost(stage, m, amp)
         return _costs[key]
     # weights, two moments, averages
-    state = n*(3 + len(decays_of(cfg)))/(ranks.world if getattr(cfg, 'parallel', '') == 'fsdp' else 1)
+    state = n*(3 + len(averages_of(cfg)))/(ranks.world if getattr(cfg, 'parallel', '') == 'fsdp' else 1)
     seen = {}
     free = room(ranks, n)
     def fits(m):
@@ -158,7 +158,7 @@ def check_same(old:dict, new:dict, free=frozenset())->str: # what changed among 
 
 # may change on resume (data, DVAE, VGG: fingerprints)
 FREE = frozenset('init lr warmup clip skip amp tf32 out steps micro workers device timeout parallel compile '
-                 'log_every logger save_every keep keep_every data dvae latents vgg recompute packed '
+                 'log_every logger save_every keep keep_every snapshots data dvae latents vgg recompute packed '
                  'eval_every eval_n eval_guide'.split())
 
 # %% ../nbs/54_train.ipynb #0f224e2d
@@ -240,7 +240,7 @@ def prepare(stage:Stage, cfg:Config, ranks:Ranks)->list: # averages of the netwo
     if ranks.device.type == 'cuda':
         torch.set_float32_matmul_precision('high' if cfg.tf32 else 'highest')
         torch.backends.cudnn.allow_tf32 = cfg.tf32
-    emas = [EMA(net, d) for d in decays_of(cfg)]
+    emas = [EMA(net, how) for how in averages_of(cfg)]
     if getattr(cfg, 'compile', False):
         if ranks.device.type == 'cpu' and not (shutil.which('g++') or shutil.which('clang++')):
             raise ValueError('--compile true needs a C++ compiler (g++ or clang++) on a CPU')
@@ -314,6 +314,7 @@ def fit(name:str, # stage
                                      **dict(left_out=health.left_out) if health.left_out else {})
                     bar.set_postfix(loss=f"{line.get('loss', math.nan):.4f}")
                 if saving: run.save(done, emas); saved = done
+                if run.keeps(done): run.snapshot(done, emas)
                 if watching:
                     if (seen := watch(done)) is None: return run.stopped(done)
                     line |= seen
@@ -369,7 +370,9 @@ class Run:
         def accept(meta):
             if missing := {'config', 'stage', 'plan', 'step'} - set(meta):
                 raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
-            self.changed = check_same(meta['config'], now, FREE)
+            # what a run of an earlier version did not know yet is as if it were left out
+            known = {f.name: f.default for f in dataclasses.fields(cfg)}
+            self.changed = check_same(known | meta['config'], now, FREE)
             check_same(meta['stage'], self.stage.meta)
             if usable(meta['plan'], meta['config']): self.plan = meta['plan']
             self.init = meta.get('init', '')
@@ -406,6 +409,7 @@ class Run:
                       'though this machine would have it otherwise; --amp changes it', flush=True)
         if ranks.main:
             set_aside(out/'checkpoints', first)
+            forget_snapshots(out, first)
             cut = lambda p: f'{p["world"]} rank(s) × {p["accumulate"]} × {p["micro"]}'
             if meta:
                 print(f'resuming at step {first} of {cfg.steps}' + (f' ({self.changed})' if self.changed else ''),
@@ -422,13 +426,14 @@ class Run:
             if ranks.main and first < cfg.steps:
                 check_room(out/'checkpoints',
                            self.bytes(emas)*(max(1, cfg.keep + 1 - kept)
-                                             + (cfg.steps//every - first//every if every else 0)))
+                                             + (cfg.steps//every - first//every if every else 0))
+                           + sum(2*n_params(e.net)*cfg.snapshots for e in emas if e.gamma is not None))
         except OSError as e: fault = e
         if ranks.any(fault): why = ranks.tell(str(fault)); raise fault or OSError(why)
         return emas, first
     def nets(self, emas:list): # part → network
         yield from ((n, p.net) for n,p in self.stage.players.items())
-        yield from ((f'ema-{e.decay:g}', e.net) for e in emas)
+        yield from ((f'ema-{e.name}', e.net) for e in emas)
     def bytes(self, emas)->int:
         "What a checkpoint takes"
         return (n_bytes({k: net.state_dict() for k,net in self.nets(emas)})
@@ -447,23 +452,35 @@ class Run:
                     plan=self.plan, amp=self.amp, init=self.init, torch=torch.__version__)
         with waiting(f'saving step {done}', self.ranks.main):
             save_checkpoint(self.out/'checkpoints', done, tensors, meta, cfg.keep, cfg.keep_every, self.ranks)
+    def keeps(self, done:int)->bool:
+        "Is a snapshot of the averages wanted after this step? `snapshots` of them, evenly spread"
+        n,steps = self.cfg.snapshots,self.cfg.steps
+        return done*n//steps > (done - 1)*n//steps
+    def about(self, step:int)->dict:
+        "What goes into a network's description"
+        flags = {k: v for k,v in dataclasses.asdict(self.cfg).items()
+                 if k not in ('out', 'dvae', 'latents', 'device', 'vgg', 'init')}
+        begun = dict(init=self.init) if self.init else {}
+        return dict(self.stage.meta, step=step, trained=dict(flags, data=Path(self.cfg.data).name), **begun)
+    def snapshot(self, done:int, emas:list):
+        "The averages of relative lengths, in half precision"
+        for e in emas:
+            if e.gamma is None: continue
+            net = unsharded(e.net)
+            if self.ranks.main:
+                save_net(snapshot_at(self.out, done, e.name), net, half=True, length=e.name, **self.about(done))
     def stopped(self, done:int)->bool:
         if self.ranks.main: print(f'stopped after step {done}; the same command goes on from here', flush=True)
         return False
     def export(self, emas:list):
         "The averaged networks, whole, with their provenance; `id` names these weights wherever they go"
-        cfg,stage = self.cfg,self.stage
-        flags = {k: v for k,v in dataclasses.asdict(cfg).items()
-                 if k not in ('out', 'dvae', 'latents', 'device', 'vgg', 'init')}
-        origin = dict(init=self.init) if self.init else {}
         for i,e in reversed(list(enumerate(emas))):
             net = unsharded(e.net)
             if self.ranks.main:
-                if stage.finish: stage.finish(net)
+                if self.stage.finish: self.stage.finish(net)
                 with waiting('exporting'):
-                    save_net(self.out/(f'model-{e.decay:g}' if i else 'model'), net,
-                             id=digest(net), **dict(stage.meta, step=cfg.steps, **origin),
-                             trained=dict(flags, data=Path(cfg.data).name))
+                    save_net(self.out/(f'model-{e.name}' if i else 'model'), net,
+                             id=digest(net), average=e.name, **self.about(self.cfg.steps))
         self.ranks.wait()
 
 def done_at(out)->int: # or None

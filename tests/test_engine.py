@@ -1,10 +1,10 @@
 "The loop against one written out by hand; and what it keeps, allows and leaves out."
-import contextlib, dataclasses, math
+import contextlib, dataclasses, json, math, shutil
 import pytest, torch
 from d2it_nb import stages, train as engine
 from d2it_nb.checkpoint import load_checkpoint, read_part, steps_in
 from d2it_nb.content_transformer import D2iT
-from d2it_nb.core import keyed_seed, load_net, save_net, seed_all
+from d2it_nb.core import keyed_seed, load_net, save_net, seed_all, sha256
 from d2it_nb.data import read_image
 from d2it_nb.dist import SOLO, Stop
 
@@ -90,7 +90,7 @@ def test_what_auto_meant_at_the_start_holds(d, monkeypatch, capsys):
 @pytest.mark.parametrize('stage', list(stages.STAGES))
 def test_only_what_cannot_change_the_run_may_change_on_resume(stage):
     "Everything else is refused by name"
-    free = set('init out data dvae latents vgg lr warmup clip skip amp tf32 steps micro workers device timeout parallel '
+    free = set('init snapshots out data dvae latents vgg lr warmup clip skip amp tf32 steps micro workers device timeout parallel '
                'compile recompute packed log_every logger save_every keep keep_every eval_every eval_n '
                'eval_guide'.split())
     for f in dataclasses.fields(stages.STAGES[stage]):
@@ -159,12 +159,40 @@ def test_votes_of_cells_and_no_refinement_are_trained(d):
     assert losses['code'][0] == pytest.approx(losses['rough'][0], rel=1e-6) and losses['cell'][0] != losses['code'][0]
     assert losses['rough'][1] != losses['code'][1]
 
+def test_snapshots_of_averages(d):
+    "As many as were asked for, of relative lengths only, the same after a stop; those beyond it are made again"
+    flags = dict(ema='0.9,10%', snapshots=3, save_every=3)
+    engine.train('content', config(d, 'snap', steps=6, **flags))
+    engine.train('content', config(d, 'snap-cut', steps=5, save_every=1, **{k: flags[k] for k in ('ema', 'snapshots')}))
+    names = lambda run: sorted(f.name for f in (d/run/'averages').glob('*.safetensors'))
+    assert names('snap') == [f'{step:07d}-10%.safetensors' for step in (2, 4, 6)]
+    for step, path in steps_in(d/'snap-cut'/'checkpoints'):
+        if step > 3: shutil.rmtree(path)
+    assert len(names('snap-cut')) == 3                        # of five steps
+    engine.train('content', config(d, 'snap-cut', steps=6, **flags))
+    for step in (4, 6):
+        a, b = (load_net(d/run/'averages'/f'{step:07d}-10%', D2iT) for run in ('snap', 'snap-cut'))
+        for (k, v), w in zip(a.state_dict().items(), b.state_dict().values()): assert torch.equal(v, w), k
+    assert '0000005-10%.safetensors' not in names('snap-cut')
+
+def test_a_run_of_an_earlier_version_goes_on(d):
+    "Its checkpoints do not know the flags that came later"
+    engine.train('content', config(d, 'early', steps=1))
+    path = steps_in(d/'early'/'checkpoints')[0][1]
+    meta = json.loads((path/'meta.json').read_text())
+    for flag in ('patch', 'init', 'snapshots'): del meta['config'][flag]
+    (path/'meta.json').write_text(json.dumps(meta))
+    manifest = json.loads((path/'manifest.json').read_text())
+    (path/'manifest.json').write_text(json.dumps(manifest | {'meta.json': sha256(path/'meta.json')}))
+    assert engine.train('content', config(d, 'early', steps=2))
+    assert load_net(d/'early'/'model', D2iT).meta['step'] == 2
+
 def test_a_warm_start(d, tmp_path):
     "Another run's weights, whole or in half precision; and once begun, the run needs them no more"
     engine.train('content', config(d, 'first', steps=3))
     first = load_net(d/'first'/'model', D2iT)
     save_net(tmp_path/'half', first, half=True, **first.meta)
-    for n, (where, off) in enumerate(((d/'first', 0), (tmp_path/'half', 2e-3))):
+    for n, (where, off) in enumerate(((d/'first', 1e-12), (tmp_path/'half', 2e-3))):
         engine.train('content', config(d, f'still-{n}', steps=1, lr=1e-30, init=str(where)))
         still = load_net(d/f'still-{n}'/'model', D2iT)
         assert still.meta['init'] == first.meta['id']
