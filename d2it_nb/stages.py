@@ -58,7 +58,7 @@ class Config:
     snapshots:int = 64          # how many times averages of relative lengths are kept on the way; two of them (5%,10%) make any other afterwards: python -m d2it_nb.averages
     clip:float = 1.             # largest norm of a gradient
     skip:int = 0                # steps in a row that may be left out because loss or gradient is not finite; one more ends the run
-    amp:str = 'auto'            # bf16 autocast (weights stay float32): 'on', 'off', or 'auto' = where it is faster
+    amp:str = 'auto'            # bf16 autocast (weights stay float32): 'on', 'off', or 'auto': a few steps are timed at the start
     tf32:bool = True            # on GPUs: float32 products in TF32
     p_disturb:float = .15       # share of training maps that are disturbed
     workers:int = 0             # data-loading processes a rank
@@ -93,6 +93,7 @@ class DVAEConfig(Config):
     gan_cap:float = 1e4         # largest ratio of gradients
     gan_ch:int = 64             # its channels
     pos:bool = True             # position embeddings in the decoder
+    layout:str = 'auto'         # how numbers lie in memory: 'contiguous' (channel after channel), 'channels_last', or 'auto': a few steps are timed at the start
     recompute:bool = False      # gradient checkpointing: less memory, more time
     eval_every:int = 5000       # steps between measurements on held-out pictures (eval.jsonl, pictures/); 0: none
     eval_n:int = 1000           # how many of them at most
@@ -149,7 +150,7 @@ _tiny = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
 # beside them what came out: dB at r = ½ on held-out crops, or the loss, a score per seed; their cost is in COST, below
 PRESETS = dict(
     dvae = dict(
-        tiny  = _tiny | dict(model='tiny', size=32, factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),
+        tiny  = _tiny | dict(model='tiny', size=32, layout='contiguous', factors='4,8', lr=1e-3, calib=64, perceptual='edges', w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16, eval_every=0),
         demo  = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500, perceptual='edges', w_kl=1e-3, eval_every=0),   # 24.0, 23.1 dB (2026-11)
         cpu   = _cpu  | dict(model='tiny', size=64, lr=4e-3, steps=2000, perceptual='edges', w_kl=1e-4, held=.1, eval_every=2000),   # 20.9 dB (2026-11)
         night = _cpu  | dict(model='tiny', size=64, factors='4,8', lr=3e-3, steps=6000, perceptual='edges', w_kl=1e-4, held=.1, w_gan=.5, gan_start=1500, gan_warmup=500, gan_ch=48, eval_every=0),   # 24.1 dB (2026-11)
@@ -237,7 +238,7 @@ def check(cfg:Config):
     averages_of(cfg)
     for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'snapshots', 'gan_ch', 'calib', 'z', 'size'):
         if getattr(cfg, k, 1) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
-    choices = dict(decay=tuple(DECAYS), parallel=PARALLEL, amp=('auto', 'on', 'off'), device=('auto', 'cpu', 'cuda'),
+    choices = dict(decay=tuple(DECAYS), parallel=PARALLEL, amp=('auto', 'on', 'off'), layout=('auto', 'contiguous', 'channels_last'), device=('auto', 'cpu', 'cuda'),
                    net=('d2it', 'dit'), refine=('residual', 'replace'), handoff=('features', 'eps'),
                    pos=('sincos', 'learned'), loss=('code', 'cell'), packed=tuple(PACKED), design=tuple(DESIGNS),
                    maps=('entropy', 'shuffled'), small=('refuse', 'skip', 'enlarge'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
