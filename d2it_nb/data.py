@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'PHOTOS', 'EXTS', 'to_pixels', 'to_image', 'to_rgb', 'open_image', 'read_image', 'resize_crop',
-           'bundled_photos', 'small_photos', 'PhotoCrops', 'list_images', 'ImageFolder', 'Guarded', 'Part', 'hold_out',
-           'flat_and_busy']
+           'bundled_photos', 'small_photos', 'PhotoCrops', 'list_images', 'ImageFolder', 'Guarded', 'Part', 'place_of',
+           'three_parts', 'flat_and_busy']
 
 # %% ../nbs/02_data.ipynb #c2
 import hashlib, io, json, math, os, warnings
@@ -282,15 +282,32 @@ class Part:
     def name(self, i:int)->str: return self.ds.name(self.idx[i])
     def image(self, i:int, rng:torch.Generator=None)->Tensor: return self.ds.image(self.idx[i], rng)
 
-def hold_out(ds, # a data set
-             share:float=.1, # of its items
-            )->tuple: # training part, held-out part (None if it would be empty)
-    "Set items aside, drawn once and for all"
-    if not 0 <= share < 1: raise ValueError(f'the held-out share lies in [0,1), got {share}')
-    if isinstance(ds, PhotoCrops): return ds, PhotoCrops(ds.size, 64, 'valid')
-    if (n := round(share*len(ds))) == 0: return ds, None
-    perm = torch.randperm(len(ds), generator=keyed_rng(0, 'held-out')).tolist()
-    return Part(ds, sorted(perm[n:]), f'without {n} held out'), Part(ds, sorted(perm[:n]), f'{n} held out')
+def place_of(name:str)->float: # in [0,1)
+    "A number drawn once and for all for each name"
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=6).digest(), 'big')/2**48
+
+def three_parts(ds, # a data set
+                held:float=.1, # about this share of its items is for validation
+                test:float=0., # and this one for the test
+               )->tuple: # training, validation and test part; the last two None where they would be empty
+    "Set items aside by the hash of their names"
+    if not (0 <= held and 0 <= test and held + test < 1):
+        raise ValueError(f'shares for validation and test lie in [0,1), and leave something to train on; got {held} and {test}')
+    if isinstance(ds, PhotoCrops): return ds, PhotoCrops(ds.size, 64, 'valid'), None
+    at = [place_of(Path(ds.name(i)).relative_to(ds.folder).as_posix()) for i in range(len(ds))]
+    # in a small folder chance may leave a part without any: then the nearest two make it
+    order = sorted(at)
+    least = lambda share, us: us[min(2, round(share*len(us))) - 1] if round(share*len(us)) else None
+    low,high = least(held, order),least(test, order[::-1])
+    of = dict(train=[], held=[], test=[])
+    for i,u in enumerate(at):
+        first = u < held or low is not None and u <= low
+        last = u >= 1 - test or high is not None and u >= high
+        of['held' if first else 'test' if last else 'train'].append(i)
+    if not of['train']: raise ValueError(f'of {len(ds)} pictures none is left to train on; give more, or hold less back')
+    name = lambda what: f'{what} part, {len(of[what])} (held {held:g}, test {test:g})'
+    train = Part(ds, of['train'], name('train')) if held or test else ds
+    return train, *(Part(ds, of[what], name(what)) if of[what] else None for what in ('held', 'test'))
 
 # %% ../nbs/02_data.ipynb #c36
 def flat_and_busy(seed:int=0, # which picture

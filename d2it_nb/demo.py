@@ -13,7 +13,7 @@ import matplotlib
 import torch
 from fastcore.script import call_parse
 from .core import *
-from .data import ImageFolder, Part, PhotoCrops, hold_out, to_image
+from .data import ImageFolder, Part, PhotoCrops, three_parts, to_image
 from .grain import enlarge, n_codes, on_finest
 from .thresholds import load_calibration
 from .dvae import DVAE
@@ -75,7 +75,8 @@ def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
     vae = getattr(of, 'dvae', of)
     size,was = vae.meta['size'],vae.meta.get('trained', {})
     if not data: return PhotoCrops(size, n, 'valid')
-    ds = hold_out(ImageFolder(data, size, small=was.get('small', 'refuse'), progress=True), was.get('held', 0))[1]
+    ds = three_parts(ImageFolder(data, size, small=was.get('small', 'refuse'), progress=True),
+                     was.get('held', 0.), was.get('test', 0.))[1]
     if ds is None:
         raise ValueError(f'the autoencoder was trained on all pictures of {data}: no share was held back (--held)')
     if each: by = {ds.label(i): i for i in reversed(range(len(ds)))}; return Part(ds, [by[y] for y in sorted(by)], 'one of each class')

@@ -19,7 +19,7 @@ from fastcore.script import Param, call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
-from .data import ImageFolder, PhotoCrops, hold_out, to_image
+from .data import ImageFolder, PhotoCrops, three_parts, to_image
 from .entropy import PRESETS, bump_matrix, entropy_map, entropy_ref, grey_histogram, luma, shannon
 from .thresholds import Calibration, load_calibration
 from .grain import block_mean, budget, exact_ratio, grain_map, grain_noise
@@ -174,7 +174,7 @@ def stage1(folder, # of images
     train_runs('dvae', {where(k, s): dict(preset=preset, data=folder, seed=s, steps=n, eval_every=n) | STAGE1[k]
                         for k,s in kinds}, jobs)
     ds = ImageFolder(folder, cfg['size'], progress=True)
-    held = hold_out(ds, cfg['held'])[1]
+    held = three_parts(ds, cfg['held'])[1]
     eye = lpips(); rows = []
     for k,s in tqdm(kinds, desc='rivals'):
         found = [{a: v for a,v in r.items() if a not in ('step', 'seconds')}
@@ -568,7 +568,8 @@ def shipped(folder, # of images
         if cls is D2iT: drawn = x
     # who is near whom
     net = extractor(); every = real_features(ds, net, root).some
-    train,held = hold_out(ds, vae.meta['trained'].get('held', 0.))
+    was = vae.meta['trained']
+    train,held,_ = three_parts(ds, was.get('held', 0.), was.get('test', 0.))
     some = drawn[torch.arange(16)*len(drawn)//16]
     with torch.no_grad(): f = torch.cat([net(x[None]) for x in some])
     i,d,strangers = nearest_photographs(f, every[held.idx], every[train.idx])

@@ -19,7 +19,7 @@ from torch import nn, Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .viz import overlay_grain, progress_bar, waiting
-from .data import Guarded, ImageFolder, PhotoCrops, hold_out
+from .data import Guarded, ImageFolder, PhotoCrops, three_parts
 from .metrics import FeatureStats, efficientnet_lite0, frechet, lpips
 from .thresholds import Calibration, calibrate, load_calibration, to_count
 from .grain import budget, grain_noise, share_noise, training_map
@@ -78,7 +78,8 @@ class DVAEConfig(Config):
     factors:str = '8,16'        # downsampling factors
     z:int = 4                   # channels of a code
     small:str = 'refuse'        # pictures with a side below size: 'refuse' the folder, 'skip' them, or 'enlarge' them (usual on ImageNet); stage 2 does the same
-    held:float = .05            # share of the folder's pictures that neither stage trains on; quality is measured on them
+    held:float = .05            # share of the folder's pictures that neither stage trains on; quality is measured on them, and trials are chosen by it
+    test:float = 0.             # share that is looked at only once, at the end
     ratio:str = 'uniform'       # fine ratio of each sample: 'uniform', 'normal' or a number
     maps:str = 'entropy'        # 'entropy', or 'shuffled': as many fine cells elsewhere, to see what entropy is good for
     calib:int = 2048            # images used to calibrate the entropy thresholds
@@ -248,7 +249,7 @@ def check(cfg:Config):
             raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
     positive = ('eval_every', 'gan_start', 'gan_warmup', 'gan_cap', 'w_gan', 'w_kl', 'w_perceptual')
     for k,ok in dict({k: getattr(cfg, k, 0) >= 0 for k in positive},
-                     held=0 <= getattr(cfg, 'held', 0) < 1, warmup=cfg.warmup >= 0, workers=cfg.workers >= 0,
+                     held=0 <= getattr(cfg, 'held', 0) < 1, test=0 <= getattr(cfg, 'test', 0) < 1 - getattr(cfg, 'held', 0), warmup=cfg.warmup >= 0, workers=cfg.workers >= 0,
                      lr=0 < cfg.lr < math.inf, wd=cfg.wd >= 0, clip=cfg.clip > 0, timeout=0 < cfg.timeout < 1e8,
                      micro=cfg.micro >= 0, skip=cfg.skip >= 0, keep_every=cfg.keep_every >= 0,
                      **{k: 0 <= getattr(cfg, k, 0) <= 1 for k in ('p_disturb', 'p_known', 'drop', 'drop_ratio')},
@@ -379,13 +380,13 @@ def by_time(l:Tensor, # a loss a sample (N,)
     return {f'time{i}': sum_count(torch.where(b == i, l, torch.nan)) for i in range(bins)}
 
 # %% ../nbs/53_stages.ipynb #545da4d5
-def open_data(cfg:Config, size:int, held:float, ranks:Ranks, folder,
+def open_data(cfg:Config, size:int, held:float, test:float, ranks:Ranks, folder,
               small:str='refuse', # as in `ImageFolder`
              )->tuple: # training part, held-out part; the same, with stand-ins for what can't be read
     ("The data set that the flags name, `ValueError` if it does not fill a batch; "
      "what can't be read will be listed in `folder`")
-    parts = hold_out(ImageFolder(cfg.data, size, small=small, progress=ranks.main) if cfg.data else
-                     PhotoCrops(size, cfg.crops), held)
+    parts = three_parts(ImageFolder(cfg.data, size, small=small, progress=ranks.main) if cfg.data else
+                        PhotoCrops(size, cfg.crops), held, test)[:2]
     if len(parts[0]) < cfg.batch:
         raise ValueError(f'{len(parts[0])} training pictures do not fill a batch of {cfg.batch}; '
                          'give more, or a smaller --batch')
@@ -412,7 +413,7 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     "Reconstruct through codes at every grain (§3.1)"
     try: factors = [int(f) for f in cfg.factors.split(',')]
     except ValueError: raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
-    (found,_,ds,held),net = (open_data(cfg, cfg.size, cfg.held, ranks, cfg.out, cfg.small),
+    (found,_,ds,held),net = (open_data(cfg, cfg.size, cfg.held, cfg.test, ranks, cfg.out, cfg.small),
                              dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute))
     if cfg.size % net.region:
         raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
@@ -530,7 +531,8 @@ def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop,
     cal.check(region=vae.region, size=vae.meta['size'])
     # what stage 1 held back, stage 2 does not see
     was = vae.meta.get('trained', {})
-    _,_,ds,held = open_data(cfg, vae.meta['size'], was.get('held', 0.), ranks, folder, was.get('small', 'refuse'))
+    _,_,ds,held = open_data(cfg, vae.meta['size'], was.get('held', 0.), was.get('test', 0.), ranks, folder,
+                               was.get('small', 'refuse'))
     lat = build_latents(folder, ds, vae, cal, ranks, workers=cfg.workers, stop=lambda: stop.asked)
     return vae, cal, lat, lambda n: ds.name(item_of(n, len(lat), cfg.seed)//2), held
 

@@ -32,7 +32,7 @@ def test_stopped_and_started_again(photos, tmp_path, sig):
     assert (pipe.classes == sorted({f.name for f in photos.iterdir()}) and
             pipe.generate(pipe.classes[0], steps=2).x.shape == (1, 3, 32, 32))
     ds = not_seen(pipe, 64, photos)
-    assert len(ds) == round(.05*40) and pipe.dvae.meta['data'].startswith(ds.ds.ds.fingerprint)
+    assert len(ds) >= 2 and pipe.dvae.meta['data'].startswith(ds.ds.ds.fingerprint)
 
 def test_a_preset_that_not_all_stages_have(tmp_path):
     r = finished('d2it_nb.demo', '--run', tmp_path, '--preset', 'small')

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from common import finished, photographs
 from d2it_nb import experiments
+from d2it_nb.data import ImageFolder, three_parts
 
 @pytest.fixture
 def forks(monkeypatch):
@@ -31,15 +32,17 @@ def test_stage1(tmp_path, monkeypatch):
     for r in (.25, .5, .75): assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
     run = tmp_path/'runs'/'cpu-2'/'dynamic-0'
     # what is measured was not trained on
-    assert res['held'] == 4 and ' without 4 held out' in (run/'thresholds.json').read_text()
-    assert json.loads((run/'model.json').read_text())['data'].endswith('without 4 held out')
+    train,held,_ = three_parts(ImageFolder(tmp_path/'photos', 64), .1)
+    assert res['held'] == len(held) and f'train part, {len(train)} ' in (run/'thresholds.json').read_text()
+    assert json.loads((run/'model.json').read_text())['data'] == train.fingerprint
 
 def test_maps(tmp_path, forks, monkeypatch):
     "The experiment on grain maps, in small: two steps a design, two classes, 4 × 4 cells"
     monkeypatch.setattr(experiments, 'map_scores', partial(experiments.map_scores, steps=10))
     photographs(tmp_path/'photos', 40)
     res = experiments.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
-    assert (res['held'], res['training'], res['drawn'], res['classes']) == (4, 72, 16, ['a', 'b'])
+    train,held,_ = three_parts(ImageFolder(tmp_path/'photos', 64), .1)
+    assert (res['held'], res['training'], res['drawn'], res['classes']) == (len(held), 2*len(train), 16, ['a', 'b'])
     assert [(r['maps'], r.get('steps')) for r in res['rows']] == [
         ('held out', None), ('training', None), ('independent', None),
         *((d, s) for d in ('gaussian', 'masked') for s in (16, 32, 50, 32)), ('oneshot', 1), ('oneshot', 32)]
@@ -117,8 +120,8 @@ def test_the_networks_that_ship_beside_a_dit(tmp_path, forks):
     assert ([(r['run'], r['steps'], len(r['loss'])) for r in res['runs']] ==
             [(s, 20, 20) for s in ('dvae', 'grain', 'content', 'dit')] and
             len({r['id'] for r in res['runs']}) == 4)
-    near = res['neighbours']
+    near,held = res['neighbours'],len(three_parts(ImageFolder(tmp_path/'photos', 32), .2)[1])
     assert (len(near['distances']) == len(near['nearer']) == 16 and
             all(d > 0 for d in near['distances']) and
-            all(s in (0, .125, .25, .375, .5, .625, .75, .875, 1) for s in near['nearer']))    # of eight that were held out
+            all(s*held % 1 == 0 for s in near['nearer']))
     assert {p.name for p in root.glob('*.png')} == {'content.png', 'dit.png', 'neighbours.png'}
