@@ -10,6 +10,7 @@ __all__ = ['TRUNKS', 'VGG', 'LITE0', 'check_pair', 'psnr', 'ssim', 'BlurDown', '
 # %% ../nbs/03_metrics.ipynb #c2
 import math, re, warnings
 from pathlib import Path
+from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -191,24 +192,44 @@ def frechet(a:FeatureStats, b:FeatureStats)->float:
 # %% ../nbs/03_metrics.ipynb #ed4ea19b
 def kid(a:Tensor, # features (N,d)
         b:Tensor, # features (M,d)
-        subset:int=1000, # features in each draw
-        draws:int=100, # their number, if there are more features than `subset`
-        generator=None, # of the draws; None: PyTorch's own
-       )->tuple: # mean, standard deviation over draws (0 if all are taken at once)
-    "Kernel distance without bias (Bińkowski et al. 2018); `ValueError` for fewer than two, or unequal lengths"
-    if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError('two sets of at least two equal feature vectors are needed, '
+        block:int=1024, # rows at once
+       )->tuple: # the distance, its standard error
+    "Kernel distance without bias (Bińkowski et al. 2018), over all pairs; `ValueError` for fewer than three, or unequal lengths"
+    if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 3:
+        raise ValueError('two sets of at least three equal feature vectors are needed, '
                          f'got {tuple(a.shape)} and {tuple(b.shape)}')
     a,b = a.double(),b.double()
-    def once(x, y):
-        n,m = len(x),len(y); k = lambda u, v: (u@v.T/u.shape[1] + 1)**3
-        xx,yy = k(x, x),k(y, y)
-        return ((xx.sum() - xx.trace())/(n*(n - 1)) +
-                (yy.sum() - yy.trace())/(m*(m - 1)) - 2*k(x, y).mean()).item()
-    if max(len(a), len(b)) <= subset: return once(a, b), 0.
-    some = lambda x: x[torch.randperm(len(x), generator=generator)[:subset].to(x.device)]
-    found = torch.tensor([once(some(a), some(b)) for _ in range(draws)], dtype=torch.double)
-    return found.mean().item(), found.std().item()
+    xx,yy,xy = _pairs(a, a, block),_pairs(b, b, block),_pairs(a, b, block)
+    value = xx.mean + yy.mean - 2*xy.mean
+    # what each picture adds, which varies from picture to picture; and each pair, beyond its two pictures
+    n,m = len(a),len(b)
+    of_a = (xx.rows - xy.rows).var() - xx.beyond/(n - 1) - xy.beyond/m
+    of_b = (yy.rows - xy.columns).var() - yy.beyond/(m - 1) - xy.beyond/n
+    variance = (4/n*of_a.clamp(min=0) + 4/m*of_b.clamp(min=0)
+                + 2/n/(n - 1)*xx.beyond + 2/m/(m - 1)*yy.beyond + 4/n/m*xy.beyond)
+    return value.item(), variance.clamp(min=0).sqrt().item()
+
+class _Pairs(NamedTuple):
+    "Kernels of all pairs of two sets; of a set with itself, without those of a picture with itself"
+    mean:Tensor      # of all
+    rows:Tensor      # mean for each of the first set
+    columns:Tensor   # for each of the second
+    beyond:Tensor    # variance of the kernels that neither of the two means explains
+
+def _pairs(a, b, block)->_Pairs:
+    own,rows,columns,squares = a is b,[],torch.zeros_like(b[:, 0]),0.
+    for i,x in enumerate(a.split(block)):
+        K = (x@b.T/a.shape[1] + 1)**3
+        if own: K[torch.arange(len(x)), i*block + torch.arange(len(x))] = 0
+        rows.append(K.sum(1))
+        columns += K.sum(0)
+        squares += K.pow(2).sum()
+    n,m = len(a) - own,len(b) - own                                           # partners of each
+    rows,columns = torch.cat(rows)/m,columns/n
+    mean = rows.mean()
+    pairs = len(a)*m
+    beyond = squares/pairs - rows.pow(2).mean() - columns.pow(2).mean() + mean**2
+    return _Pairs(mean, rows, columns, beyond.clamp(min=0))
 
 def _near(a, b, block=1024): # yields squared distances (block,M) of some of a to all of b
     bb = (b*b).sum(1)
