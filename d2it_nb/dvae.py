@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'norm', 'conv', 'ResBlock', 'attend', 'AttnBlock', 'Up', 'check_factors', 'Encoder', 'fourier', 'Decoder',
-           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'fit_scale']
+           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'fit_scale', 'spread', 'spread_of']
 
 # %% ../nbs/20_dvae.ipynb #c2
 import math
@@ -252,16 +252,46 @@ def dvae(size:str='base', # one of SIZES
 def fit_scale(net:DVAE, # its shift and scale are set
               batches, # any iterable of (x, M, e), as `DVAE.forward` takes them
              )->DVAE:
-    "Measure mean and standard deviation of the codes of each grain and channel"
+    "Measure mean and standard deviation of the codes of each grain and channel, and how far they reach (`net.reach`)"
     n,s1,s2 = (torch.zeros(net.k, net.z, dtype=torch.double, device=net.shift.device) for _ in range(3))
+    low,high = torch.full_like(n, torch.inf),torch.full_like(n, -torch.inf)
+    seen = []                                                                 # sums of each picture's own codes
     for x,M,e in batches:
         z = sample_codes(net.moments(x), M, e).double(); Mf = on_finest(M, net.k)
+        own = []
         for g in range(net.k):
-            w = (Mf == g)/block_side(g, net.k)**2                             # one vote a code
-            n[g] += w.sum(); s1[g] += (w*z).sum((0, 2, 3)); s2[g] += (w*z*z).sum((0, 2, 3))
+            here = Mf == g
+            w = here/block_side(g, net.k)**2                                  # one vote a code
+            own.append(torch.stack([w.sum((2, 3)).expand(-1, net.z), (w*z).sum((2, 3)), (w*z*z).sum((2, 3))]))
+            low[g] = low[g].minimum(torch.where(here, z, torch.inf).amin((0, 2, 3)))
+            high[g] = high[g].maximum(torch.where(here, z, -torch.inf).amax((0, 2, 3)))
+        seen.append(torch.stack(own, 2))                                      # (3,N,k,z)
+        for total,part in zip((n, s1, s2), seen[-1].sum(1)): total += part
     if (n < 2).any():
         raise ValueError('grains without codes in the given maps: '
                          f'{(n < 2).any(1).nonzero().flatten().tolist()}')
-    mean = s1/n
-    net.shift.copy_(mean); net.scale.copy_((s2/n - mean**2).clamp(min=1e-12).rsqrt())
+    mean,scale = s1/n,(s2/n - (s1/n)**2).clamp(min=1e-12).rsqrt()
+    net.shift.copy_(mean)
+    net.scale.copy_(scale)
+    counts,sums,squares = torch.cat(seen, 1)
+    of_picture = spread(counts, (sums - mean*counts)*scale, (squares - 2*mean*sums + mean**2*counts)*scale**2)
+    net.reach = dict(low=((low - mean)*scale).tolist(), high=((high - mean)*scale).tolist(), spread=of_picture.max().item())
     return net
+
+def spread(n:Tensor, # how many codes of each grain and channel each picture has (N,k,z)
+           s1:Tensor, # their sums
+           s2:Tensor, # the sums of their squares
+          )->Tensor: # (N,)
+    "Standard deviation of all codes of a picture, each counted once"
+    n,s1,s2 = (a.sum((1, 2)) for a in (n, s1, s2))
+    return (s2/n - (s1/n)**2).clamp(min=0).sqrt()
+
+def spread_of(z:Tensor, # normalised codes (N,z,h',w')
+              M:Tensor, # grain maps (N,h,w)
+              k:int, # number of grains
+             )->Tensor: # (N,)
+    "The same, of codes"
+    Mf = on_finest(M, k)
+    w = torch.stack([(Mf == g)/block_side(g, k)**2 for g in range(k)], 1)     # (N,k,1,h',w')
+    z = z.double()[:, None]
+    return spread(w.sum((3, 4)).expand(-1, -1, z.shape[2]), (w*z).sum((3, 4)), (w*z*z).sum((3, 4)))

@@ -22,7 +22,7 @@ from .grain import (check_map, cumulative_ratios, grain_map as map_from_entropy,
                            share_noise)
 from .dvae import DVAE
 from .diffusion import process
-from .samplers import SAMPLERS, Step, guided, keep_known
+from .samplers import SAMPLERS, Step, guided, keep_known, within
 from .grain_transformer import GrainTransformer, draw_maps, to_grains
 from .content_transformer import D2iT, DiT
 
@@ -99,6 +99,7 @@ class D2iTPipeline:
         self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
         self.device,self.diff = pick_device(device),process(**content.meta.get('process', {}))
         self.threads = None                                                    # a number: no trying, see `pace`
+        self.reach = dvae.meta.get('reach')                                    # how far codes go; None: guesses are not kept within
         for m in (dvae, content, grain, self.diff):
             if m is not None: m.to(self.device).eval().requires_grad_(False)
         self.k,self.size,self.classes,self.grid = (
@@ -309,7 +310,9 @@ def trace(self:D2iTPipeline,
     "Denoise step by step"
     steps,lo,hi = self._checked(steps, sampler, cfg, interval, more)
     rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
-    model = wrap(guided(self.content, y, cfg if self.content.num_classes else 1., interval=(lo, hi)))
+    model = guided(self.content, y, cfg if self.content.num_classes else 1., interval=(lo, hi))
+    if self.reach: model = within(model, self.reach, self.diff, self.k)
+    model = wrap(model)
     walk = as_sampler(sampler)(model, x_T, M, self.diff, steps=steps, k=self.k, generator=rngs, **more)
     yield from on_threads(iter(walk), *self.pace(len(M)))
 

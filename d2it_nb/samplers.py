@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Step', 'SAMPLERS', 'look', 'ahead', 'draws', 'ddpm', 'ddim', 'dpmpp', 'heun', 'last', 'bind', 'guided', 'autoguided',
-           'keep_known', 'restart']
+           'within', 'keep_known', 'restart']
 
 # %% ../nbs/31_samplers.ipynb #c2
 import math
@@ -12,7 +12,7 @@ from collections import namedtuple
 import torch
 from torch import Tensor
 from .diffusion import Diffusion, Flow, Process, reverse_variance
-from .grain import LastMap, block_mean, grain_noise
+from .grain import LastMap, block_mean, grain_noise, on_finest
 
 # %% ../nbs/31_samplers.ipynb #c7
 Step = namedtuple('Step', 't x x0 eps')   # x after the step that left time t, and what the model meant there
@@ -160,6 +160,24 @@ def autoguided(model, # (x, t, M) → output
         said = weak(x, t, M); n = x.shape[1]
         return torch.cat([said[:, :n] + scale*(out[:, :n] - said[:, :n]), out[:, n:]], 1)
     return guided_by_weak
+
+# %% ../nbs/31_samplers.ipynb #d7091d84
+def within(model, # (x, t, M) → output
+           reach:dict, # 'low' and 'high', (k,c) each: how far real codes of each grain and channel go
+           diff:Process,
+           k:int=2, # number of grains
+          ): # (x, t, M) → output
+    "A model whose x̂₀ stays within what real codes reach"
+    borders = [torch.tensor(reach[end]) for end in ('low', 'high')]
+    def kept(x, t, M):
+        out,c = model(x, t, M),x.shape[1]
+        said = block_mean(out[:, :c], M, k)
+        x0,_ = diff.back(said, x, t)
+        of_cells = on_finest(M, k)[:, 0]
+        low,high = (b.to(x)[of_cells].movedim(-1, 1) for b in borders)
+        near = x0.clamp(low, high)
+        return torch.cat([torch.where(near == x0, said, diff.say(near, x, t)), out[:, c:]], 1)
+    return kept
 
 # %% ../nbs/31_samplers.ipynb #c52
 def keep_known(model, # (x, t, M) → output

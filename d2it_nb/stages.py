@@ -28,7 +28,7 @@ from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, 
                                 hinge_painter, kl_codes, ramp)
 from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
 from .diffusion import Diffusion, Flow, Process, grain_loss, per_grain_loss, process, snr_weight, variance_loss
-from .samplers import SAMPLERS, guided, last
+from .samplers import SAMPLERS, guided, last, within
 from .map_statistics import map_scores, maps_by_class, nearest
 from .grain_transformer import DESIGNS, grain_net, grain_step, sample_maps, some_known
 from .blocks import recompute
@@ -362,7 +362,7 @@ class Stage:
     samples:object           # indexed by n
     meta:dict                # goes into model.json and the checkpoints
     name:object              # n → the item's name, for messages
-    finish:object = None     # (averaged net) → None, before it is written
+    finish:object = None     # (averaged net) → what else its description says, before it is written
     assess:object = None     # (averaged net) → rows of scores, function that draws a picture; by all ranks together; None if stopped meanwhile
 
 def sum_count(v:Tensor, # values; NaN where there is none
@@ -463,6 +463,7 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
         bs = (stack([probe[j] for j in range(i, i + per)])
               for i in progress_bar(range(0, n, per), 'measuring the scale of the codes', show=ranks.main))
         fit_scale(net, ([b[k].to(ranks.device) for k in ('x', 'M', 'e')] for b in bs))
+        return dict(reach=net.reach)
     def quality(net):
         maps = {r: by_entropy(cal, r, net.k) for r in ((0., .25, .5, .75, 1.) if net.k > 1 else (1.,))}
         n,per,sums = min(len(held), cfg.eval_n),32*ranks.world,{}
@@ -690,6 +691,7 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
         M,rngs = b['M'].to(dev),[keyed_rng(cfg.seed, 'watched picture', i) for i in part]
         y = torch.full_like(b['y'], net.num_classes).to(dev) if not net.num_classes else b['y'].to(dev)
         model = guided(net, y, cfg.eval_guide if net.num_classes else 1.)
+        if reach := vae.meta.get('reach'): model = within(model, reach, diff, k)
         x_T = share_noise(grain_noise(torch.full_like(b['M'], k - 1), vae.z, k, rngs).to(dev), M, k)
         return vae.decode(last(sampler(model, x_T, M, diff, 20, k)), M).clamp(-1, 1)
     @torch.no_grad()

@@ -532,10 +532,10 @@ class Run:
         for i,e in reversed(list(enumerate(emas))):
             net = unsharded(e.net)
             if self.ranks.main:
-                if self.stage.finish: self.stage.finish(net)
+                more = self.stage.finish(net) if self.stage.finish else {}
                 with waiting('exporting'):
                     save_net(self.out/(f'model-{e.name}' if i else 'model'), net,
-                             id=digest(net), average=e.name, **self.about(self.cfg.steps))
+                             id=digest(net), average=e.name, **self.about(self.cfg.steps), **more)
         self.ranks.wait()
 
 def done_at(out)->int: # or None
