@@ -277,6 +277,7 @@ class Part:
         self.ds,self.idx,self.fingerprint = ds,list(idx),f'{ds.fingerprint} {name}'
         for k in ('size', 'classes', 'preprocessing', 'folder', 'bad'):
             if hasattr(ds, k): setattr(self, k, getattr(ds, k))
+        if hasattr(ds, 'files'): self.files = [ds.files[i] for i in self.idx]
     def __len__(self): return len(self.idx)
     def label(self, i:int)->int: return self.ds.label(self.idx[i])
     def name(self, i:int)->str: return self.ds.name(self.idx[i])

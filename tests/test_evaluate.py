@@ -16,7 +16,7 @@ def one(tmp_path_factory):
     d = tmp_path_factory.mktemp('evaluate')
     r = run(d/'one', '--cache', d/'cache')
     assert r.returncode == 0, r.stderr[-3000:]
-    assert '# Evaluation' in r.stdout and 'pFD' in r.stdout; return d
+    assert '# Evaluation' in r.stdout and 'p KID' in r.stdout; return d
 
 def test_two_ranks_make_the_same(one, tmp_path):
     r = run(tmp_path/'two', '--cache', one/'cache', '--png', 'true', ranks=2)
