@@ -174,9 +174,9 @@ PRESETS = dict(
         night = _cpu  | dict(model='nano', batch=64, lr=2e-3, steps=18_000, warmup=200, decay='wsd', ema='0.9995', save_every=500, keep_every=6000, eval_every=0),
         gpu   = dict(model='xs', steps=24_000, batch=512, lr=1e-3, warmup=500, decay='cosine', ema='0.9995', workers=8, keep_every=6000, eval_every=6000),
         xs    = dict(model='xs', steps=100_000,   batch=256, lr=3e-4, warmup=1000, decay='cosine'),
-        B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),
-        L     = dict(model='L',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True),
-        XL    = dict(model='XL', steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True)))
+        B     = dict(model='B',  steps=250_000,   batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True, pos='learned'),
+        L     = dict(model='L',  steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True, pos='learned'),
+        XL    = dict(model='XL', steps=4_000_000, batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True, pos='learned')))
 # preset → 10¹² floating-point operations, forward and backward; minutes on one core of a small server, where it was run
 COST = dict(
     dvae    = dict(tiny=(.04, .02), demo=(18, 2.7), cpu=(47, 4.7), night=(220, 85),
