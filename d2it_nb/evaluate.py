@@ -234,7 +234,7 @@ def evaluate(pipe:D2iTPipeline,
     if reference is not None and len(reference) < 5:
         raise ValueError(f'a reference of {len(reference)} pictures is too small; at least 5 are needed')
     if n < 5 or chunk < 1: raise ValueError(f'at least 5 pictures, in chunks of at least 1; got {n} and {chunk}')
-    if type(pipe.content).__name__ == 'DiT' and maps != 'fine':
+    if type(pipe.content).__name__ == 'DiT' and maps != 'fine' and what == 'generated':
         raise ValueError('a DiT knows no grains; use maps fine')
     if what not in WHAT: raise ValueError(f'there are pictures {", ".join(WHAT)}, not {what!r}')
     if what != 'generated' and maps == 'drawn':

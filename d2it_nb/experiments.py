@@ -7,14 +7,15 @@ __all__ = ['RATIOS', 'STAGE1', 'CURVES', 'SCALES', 'LEARNED', 'FIXED', 'FINE', '
            'halves', 'transfer', 'calibration', 'grey_levels', 'without_places', 'as_words', 'train_runs', 'stage1',
            'maps', 'eight', 'learn_by_heart', 'loss_by_time', 'overfit', 'curves', 'psnr_of', 'accuracy', 'Row',
            'autoencoder', 'blocks', 'baseline', 'sized', 'rungs', 'depths', 'ratios', 'table1', 'table2', 'table5',
-           'fig6', 'pictures_of', 'of_one', 'ratio_at', 'at_step', 'come_through', 'paper', 'unpicked', 'as_sheet',
-           'nearest_photographs', 'milestones', 'shipped', 'main']
+           'fig6', 'pictures_of', 'of_one', 'ratio_at', 'at_step', 'come_through', 'paper', 'built', 'gate', 'unpicked',
+           'as_sheet', 'nearest_photographs', 'milestones', 'shipped', 'main']
 
 # %% ../nbs/70_experiments.ipynb #c2
-import csv, inspect, json, os, shlex, subprocess, sys
+import csv, inspect, json, math, os, shlex, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 import numpy as np, torch
 from einops import rearrange
@@ -32,9 +33,9 @@ from .dvae import DVAE, fourier
 from .reconstruction import assess, at_random, by_entropy, scores, shuffled
 from .diffusion import Diffusion, grain_loss
 from .grain_transformer import DESIGNS, GrainTransformer, sample_maps
-from .content_transformer import SIZES, DiT, D2iT, d2it
+from .content_transformer import SIZES, DiT, D2iT, d2it, flops
 from .dist import SOLO, Stop
-from .stages import PRESETS as TRAINING, parse, stage2
+from .stages import PRESETS as TRAINING, content_net, parse, stage2
 from .train import read_log, thinned
 from .checkpoint import read_part, steps_in
 from .pipeline import D2iTPipeline
@@ -571,6 +572,53 @@ def paper(name:str, # one of TABLES
             found.append(base | dict(maps=col) | scored(net, out/f'scores-{n}-{"-".join(map(str, how.values()))}', seed=s, **how))
     return dict(data=ds.fingerprint, scale=scale, n=n, part=S['part'], share_dvae=share_dvae, rows=found, floors=list(floors.values()))
 
+# %% ../nbs/70_experiments.ipynb #9d50ce5b
+def built(name:str, scale:str='paper', size:int=256, factors=(8, 16))->list: # a row a row
+    "What the rows of a table are made of, without any weights"
+    rows = []
+    for k,row in TABLES[name](scale).items():
+        fs = dict(fine=factors[:1], coarse=factors[-1:]).get(row.codes, factors)
+        codes = SimpleNamespace(meta=dict(size=size), factors=fs, region=fs[-1], k=len(fs), z=4)
+        cfg = parse(as_words('content', 'nowhere', **SCALES[scale]['content'] | row.flags))[1]
+        classes = 0 if cfg.drop == 1 else 1000 if name in ('table2', 'fig6') else 1
+        with torch.device('meta'): net = content_net(cfg, codes, classes)
+        side = size//codes.region
+        M = (torch.arange(side*side) < round(ratio_at(row)*side*side)).long().view(1, side, side)*(codes.k - 1)
+        r = ratio_at(row)
+        whose = dict(fine=f'plain, f = {fs[0]}', coarse=f'plain, f = {fs[-1]}').get(row.codes, f'dynamic, r = {r:g}')
+        refined = sum(n for a in net.pack(M) for n in [len(a.place) if a else 0]) if codes.k > 1 else 0
+        if codes.k > 1 and net.refiners and not refined: refined = M.numel()*4  # all fine: no list
+        refined *= bool(getattr(net, 'refiners', ()))
+        rows.append(dict(table=name, row=k, codes=whose, tokens=f'{math.prod(net.trunk.grid)}' + f' ({refined})'*bool(refined),
+                         GMAC=sum(flops(net, M).values())/2e9, parameters=f'{n_params(net)/1e6:.1f} M', positions=cfg.pos))
+    return rows
+
+# %% ../nbs/70_experiments.ipynb #58def7ee
+def gate(folder, # of images
+         runs:str='runs/gate', # stage 1 of these codes is in its folder `dvae`; the DiT is trained beside it
+         preset:str='night', # of the DiT
+         steps:int=6000, # of the DiT
+         n:int=2000, # pictures
+         eye:str='', # folder of a classifier for these classes
+        )->dict:
+    "What coarse codes cost, over what stage 2 has to gain"
+    root = Path(runs)
+    train_runs('content', {root/'dit': dict(preset=preset, data=folder, net='dit', steps=steps, eval_every=0)})
+    vae,cal = load_net(root/'dvae'/'model', DVAE),load_calibration(root/'dvae'/'thresholds.json')
+    ds = ImageFolder(folder, vae.meta['size'], progress=True)
+    pipe = D2iTPipeline(vae, load_net(root/'dit'/'model', DiT), cal)
+    eye = load_eye(eye) if eye else None
+    rows = []
+    for name,how in {'all coarse':  dict(what='encoded', maps='coarse'),
+                     'r = ½':       dict(what='encoded', maps='real', ratio=.5),
+                     'all fine':    dict(what='encoded', maps='fine'),
+                     'DiT':         dict(what='generated', maps='fine', steps=20)}.items():
+        card = evaluate(pipe, root/f'gate-{n}'/name.replace(' ', '-'), ds, n=n, part='held', cache=root, eye=eye, **how)
+        rows.append(dict(pictures=name) | card['scores'])
+    floor,half,dit = (next(r['p KID'] for r in rows if r['pictures'] == k) for k in ('all fine', 'r = ½', 'DiT'))
+    ratio = (half - floor)/(dit - floor)
+    return dict(data=ds.fingerprint, n=n, steps=steps, rows=rows, ratio=ratio, passes=ratio <= .1)
+
 # %% ../nbs/70_experiments.ipynb #a1c0ffef
 def unpicked(pipe:D2iTPipeline,
              n:int=16, # seeds 0 … n - 1
@@ -648,7 +696,7 @@ def shipped(folder, # of images
 
 # %% ../nbs/70_experiments.ipynb #c40
 EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit,
-                   curves=curves, accuracy=accuracy, shipped=shipped, **{t: partial(paper, t) for t in TABLES})
+                   curves=curves, accuracy=accuracy, shipped=shipped, gate=gate, **{t: partial(paper, t) for t in TABLES})
 
 @call_parse
 def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
