@@ -116,6 +116,9 @@ class Batches:
             mine = self.ranks.share(range(s*B, (s + 1)*B))
             for i in range(0, len(mine), self.micro): yield mine[i:i + self.micro]
 
+
+
+# %% ../nbs/54_train.ipynb #2edfc774
 def bf16_pays(device:torch.device)->bool:
     "Is a matrix product in bf16 faster than in float32 here? (on a CPU measured, in a few milliseconds)"
     if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -189,6 +192,8 @@ def threads_for(stage:Stage, plan:dict, ranks:Ranks, amp:bool, cfg:Config)->int:
         p.net.zero_grad(set_to_none=True)
     return best_threads(work)[0]
 
+
+# %% ../nbs/54_train.ipynb #1d872a8d
 def check_same(old:dict, new:dict, free=frozenset())->str: # what changed among the free ones
     "`ValueError` shows what differs between a run's stored configuration and the present one"
     diff = {k: f'{k} was {old.get(k)!r}, now {new.get(k)!r}'
