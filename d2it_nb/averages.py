@@ -73,7 +73,7 @@ def average(run, # a run's folder
     if not found:
         raise ValueError(f'{run} holds no snapshots of averages; train with --ema 5%,10% to have some')
     gamma,last = exponent(length),found[-1].step
-    step = step or last
+    step = last if step is None else step
     if not found[0].step <= step <= last:
         raise ValueError(f'the snapshots in {run} reach from step {found[0].step} to {last}, not to {step}')
     found = [s for s in found if s.step <= step]
@@ -103,10 +103,11 @@ def main(run:str, # a run's folder, trained with --ema 5%,10%
         ):
     "An average of any length from the snapshots of two"
     try:
-        try: share = float(length.rstrip('%'))/100
-        except ValueError: raise ValueError(f'a length is a share of the training such as 7.5%, not {length!r}') from None
+        try: share = float(length.removesuffix('%'))/100 if length.endswith('%') else -1
+        except ValueError: share = -1
+        if share < 0: raise ValueError(f'a length is a share of the training such as 7.5%, not {length!r}')
         net = average(run, share, step)
-        path = Path(run)/f'model-{net.meta["average"]}{"" if step is None else f"-step-{step}"}'
+        path = Path(run)/f'average-{net.meta["average"]}{"" if step is None else f"-step-{step}"}'
         save_net(path, net, **net.meta)
         print(f'{path}.safetensors: {net.meta["missed"]:.1%} of the profile is missed')
     except (ValueError, OSError) as e:

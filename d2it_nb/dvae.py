@@ -257,20 +257,23 @@ def fit_scale(net:DVAE, # its shift and scale are set
     low,high = torch.full_like(n, torch.inf),torch.full_like(n, -torch.inf)
     seen = []                                                                 # sums of each picture's own codes
     for x,M,e in batches:
-        z = sample_codes(net.moments(x), M, e).double(); Mf = on_finest(M, net.k)
+        moments = net.moments(x)
+        z = sample_codes(moments, M, e).double(); Mf = on_finest(M, net.k)
         own = []
         for g in range(net.k):
             here = Mf == g
             w = here/block_side(g, net.k)**2                                  # one vote a code
             own.append(torch.stack([w.sum((2, 3)).expand(-1, net.z), (w*z).sum((2, 3)), (w*z*z).sum((2, 3))]))
-            low[g] = low[g].minimum(torch.where(here, z, torch.inf).amin((0, 2, 3)))
-            high[g] = high[g].maximum(torch.where(here, z, -torch.inf).amax((0, 2, 3)))
+            # of all regions: a map may ask for this grain anywhere
+            everywhere = sample_codes(moments, torch.full_like(M, g), e).double()
+            low[g] = low[g].minimum(everywhere.amin((0, 2, 3)))
+            high[g] = high[g].maximum(everywhere.amax((0, 2, 3)))
         seen.append(torch.stack(own, 2))                                      # (3,N,k,z)
         for total,part in zip((n, s1, s2), seen[-1].sum(1)): total += part
-    if (n < 2).any():
-        raise ValueError('grains without codes in the given maps: '
-                         f'{(n < 2).any(1).nonzero().flatten().tolist()}')
-    mean,scale = s1/n,(s2/n - (s1/n)**2).clamp(min=1e-12).rsqrt()
+    if n.sum() < 2: raise ValueError('no codes, so no scale: the batches are empty')
+    mean = s1/n.clamp(min=1)
+    # a grain that no map asks for (an autoencoder trained all fine) is left as it is
+    scale = torch.where(n > 1, (s2/n.clamp(min=1) - mean**2).clamp(min=1e-12).rsqrt(), 1.)
     net.shift.copy_(mean)
     net.scale.copy_(scale)
     counts,sums,squares = torch.cat(seen, 1)

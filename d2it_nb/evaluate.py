@@ -88,7 +88,9 @@ def gather_features(fs:list, dim:int, what:dict, n:int, keep:int=10_000, seed:in
 def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
                   net, # from `extractor`, on its device
                   folder, # where they are kept
-                  ranks:Ranks=SOLO, stop:Stop=None, chunk:int=64)->Features:
+                  ranks:Ranks=SOLO, stop:Stop=None, chunk:int=64,
+                  keep:int=10_000, # of the features themselves
+                 )->Features:
     "Features of real pictures, computed once"
     arr = isinstance(ds, np.ndarray); data = f'pictures {digest_of(ds)}' if arr else ds.fingerprint
     if len(ds) < 5: raise ValueError(f'a reference of {len(ds)} pictures is too small; at least 5 are needed')
@@ -102,7 +104,7 @@ def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
     fs = in_chunks(len(ds), chunk, at, lambda r: dict(f=net(pictures(r).to(dev)).cpu().numpy()),
                    ranks, stop, 'features of real pictures')
     if ranks.main: write_atomic(at/'what.json', json.dumps(what, indent=1).encode())
-    return gather_features(fs, net.dim, what, len(ds)) if ranks.main else None
+    return gather_features(fs, net.dim, what, len(ds), keep) if ranks.main else None
 
 def stamp(ds)->str: # 12 hex digits
     "When a data set's files were written, so that other contents under the same name are seen"
@@ -176,31 +178,38 @@ PARTS = ('all', 'held', 'test')
 def source_and_reference(ds, # a data set
                          pipe:D2iTPipeline,
                          part:str, # one of PARTS
+                         what:str='generated', # what will be judged
                         )->tuple: # pictures that labels and maps are taken from; pictures to be compared with
     "All pictures for both; or the training part, and a part that the networks have not seen"
     if part not in PARTS: raise ValueError(f'no part {part!r}; there are {", ".join(PARTS)}')
-    if part == 'all': return ds, ds
+    if part == 'all':
+        # real pictures must not be compared with themselves: one half with the other
+        return (ds, ds) if what == 'generated' or isinstance(ds, PhotoCrops) else three_parts(ds, 0., .5)[::2]
     was = pipe.dvae.meta.get('trained', {})
     train,*others = three_parts(ds, was.get('held', 0.), was.get('test', 0.))
-    if (found := others[PARTS.index(part) - 1]) is None:
-        raise ValueError(f'these networks have no {part} part: their autoencoder was trained with '
+    if (found := others[PARTS.index(part) - 1]) is None or len(found) < 5:
+        raise ValueError(f'these networks have no {part} part of at least five pictures: their autoencoder was trained with '
                          f'--held {was.get("held", 0.)} --test {was.get("test", 0.)}')
+    if pipe.dvae.meta.get('data') != train.fingerprint:
+        raise ValueError(f'the autoencoder was trained on {pipe.dvae.meta.get("data")}, not on the {train.fingerprint}: '
+                         f'what of these pictures it has not seen is not known; use part all')
     return train, found
 
-def seen_by_eye(fake:Features, labels:Tensor, real:Features, ds, eye)->dict: # name → number
+def seen_by_eye(fake:Features,
+                labels, # that were asked for (n,); None: none were
+                real:Features, ds, eye)->dict: # name → number
     "How many get the label that they were asked for, of generated and of real pictures; and the distance of what the eye looks at"
     right = lambda f, y: (eye.probabilities(f.to(next(eye.parameters()).device)).argmax(1).cpu() == y).double().mean().item()
-    known = labels < len(eye.classes)
     y = torch.tensor([ds.label(i) for i in range(len(ds))])
-    return ({'labels': right(fake.some[known], labels[known]), 'real labels': right(real.some, y)} if known.any() else {}) | {
-            'eye FD': frechet(fake.stats, real.stats)}
+    return ({} if labels is None else {'labels': right(fake.some, labels)}) | {
+            'real labels': right(real.some, y), 'eye FD': frechet(fake.stats, real.stats)}
 
 # pictures to be judged: labels, maps, their real pictures' numbers, how to draw → Samples
 WHAT = dict(
     generated   = lambda pipe, ds, y, M, items, draw: draw(),
     encoded     = lambda pipe, ds, y, M, items, draw: pipe.encode(torch.stack([ds.image(i) for i in items]), M),
     photographs = lambda pipe, ds, y, M, items, draw: dataclasses.replace(
-        pipe.encode(x := torch.stack([ds.image(i) for i in items]), M), x=x))
+        pipe.encode(x := torch.stack([ds.image(i) for i in items]).to(pipe.device), M), x=x))
 
 def evaluate(pipe:D2iTPipeline,
              out, # folder of this evaluation; started again, it goes on
@@ -239,7 +248,9 @@ def evaluate(pipe:D2iTPipeline,
     if what not in WHAT: raise ValueError(f'there are pictures {", ".join(WHAT)}, not {what!r}')
     if what != 'generated' and maps == 'drawn':
         raise ValueError(f'pictures that are {what} have maps of their own, none is drawn; use maps real')
-    source,compared = source_and_reference(ds, pipe, part)
+    source,compared = source_and_reference(ds, pipe, part, what)
+    if what != 'generated' and n > len(source):
+        raise ValueError(f'{n} pictures are asked for, and there are {len(source)} to be {what}: some would count twice')
     net = extractor(features).to(pipe.device)
     if eye is not None: eye = eye.to(pipe.device)
     settings = dict(n=n, maps=maps, ratio=ratio, seed=seed, steps=steps, sampler=sampler, cfg=cfg, interval=interval,
@@ -247,6 +258,10 @@ def evaluate(pipe:D2iTPipeline,
                     resized=ds.preprocessing, calibration=sha_of(pipe.cal.to_json())[:12],
                     weights={k: digest(m) for k in ('dvae', 'grain', 'content') if (m := getattr(pipe, k)) is not None},
                     part=part, what=what, eye=eye and digest(eye), within_reach=bool(pipe.reach))
+    if what != 'generated':
+        # neither transformer has a say
+        settings['weights'] = dict(dvae=settings['weights']['dvae'])
+        settings |= dict.fromkeys(('steps', 'sampler', 'cfg', 'interval', 'within_reach'))
     with run_lock(out, ranks):
         note = out/'settings.json'
         old = None
@@ -255,7 +270,7 @@ def evaluate(pipe:D2iTPipeline,
             except ValueError: old = {}
             if old.keys() != settings.keys(): old = {}
         old = ranks.tell(old)
-        if old == {}: raise ValueError(f'{note} is damaged; delete {out}, or choose another --out')
+        if old == {}: raise ValueError(f'{note} is damaged, or of another version; delete {out}, or choose another --out')
         if old: check_same(old, json.loads(json.dumps(settings)))
         elif ranks.main: write_atomic(note, json.dumps(settings, indent=1).encode())
         at = out/f'chunks-{sha_of(settings)[:12]}'                            # never those of other settings
@@ -280,7 +295,7 @@ def evaluate(pipe:D2iTPipeline,
                         **(dict(seen=eye(pixels.to(pipe.device)).cpu().numpy()) if eye is not None else {}))
         fs = in_chunks(n, chunk, at, some, ranks, stop, 'sampling' if what == 'generated' else what)
         real = real_features(compared if reference is None else reference, net, cache or out, ranks, stop)
-        real_seen = real_features(compared, eye, cache or out, ranks, stop) if eye is not None else None
+        real_seen = real_features(compared, eye, cache or out, ranks, stop, keep=10**7) if eye is not None else None
         if not ranks.main: ranks.wait(); return {}
         column = lambda name: torch.from_numpy(np.concatenate([a for a, in read_chunks(fs, name, n=n)]))
         with warnings.catch_warnings(record=True, action='always') as said:
@@ -288,7 +303,7 @@ def evaluate(pipe:D2iTPipeline,
             with waiting('scoring'): scores = score(fake, real, net)
             if eye is not None:
                 fake_seen = gather_features(fs, eye.dim, {}, n, keep=10**7, name='seen')
-                scores |= seen_by_eye(fake_seen, column('y'), real_seen, compared, eye)
+                scores |= seen_by_eye(fake_seen, column('y') if pipe.classes else None, real_seen, compared, eye)
         if limit := (pipe.dvae.meta.get('reach') or {}).get('spread'):
             scores['runaways'] = (column('spread') > RUNAWAY*limit).double().mean().item()
         scores['budget'] = budget(column('M').long(), pipe.k).mean().item()

@@ -98,6 +98,7 @@ def train_eye(data, # folder of pictures, sub-folders are classes
               plan:Plan=Plan())->Eye: # with its description as `net.meta`
     "Train on the training part, count right answers on the validation part"
     out = Path(out)
+    if plan.epochs < 1 or plan.batch < 1: raise ValueError(f'at least one epoch and a batch of one, got {plan.epochs} and {plan.batch}')
     with run_lock(out):
         parts = three_parts(ImageFolder(data, plan.size, progress=True), plan.held, plan.test)
         train,held = parts[:2]
@@ -107,6 +108,7 @@ def train_eye(data, # folder of pictures, sub-folders are classes
         opt = torch.optim.AdamW(net.parameters(), lr=plan.lr, weight_decay=.02, betas=(.9, .95), fused=True)
         about = dict(vars(plan), data=train.fingerprint)
         first = 0
+        if (out/'eye.json').is_file() and (done := load_eye(out)).meta['trained'] == dict(about, data=Path(data).name): return done
         if found := load_checkpoint(out/'checkpoints'):
             tensors,meta = found
             if meta['about'] != about: raise ValueError(f'{out} holds an eye of another plan: {meta["about"]}, now {about}')
@@ -137,9 +139,9 @@ def train_eye(data, # folder of pictures, sub-folders are classes
         K = len(net.classes)
         confused = torch.zeros(K, K, dtype=torch.long).index_put_((y_held, answers(net, x_held)), torch.tensor(1), accumulate=True)
         net.meta = dict(id=digest(net), right=right, n_held=len(held), confused=confused.tolist(),
-                        classes=net.classes, trained=dict(about, data=Path(data).name), data=train.fingerprint)
+                        trained=dict(about, data=Path(data).name), data=train.fingerprint)
         save_net(out/'eye', net, half=True, **net.meta)
-    return net.eval().requires_grad_(False)
+    return load_eye(out)
 
 def load_eye(path, # the folder of a training, or the saved network's path without extension
             )->Eye: # frozen

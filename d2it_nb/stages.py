@@ -322,6 +322,7 @@ class LatentSamples:
                  more=lambda M: {}, # maps → what else the batch needs
                 ):
         self.lat,self.cal,self.cfg,self.purpose,self.diff,self.draw,self.more = lat,cal,cfg,purpose,diff,draw,more
+        self.k = lat.k
     def one(self, n:int, E:Tensor, y:int)->dict:
         cfg,rng,lat = self.cfg,keyed_rng(self.cfg.seed, self.purpose, n),self.lat
         other = lambda: lat.entropies(int(torch.randint(len(lat), (1,), generator=rng)))
@@ -457,8 +458,8 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     samples = DVAESamples(ds, cal, net, cfg)
     @torch.no_grad()
     def scale(net, n=512, per=32):
-        # the maps of stage 2; every grain must occur
-        ratio = cfg.ratio if ratio_of(cfg) not in ('uniform', 'normal', 0., 1.) else 'normal'
+        # the maps of stage 2
+        ratio = 'normal' if cfg.ratio == 'uniform' else cfg.ratio
         probe = DVAESamples(ds, cal, net, dataclasses.replace(cfg, ratio=ratio, p_disturb=0., seed=cfg.seed + 1))
         bs = (stack([probe[j] for j in range(i, i + per)])
               for i in progress_bar(range(0, n, per), 'measuring the scale of the codes', show=ranks.main))

@@ -44,7 +44,7 @@ def probe(stage:Stage, n:int)->dict:
     b = s.__getitems__([0]) if hasattr(s, '__getitems__') else stack([s[0]]); b.pop('at', None)
     b = {k: v.repeat(n, *[1]*(v.ndim - 1)) for k,v in b.items()}
     cells = torch.arange(b['M'].numel()).view_as(b['M'])
-    b['M'] = cells % 2*(getattr(stage.players['net'].net, 'k', 2) - 1)
+    b['M'] = cells % 2*(s.k - 1)
     return b | (s.more(b['M']) if hasattr(s, 'more') else {})
 
 def cost(stage:Stage, n:int, amp:bool=False,
@@ -169,8 +169,9 @@ def quickest(stage:Stage, cfg:Config, ranks:Ranks,
     # the judge's weight, or ranks would want to agree on it
     samples = lambda n: to_device(probe(stage, n), dev) | dict(weight=torch.ones((), device=dev))
     one = seconds(ways[0], samples(1))
+    if one < patience: one = seconds(ways[0], samples(1))                     # the first time is for warming up
     if one > patience: return bf16_pays(dev) if cfg.amp == 'auto' else ways[0][0], ways[0][1]
-    batch = samples(max(1, min(8, cfg.batch//ranks.world, int(.5/one))))
+    batch = samples(max(1, min(cfg.micro or 8, 8, cfg.batch//ranks.world, int(.5/one))))
     took = {way: [seconds(way, batch) for _ in range(2)][1:] for way in ways}  # the first of each warms up
     for _ in range(rounds):
         for way in ways: took[way].append(seconds(way, batch))
@@ -359,8 +360,9 @@ def fit(name:str, # stage
                     line = log.write(done, mean_over(losses, ranks), lr=lr_at(cfg, step), **meter(done),
                                      **dict(left_out=health.left_out) if health.left_out else {})
                     bar.set_postfix(loss=f"{line.get('loss', math.nan):.4f}")
-                if saving: run.save(done, emas); saved = done
+                # first, so that a run that goes on from this step has it; one that goes on from an earlier one makes it again
                 if run.keeps(done): run.snapshot(done, emas)
+                if saving: run.save(done, emas); saved = done
                 if watching:
                     if (seen := watch(done)) is None: return run.stopped(done)
                     line |= seen
@@ -398,10 +400,19 @@ class Run:
         "In bf16 or not, and how weights lie in memory: as it is asked for, as the run began, or what is fastest here"
         cfg,ranks = self.cfg,self.ranks
         same = begun and all(begun['config'].get(k, 'auto') == getattr(cfg, k, 'auto') for k in ('amp', 'layout'))
-        if same: self.amp,self.layout = begun['amp'],begun['layout']
+        if same and begun.get('device', ranks.device.type) == ranks.device.type:
+            self.amp,self.layout = begun['amp'],begun['layout']
         else:
-            with waiting('trying precision and memory layout', ranks.main):
-                self.amp,self.layout = ranks.tell(quickest(self.stage, cfg, ranks) if ranks.main else None)
+            fault,found = None,None
+            try:
+                with waiting('trying precision and memory layout', ranks.main):
+                    if ranks.main: found = quickest(self.stage, cfg, ranks)
+            except RuntimeError as e: fault = e
+            if ranks.any(fault): raise fault or RuntimeError('the main rank could not take a step')
+            self.amp,self.layout = ranks.tell(found)
+            if same and ranks.main and (self.amp, self.layout) != (begun['amp'], begun['layout']):
+                print(f'on this {ranks.device.type} the run goes on in {"bf16" if self.amp else "float32"}, {self.layout}; '
+                      '--amp and --layout change it', flush=True)
         lay_out(self.stage, self.layout)
     def start(self)->tuple: # averages, first step
         "Everything that happens before the first step"
@@ -416,29 +427,31 @@ class Run:
         if not (begun and {'amp', 'layout'} <= set(begun)):
             # the note is damaged, or of an earlier version: the checkpoints know
             found = newest(out/'checkpoints', ranks)
-            begun = found and dict(found[1], layout=found[1].get('plan', {}).get('layout', 'contiguous'))
+            plan_then = found and found[1].get('plan', {})
+            begun = found and dict(found[1], layout=plan_then.get('layout', 'contiguous'), device=plan_then.get('device', 'cpu'))
             if begun and not {'amp', 'config'} <= set(begun): begun = None
         self.choose(begun)
         free = room(ranks, sum(4*n_params(p.net) for p in self.stage.players.values()))
+        # what a run of an earlier version did not know yet is as if it were left out
+        known = {f.name: f.default for f in dataclasses.fields(cfg)}
         def usable(p, old):
             return ((p['world'], p.get('device')) == (ranks.world, ranks.device.type)
-                    and all(old.get(k) == v for k,v in now.items()
+                    and all((known | old).get(k) == v for k,v in now.items()
                             if k not in FREE or k in ('micro', 'parallel', 'recompute', 'amp'))
                     and not ranks.any(p['GB']*1e9 > free))
-        self.init = ''
+        self.init = {}
         if cfg.init and not steps_in(out/'checkpoints'):
-            self.init = warm_start(self.stage.players['net'].net, cfg.init)
-            if ranks.main: print(f'begins with the weights of {self.init}', flush=True)
+            with waiting('reading the weights to begin with', ranks.main):
+                self.init = {'from': cfg.init, 'id': warm_start(self.stage.players['net'].net, cfg.init)}
+            if ranks.main: print(f'begins with the weights {self.init["id"]} of {cfg.init}', flush=True)
         def accept(meta):
             if missing := {'config', 'stage', 'plan', 'step'} - set(meta):
                 raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
-            # what a run of an earlier version did not know yet is as if it were left out
-            known = {f.name: f.default for f in dataclasses.fields(cfg)}
             self.changed = check_same(known | meta['config'], now, FREE)
             check_same(meta['stage'], self.stage.meta)
             if usable(meta['plan'], meta['config']): self.plan = meta['plan'] | dict(amp=self.amp, layout=self.layout)
-            self.init = meta.get('init', '')
-            if cfg.init and cfg.init != (was := meta['config'].get('init', '')):
+            self.init = meta.get('init') or {}
+            if cfg.init and cfg.init != (was := self.init.get('from', '')):
                 raise ValueError(f'this run began with --init {was!r}; other weights begin another run: '
                                  'choose another --out, or leave --init out to go on')
             if meta['step'] > cfg.steps:
@@ -520,7 +533,7 @@ class Run:
         "What goes into a network's description"
         flags = {k: v for k,v in dataclasses.asdict(self.cfg).items()
                  if k not in ('out', 'dvae', 'latents', 'device', 'vgg', 'init')}
-        begun = dict(init=self.init) if self.init else {}
+        begun = dict(init=self.init['id']) if self.init else {}
         return dict(self.stage.meta, step=step, trained=dict(flags, data=Path(self.cfg.data).name), **begun)
     def snapshot(self, done:int, emas:list):
         "The averages of relative lengths, in half precision"

@@ -119,6 +119,15 @@ def test_the_quickest_way(d, monkeypatch):
     only = dataclasses.replace(cfg, amp='off', layout='channels_last')
     assert engine.variants(stage, only, SOLO) == [(False, 'channels_last')]
 
+def test_a_baseline_on_a_plain_autoencoder_is_tried_and_trained(d):
+    "One grain: its maps are all zeros, also where steps are tried and counted"
+    flags = ['--preset', 'tiny', '--steps', '2', '--factors', '4', '--out', str(d/'plain'/'dvae')]
+    engine.train('dvae', stages.parse(['dvae', *flags])[1])
+    cfg = stages.parse(['content', '--preset', 'tiny', '--amp', 'auto', '--net', 'dit', '--patch', '2', '--steps', '2', '--out', str(d/'plain'/'dit')])[1]
+    engine.train('content', cfg)
+    stage = stages.content_stage(cfg, SOLO, Stop())
+    assert (engine.probe(stage, 3)['M'] == 0).all() and stage.players['net'].net.config['grid'] == [4, 4]
+
 def test_channels_last(d):
     "The same autoencoder within rounding, and the same run to the last bit after a stop"
     def flags(name, layout, steps):
@@ -253,6 +262,8 @@ def test_a_warm_start(d, tmp_path):
     with pytest.raises(ValueError, match='began with --init .*half.*leave --init out'):
         engine.train('content', config(d, 'cut', steps=6, save_every=2, init=str(d/'first')))
     engine.train('content', config(d, 'cut', steps=6, save_every=2))
+    engine.train('content', config(d, 'cut', steps=8, **flags))         # with the first command again
+    assert load_net(d/'cut'/'model', D2iT).meta['init'] == first.meta['id']
 
 def test_a_warm_start_that_does_not_fit(d):
     engine.train('content', config(d, 'small', steps=1))

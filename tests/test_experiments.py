@@ -88,23 +88,33 @@ def test_the_papers_tables(tmp_path, monkeypatch, forks):
     monkeypatch.setitem(experiments.TABLES, 'table3', lambda s: two(t3(s)))
     res = experiments.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')
     a,b,c = res['rows']
-    assert ([(r['row'], r['maps']) for r in res['rows']] ==
-            [('DiT', 'fine'), ('+ RefineNet & position', 'drawn'), ('+ RefineNet & position', 'real')] and
+    assert ([(r['row'], r['codes'], r['maps']) for r in res['rows']] ==
+            [('DiT', 'fine', 'fine'), ('+ RefineNet & position', '0.5', 'drawn'), ('+ RefineNet & position', '0.5', 'real')] and
             res['n'] == 12 and b['pFD'] != c['pFD'] and 'full rank' in a['warnings'][0])
-    assert ((a['row'], b['row']) == ('DiT', '+ RefineNet & position') and
-            a['parameters'] < b['parameters'] and a['pFD'] != b['pFD'] > 0)
+    assert a['parameters'] < b['parameters'] and a['pFD'] != b['pFD'] > 0 and list(a)[6] == 'p KID'
+    assert [(f['codes'], f['maps']) for f in res['floors']] == [('fine', 'fine'), ('0.5', .5)]      # photographs through each autoencoder
     root = tmp_path/'runs'/'photos-tiny'
-    made = {p: p.stat().st_mtime_ns for p in root.glob('content-*/model.safetensors')}
-    assert len(made) == 2
-    curves = experiments.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')['rows']
-    assert ([(r['row'], r['step']) for r in curves] ==
-            [('DiT', 4), ('DiT', 8), ('+ RefineNet & position', 4), ('+ RefineNet & position', 8)] and
-            [curves[i]['pFD'] for i in (1, 3)] == [a['pFD'], b['pFD']] != [curves[i]['pFD'] for i in (0, 2)] and
+    made = {p: p.stat().st_mtime_ns for p in root.glob('*/content-*/model.safetensors')}
+    assert len(made) == 2 and {p.parts[-3] for p in made} == {'fine', 'r=0.5'}
+    curves = experiments.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')
+    rows = curves['rows']
+    assert ([(r['row'], r['step']) for r in rows] ==
+            [('DiT-tiny', 4), ('DiT-tiny', 8), ('D²iT-tiny', 4), ('D²iT-tiny', 8)] and
+            [rows[i]['pFD'] for i in (1, 3)] == [a['pFD'], b['pFD']] != [rows[i]['pFD'] for i in (0, 2)] and
+            curves['floors'] == res['floors'] and
             all(p.stat().st_mtime_ns == t for p,t in made.items()))
-    (where,) = root.glob('content-net=dit-*')
-    cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('content-*/scores-*/card.json'))]
+    cards = [json.loads(p.read_text())['settings'] for p in sorted(root.glob('*/content-*/scores-*/card.json'))]
     assert (sorted(c['maps'] for c in cards) == ['drawn']*3 + ['fine']*3 + ['real'] and
-            len(list(root.glob('reference-*'))) == 1)
+            {c['part'] for c in cards} == {'test'} and len(list(root.glob('reference-*'))) == 1)
+
+def test_two_seeds_and_one_autoencoder(tmp_path, forks):
+    "Runs of one plain autoencoder don't wait for each other's latents; and one of any ratio serves all rows"
+    photographs(tmp_path/'photos', 80)
+    experiments.paper('fig5', tmp_path/'photos', 'tiny', seeds=2, rows='r = 0.0', runs=tmp_path/'runs', measure=False)
+    assert len(list((tmp_path/'runs').glob('*/coarse/content-*/model.safetensors'))) == 2
+    res = experiments.paper('fig5', tmp_path/'photos', 'tiny', seeds=1, rows='r = 0.0,r = 0.3', runs=tmp_path/'runs', share_dvae=True)
+    assert res['share_dvae'] and [(r['codes'], r['maps']) for r in res['rows']] == [('shared', 'coarse'), ('shared', 'drawn'), ('shared', 'real')]
+    assert res['rows'][0]['budget'] == 0 and (tmp_path/'runs'/'photos-tiny'/'shared'/'grain-0.3').is_dir()
 
 def test_the_networks_that_ship_beside_a_dit(tmp_path, forks):
     root = tmp_path/'run'; photographs(tmp_path/'photos', 40)

@@ -1,6 +1,7 @@
 "What reaches the networks: real batches of real stages, whose autoencoder has a fitted scale."
 import dataclasses
 import pytest, torch
+from common import photographs
 from d2it_nb import experiments, stages
 from d2it_nb.dist import SOLO, Stop
 from d2it_nb.dvae import DVAE, sample_codes
@@ -91,6 +92,19 @@ def test_the_scale_is_that_of_stage_2(d, monkeypatch):
         found.append(fitted)
     assert found[0] + .1 < found[1] < found[2] - .1
 
+@pytest.mark.parametrize('ratio', [0, 1])
+def test_the_scale_of_one_grain(d, ratio):
+    "All coarse or all fine: the scale is that of all codes of that grain, the other grain's is left alone"
+    cfg = stages.parse(['dvae', '--preset', 'tiny', '--crops', '256', '--ratio', str(ratio), '--p_disturb', '0', '--out', str(d/'dvae')])[1]
+    stage = stages.dvae_stage(cfg, SOLO, Stop())
+    net = stage.players['net'].net
+    stage.finish(net)
+    assert (net.shift[1 - ratio] == 0).all() and (net.scale[1 - ratio] == 1).all() and (net.shift[ratio] != 0).all()
+    b = [stage.samples[i] for i in range(64)]
+    x, M = torch.stack([v['x'] for v in b]), torch.full((64, 4, 4), ratio)
+    z = net.encode(x, M)
+    assert (z.mean((0, 2, 3)).abs() < .2).all() and ((z.std((0, 2, 3)) - 1).abs() < .2).all()
+
 def test_the_papers_presets():
     "As the paper has them, and DiT's conventions where it is silent"
     common = dict(batch=256, lr=1e-4, warmup=0, decay='constant', wd=0., beta2=.999, ema='0.9999', ratio='0.5', p_disturb=0., drop=.1,
@@ -113,12 +127,13 @@ def test_tables_are_trained_at_their_ratio(table, shared, tmp_path, monkeypatch)
     "Each row's autoencoder, maps and content transformer: the row's ratio, undisturbed; or one autoencoder of any ratio"
     asked = []
     monkeypatch.setattr(experiments, 'train_runs', lambda stage, runs, jobs=2: asked.extend((stage, out, flags) for out, flags in runs.items()))
-    experiments.paper(table, tmp_path, 'paper', seeds=1, runs=tmp_path, measure=False, share_dvae=shared)
+    photographs(tmp_path/'photos', 12, classes=())
+    experiments.paper(table, tmp_path/'photos', 'paper', seeds=1, runs=tmp_path/'runs', measure=False, share_dvae=shared)
     configs = [(stage, stages.parse(experiments.as_words(stage, out, **flags))[1]) for stage, out, flags in asked]
     dvaes = {cfg.out: cfg for stage, cfg in configs if stage == 'dvae'}
     assert len(dvaes) == 1 or not shared
     for cfg in dvaes.values():
-        if shared: assert cfg.factors == '8,16'
+        if shared: assert (cfg.factors, cfg.ratio, cfg.p_disturb) == ('8,16', 'uniform', .15)
         elif cfg.factors == '8,16': assert (cfg.p_disturb, cfg.ratio) == (0., str(float(cfg.ratio)))
     for stage, cfg in configs:
         if stage == 'dvae': continue
@@ -128,6 +143,7 @@ def test_tables_are_trained_at_their_ratio(table, shared, tmp_path, monkeypatch)
         if stage == 'content' and cfg.net == 'dit' and not shared:
             assert (of.factors, cfg.patch) in (('8', 2), ('16', 1))
         if stage == 'content' and cfg.net == 'd2it': assert of.factors == '8,16'
+        assert (cfg.drop == 1) == (table not in ('table2', 'fig6')) and cfg.steps == round({'table3': 50, 'table4': 50, 'fig5': 50, 'fig6': 80}.get(table, 800)*12/256) or stage == 'grain'
 
 def test_random_maps_differ():
     "Each picture has its own permutation"
