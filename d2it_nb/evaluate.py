@@ -171,7 +171,7 @@ def score(fake:Features, real:Features, net)->dict: # name → number
     return {f'{p}KID': distance, f'{p}KID error': error, 'FID' if not p else 'pFD': frechet(fake.stats, real.stats),
             f'{p}precision': prec, f'{p}recall': rec, f'{p}IS': is_, f'{p}IS sd': is_sd}
 
-RUNAWAY = 1.25   # a picture has run away if its codes vary more than so many times those of the most varied of 512 real ones
+RUNAWAY = 1.1   # a picture has run away if its codes vary more than so many times those of the most varied of 512 real ones
 
 PARTS = ('all', 'held', 'test')
 
