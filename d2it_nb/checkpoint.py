@@ -94,8 +94,7 @@ def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
         n,k = key.rsplit(':', 1)
         # a fused step walks through parameter and state side by side, so they must lie in memory alike
         own = local(ps[n])
-        v = torch.empty_like(own, dtype=v.dtype).copy_(v) if v.ndim else v.clone()
-        index.setdefault(n, {})[k] = as_rows_of(v, ps[n])
+        index.setdefault(n, {})[k] = as_rows_of(torch.empty_like(own, dtype=v.dtype).copy_(v), ps[n]) if v.ndim else v.clone()
     order = {p: i for i,p in enumerate(p for g in opt.param_groups for p in g['params'])}
     opt.load_state_dict(dict(state={order[ps[n]]: s for n,s in index.items()},
                              param_groups=opt.state_dict()['param_groups']))
