@@ -90,35 +90,6 @@ def test_what_auto_meant_at_the_start_holds(d, monkeypatch):
     seen += [l['loss'] for l in engine.fit('content', config(d, 'auto', steps=6, amp='auto'))]
     assert seen == [l['loss'] for l in engine.read_log(d/'on'/'log.jsonl')]
 
-def test_the_quickest_way(d, monkeypatch):
-    "A clock that says what each way takes; the plainest unless another is 5 % faster; nothing is tried that takes too long"
-    cfg = stages.parse(['dvae', '--preset', 'tiny', '--amp', 'auto', '--layout', 'auto', '--out', str(d/'quick')])[1]
-    stage = stages.dvae_stage(cfg, SOLO, Stop())
-    net = stage.players['net'].net
-    kernel = net.encoder.levels[0][0].c1.weight
-    last = lambda: kernel.is_contiguous(memory_format=torch.channels_last)
-    took = {}
-    now = [0.]
-    def loss(f, batch, step):
-        way = torch.is_autocast_enabled('cpu'), 'channels_last' if last() else 'contiguous'
-        now[0] += took[way]
-        return kernel.sum(), {}
-    stage.players['net'].loss = loss
-    monkeypatch.setattr(engine.time, 'perf_counter', lambda: now[0])
-    for times, want in (((1, 1, 1, 1),      (False, 'contiguous')),
-                        ((1, .97, 1, 1),    (False, 'contiguous')),
-                        ((1, .9, 1, 1),     (False, 'channels_last')),
-                        ((1, .9, .8, 1),    (True,  'contiguous')),
-                        ((1, .9, .8, .7),   (True,  'channels_last'))):
-        took = dict(zip(engine.variants(stage, cfg, SOLO), times))
-        assert engine.quickest(stage, cfg, SOLO) == want
-    took = dict.fromkeys(took, 100.)
-    monkeypatch.setattr(engine, 'bf16_pays', lambda device: True)
-    before = now[0]
-    assert engine.quickest(stage, cfg, SOLO) == (True, 'contiguous') and 99 < now[0] - before < 101
-    only = dataclasses.replace(cfg, amp='off', layout='channels_last')
-    assert engine.variants(stage, only, SOLO) == [(False, 'channels_last')]
-
 def test_a_baseline_on_a_plain_autoencoder_is_tried_and_trained(d):
     "One grain: its maps are all zeros, also where steps are tried and counted"
     flags = ['--preset', 'tiny', '--steps', '2', '--factors', '4', '--out', str(d/'plain'/'dvae')]
