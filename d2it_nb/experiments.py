@@ -622,9 +622,10 @@ def built(name:str, scale:str='paper', size:int=256, factors=(8, 16))->list: # a
         M = (torch.arange(side*side) < round(ratio_at(row)*side*side)).long().view(1, side, side)*(codes.k - 1)
         r = ratio_at(row)
         whose = dict(fine=f'plain, f = {fs[0]}', coarse=f'plain, f = {fs[-1]}').get(row.codes, f'dynamic, r = {r:g}')
-        refined = sum(n for a in net.pack(M) for n in [len(a.place) if a else 0]) if codes.k > 1 else 0
-        if codes.k > 1 and net.refiners and not refined: refined = M.numel()*4  # all fine: no list
-        refined *= bool(getattr(net, 'refiners', ()))
+        refined = 0
+        if getattr(net, 'refiners', ()):
+            at = net.pack(M)[0]
+            refined = len(at.place) if at else 4*M.numel()                    # all fine: no list, but all tokens
         rows.append(dict(table=name, row=k, codes=whose, tokens=f'{math.prod(net.trunk.grid)}' + f' ({refined})'*bool(refined),
                          GMAC=sum(flops(net, M).values())/2e9, parameters=f'{n_params(net)/1e6:.1f} M', positions=cfg.pos))
     return rows

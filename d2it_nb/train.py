@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['FREE', 'lr_at', 'probe', 'cost', 'room', 'what_costs', 'plan', 'Batches', 'bf16_pays', 'matmul_rate', 'variants',
-           'lay_out', 'quickest', 'threads_for', 'check_same', 'backward', 'optimize', 'Health', 'blame', 'warm_start',
-           'prepare', 'fit', 'train', 'Run', 'done_at', 'Watch', 'Log', 'read_log', 'mean_over', 'Meter', 'tensorboard',
-           'logger', 'how_long', 'instead', 'Pace', 'thinned', 'reference', 'against', 'Live', 'usage', 'main']
+           'lay_out', 'try_step', 'quickest', 'threads_for', 'check_same', 'backward', 'optimize', 'Health', 'blame',
+           'warm_start', 'prepare', 'fit', 'train', 'Run', 'done_at', 'Watch', 'Log', 'read_log', 'mean_over', 'Meter',
+           'tensorboard', 'logger', 'how_long', 'instead', 'Pace', 'thinned', 'reference', 'against', 'Live', 'usage',
+           'main']
 
 # %% ../nbs/54_train.ipynb #c2
 import dataclasses, importlib, json, math, multiprocessing, os, resource, shutil, sys, time, traceback
@@ -146,7 +147,14 @@ def variants(stage:Stage, cfg:Config, ranks:Ranks)->list: # of (bf16, layout)
 def lay_out(stage:Stage, layout:str):
     "Let the weights of all convolutions lie so"
     for p in stage.players.values():
-        p.net.to(memory_format=getattr(torch, f'{"contiguous_format" if layout == "contiguous" else layout}'))
+        p.net.to(memory_format=dict(contiguous=torch.contiguous_format, channels_last=torch.channels_last)[layout])
+
+def try_step(p:Player, batch:dict, amp:bool):
+    "Forward and backward pass, of which nothing is kept"
+    with torch.autocast(batch['M'].device.type, torch.bfloat16, enabled=amp):
+        loss = p.loss(p.net, dict(batch), 0)[0]
+    loss.backward()
+    p.net.zero_grad(set_to_none=True)
 
 def quickest(stage:Stage, cfg:Config, ranks:Ranks,
              patience:float=2., # seconds that one sample may take
@@ -160,10 +168,7 @@ def quickest(stage:Stage, cfg:Config, ranks:Ranks,
         lay_out(stage, way[1])
         if dev.type == 'cuda': torch.cuda.synchronize(dev)
         began = time.perf_counter()
-        with torch.autocast(dev.type, torch.bfloat16, enabled=way[0]):
-            loss = p.loss(p.net, dict(batch), 0)[0]
-        loss.backward()
-        p.net.zero_grad(set_to_none=True)
+        try_step(p, batch, way[0])
         if dev.type == 'cuda': torch.cuda.synchronize(dev)
         return time.perf_counter() - began
     # the judge's weight, or ranks would want to agree on it
@@ -186,12 +191,7 @@ def threads_for(stage:Stage, plan:dict, ranks:Ranks, amp:bool, cfg:Config)->int:
     if ranks.device.type != 'cpu' or ranks.world > 1 or here == 1 or getattr(cfg, 'compile', False): return here
     p = stage.players['net']
     b = probe(stage, min(plan['micro'], 8))
-    def work():
-        with torch.autocast('cpu', torch.bfloat16, enabled=amp):
-            loss = p.loss(p.net, dict(b), 0)[0]
-        loss.backward()
-        p.net.zero_grad(set_to_none=True)
-    return best_threads(work)[0]
+    return best_threads(lambda: try_step(p, b, amp))[0]
 
 
 # %% ../nbs/54_train.ipynb #1d872a8d
