@@ -226,6 +226,7 @@ def evaluate(pipe:D2iTPipeline,
              part:str='all', # of the data: 'held' and 'test' compare with what the networks have not seen
              eye=None, # an `Eye` of these classes
              what:str='generated', # or 'encoded': real pictures through the autoencoder; or 'photographs' themselves
+             **more, # the sampler's own, e.g. eta for ddim
             )->dict: # the card
     "Generate, compare, and write down how"
     out = Path(out)
@@ -257,7 +258,7 @@ def evaluate(pipe:D2iTPipeline,
                     chunk=chunk, features=net.name, source=net.source, data=ds.fingerprint, size=pipe.size,
                     resized=ds.preprocessing, calibration=sha_of(pipe.cal.to_json())[:12],
                     weights={k: digest(m) for k in ('dvae', 'grain', 'content') if (m := getattr(pipe, k)) is not None},
-                    part=part, what=what, eye=eye and digest(eye), within_reach=bool(pipe.reach))
+                    part=part, what=what, eye=eye and digest(eye), within_reach=bool(pipe.reach), **more)
     if what != 'generated':
         # neither transformer has a say
         settings['weights'] = dict(dvae=settings['weights']['dvae'])
@@ -283,7 +284,7 @@ def evaluate(pipe:D2iTPipeline,
         def some(r):
             y,M = maps_of(maps, pipe, source, r, ratio, seed)
             draw = lambda: pipe.generate(y if pipe.classes else None, M, len(r), seed, r.start,
-                                         steps, sampler, cfg, interval, batch=len(r), progress=False)
+                                         steps, sampler, cfg, interval, batch=len(r), progress=False, **more)
             s = WHAT[what](pipe, source, y, M, [item_of(i, len(source), seed) for i in r], draw)
             if not s.x.isfinite().all():
                 raise ValueError(f'pictures {r.start} … {r.stop - 1} hold numbers that are not finite; '

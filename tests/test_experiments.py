@@ -115,7 +115,7 @@ def test_two_seeds_and_one_autoencoder(tmp_path, forks):
     res = experiments.paper('fig5', tmp_path/'photos', 'tiny', seeds=1, rows='r = 0.0', runs=tmp_path/'runs', share_dvae=True)
     assert res['share_dvae'] and [(r['codes'], r['maps'], r['budget']) for r in res['rows']] == [('shared', 'coarse', 0)]
 
-def test_the_networks_that_ship_beside_a_dit(tmp_path, forks):
+def test_the_networks_that_ship_beside_a_dit(tmp_path, forks, monkeypatch):
     root = tmp_path/'run'; photographs(tmp_path/'photos', 40)
     for stage,more in dict(dvae=dict(held=.2), grain={}).items():
         experiments.train_runs(stage, {root/stage: dict(preset='tiny', data=tmp_path/'photos') | more})
@@ -134,3 +134,14 @@ def test_the_networks_that_ship_beside_a_dit(tmp_path, forks):
             all(d > 0 for d in near['distances']) and
             all(s*held % 1 == 0 for s in near['nearer']))
     assert {p.name for p in root.glob('*.png')} == {'content.png', 'dit.png', 'neighbours.png'}
+    runaways(tmp_path/'photos', root, monkeypatch)
+
+def runaways(photos, root, monkeypatch):
+    "One sampler, three ways: only what the pictures begin and are kept with differs"
+    monkeypatch.setattr(experiments, 'WALKS', {('dpmpp', 3): ('free', 'kept', 'late')})
+    monkeypatch.setattr(experiments, 'RUNAWAY', 1e9)                          # of networks that know nothing, all would have
+    free, kept, late = experiments.runaways(photos, root, n=8)['rows']
+    assert [r['remedy'] for r in (free, kept, late)] == ['free', 'kept', 'late'] and 'moved' not in free
+    assert len({r['p KID'] for r in (free, kept, late)}) == 3 and late['most_moved'] > late['moved'] > 0
+    times = json.loads((root/'runaways-8'/'dpmpp-3-late'/'settings.json').read_text())['times']
+    assert times[0] <= 900 and times[-1] == -1
