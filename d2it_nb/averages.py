@@ -96,6 +96,8 @@ def average(run, # a run's folder
     return net
 
 # %% ../nbs/55_averages.ipynb #6bc9d53d
+if __name__ == '__main__': forgiving_streams()                               # of --help, too
+
 @call_parse
 def main(run:str, # a run's folder, trained with --ema 5%,10%
          length:str, # wanted, e.g. 7.5%

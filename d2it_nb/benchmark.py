@@ -599,6 +599,8 @@ def goals(figures:dict)->list: # a row a goal; what was not measured stays empty
             dict(goal='first gradient norm of two ranks', peer='one rank', wanted='equal to 1e-6',
                  CPU=num(value('ranks', 'first_gradient_norm_off', lambda v: max(v), ranks=2), '{:.0e}'), GPU=None)]
 
+if __name__ == '__main__': forgiving_streams()                               # of --help, too
+
 @call_parse
 def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
          out:str='data/results/benchmark.json', # file to write; a picture goes beside it
@@ -606,9 +608,9 @@ def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
     "Measure all rows, on a GPU as well where there is one, and write them down"
     torch.set_num_threads(1)
     names = [*BENCHES, *(f'{k} on a GPU' for k in ON_GPU)]
-    figures = ({k: v for k,v in json.loads(Path(out).read_text()).items() if k in names}
+    figures = ({k: v for k,v in read_json(out).items() if k in names}
                if only and Path(out).is_file() else {})
-    if figures and json.loads(Path(out).read_text())['machine'] != machine():
+    if figures and read_json(out)['machine'] != machine():
         raise SystemExit(f'd2it_nb.benchmark: {out} is from another machine; '
                          'run all rows, or choose another --out')
     rows = ({k: BENCHES[k] for k in only or BENCHES}

@@ -235,6 +235,8 @@ def report(run, pipe:D2iTPipeline, data:str='')->dict:
     return res
 
 # %% ../nbs/80_demo.ipynb #c19
+if __name__ == '__main__': forgiving_streams()                               # of --help, too
+
 @call_parse
 def main(run:str='runs/demo', # folder of the run
          nproc:int=2, # processes a stage

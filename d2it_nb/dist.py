@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SOLO', 'PARALLEL', 'Ranks', 'start', 'finish', 'cut_batch', 'together', 'last_part', 'rows', 'is_cut', 'local',
-           'whole', 'as_rows_of', 'unsharded', 'same_steps', 'Stop', 'ignore_signals', 'about_me', 'free_memory',
-           'sum_of_ranks', 'same_folder', 'idle_gpus', 'doctor', 'main']
+           'whole', 'as_rows_of', 'unsharded', 'same_steps', 'Stop', 'about_me', 'free_memory', 'sum_of_ranks',
+           'same_folder', 'idle_gpus', 'doctor', 'main']
 
 # %% ../nbs/50_dist.ipynb #c2
 import gc, os, platform, shutil, signal, socket, sys, time, uuid, warnings
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch, torch.distributed as dist
 from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel as DDP
-from .core import as_table
+from .core import as_table, forgiving_streams
 
 # %% ../nbs/50_dist.ipynb #c4
 @dataclass(frozen=True)
@@ -241,9 +241,7 @@ class Stop:
         if not self.asked: self.asked,self.when = True,time.monotonic()
         elif time.monotonic() - self.when > self.echo: self.__exit__(); signal.raise_signal(num)
 
-def ignore_signals(_=None):
-    "For data workers: only the main process decides when to stop"
-    for s in Stop.SIGNALS: signal.signal(s, signal.SIG_IGN)
+
 
 # %% ../nbs/50_dist.ipynb #2b36f7e6
 def about_me(ranks:Ranks)->dict:
@@ -337,6 +335,7 @@ def doctor(ranks:Ranks, # what `start` returned
 # %% ../nbs/50_dist.ipynb #a7f2af29
 def main(argv:list)->int: # exit status
     "`doctor [--device cpu|cuda] [--out FOLDER] [--timeout SECONDS]`"
+    forgiving_streams()
     flags = dict(zip(argv[1::2], argv[2::2]))
     if argv[:1] != ['doctor'] or len(argv) % 2 == 0 or set(flags) - {'--device', '--out', '--timeout'}:
         print('python -m d2it_nb.dist doctor [--device auto|cpu|cuda] [--out FOLDER] [--timeout SECONDS]',

@@ -292,7 +292,7 @@ class Editor:
                  seed:int=0, # of the picture's noise
                  steps:int=12, # of the sampler
                  sampler:str='dpmpp', # a name of `SAMPLERS` that goes with the networks
-                 cfg:float=1.5, # scale of classifier-free guidance; 1: none
+                 cfg:float=None, # scale of classifier-free guidance, 1: none; None: 1.5, where the network can be guided
                  picture=None, # a photograph to begin with: anything that `open` takes
                  wait:bool=False, # sample in the foreground: for scripts and tests
                 ):
@@ -303,6 +303,9 @@ class Editor:
                              f'{", ".join(f"{i} {c}" for i,c in enumerate(pipe.classes))}')
         if sampler not in (can := allowed_samplers(pipe)):
             raise ValueError(f'no sampler {sampler!r} for these networks; there are {", ".join(can)}')
+        always = bool(getattr(pipe, 'labelled', ()))                           # networks that know no picture without a label
+        if always and label is None: raise ValueError(f'these networks were trained with --drop 0: say which class, of {", ".join(pipe.classes)}')
+        if cfg is None: cfg = 1. if always else 1.5
         label = (pipe.classes.index(label) if isinstance(label, str) else
                  'any' if label is None or not pipe.classes else label)
         self.map,self.lock,self.stopping,self.worker,self.busy = (
@@ -325,7 +328,7 @@ def _controls(self:Editor, label, seed, steps, sampler, cfg):
     self.brush,self.alpha = (
         W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide),
         W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide))
-    self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], ('any', 'any')],
+    self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], *[('any', 'any')][:not getattr(p, 'labelled', ())]],
                             value=label, description='class', **wide)
     self.seed,self.steps = (
         W.IntText(seed, description='seed', **wide),
@@ -580,8 +583,9 @@ def resample_painted(self:Editor):
     if self.sample is None: return self.resample_all()
     M,R,s,label,seed,how = self.map.tensor,self.anew(),self.sample,self.wanted(),self.seed.value,self.how()
     if not R.any(): raise ValueError('nothing is painted; paint some cells first')
+    others = R.sum().item() - len(self.dirty)
     self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, progress=False, **how), M,
-               f'{R.sum().item()} cells resampled')
+               f'{len(self.dirty)} painted cells resampled' + (f', and {others} whose grain was not the picture\'s' if others else ''))
 
 @patch
 def re_encode(self:Editor):
@@ -671,9 +675,8 @@ class Stepper:
                  grain_map=None, # (h,w); None: drawn
                  seed:int=0, **how): # as in `trace`: steps, sampler, cfg
         self.pipe,self.k = pipe,pipe.k
-        y = pipe.labels(label, 1)
-        self.M = pipe.draw_map(label, seed=seed) if grain_map is None else pipe.maps(grain_map, 1)
-        self.looks = list(pipe.film(y, self.M, [(seed, 0)], **how))
+        self.M = pipe.draw_map(label, 1, seed) if grain_map is None else pipe.maps(grain_map, 1)
+        self.looks = list(pipe.film(label, self.M, 1, seed, **how))
         self.png,self.top = {},max(l.strength.max().item() for l in self.looks) or 1.
         self.at,self.image = (
             W.IntSlider(0, 0, len(self.looks) - 1, description='step', layout=W.Layout(width='30em')),

@@ -167,7 +167,8 @@ def score(fake:Features, real:Features, net)->dict: # name → number
     distance,error = kid(fake.some[:10_000], real.some)
     prec,rec = precision_recall(real.some, fake.some)
     dev = next(net.parameters()).device
-    is_,is_sd = inception_score(net.probabilities(fake.some.to(dev)).cpu(), min(10, len(fake.some)))
+    # ten parts as usual, or fewer, of at least a hundred pictures: of one alone it is always 1
+    is_,is_sd = inception_score(net.probabilities(fake.some.to(dev)).cpu(), min(10, max(1, len(fake.some)//100)))
     return {f'{p}KID': distance, f'{p}KID error': error, 'FID' if not p else 'pFD': frechet(fake.stats, real.stats),
             f'{p}precision': prec, f'{p}recall': rec, f'{p}IS': is_, f'{p}IS sd': is_sd}
 
@@ -373,6 +374,8 @@ def split_error(pipe:D2iTPipeline,
     return rows
 
 # %% ../nbs/61_evaluate.ipynb #d7b3fbd7
+if __name__ == '__main__': forgiving_streams()                               # of --help, too
+
 @call_parse
 def main(out:str, # folder of this evaluation; started again, it goes on
          model:str='', # run folder, folder made by `save`, or a content transformer's file; empty: the bundled weights (the demo's, without --data)
@@ -402,6 +405,7 @@ def main(out:str, # folder of this evaluation; started again, it goes on
         ranks = start(device, timeout)
         pipe = D2iTPipeline.load(model or (None if data else asset('demo')), ranks.device)
         ds = ImageFolder(data, pipe.size, small=small, progress=ranks.main) if data else PhotoCrops(pipe.size, crops)
+        if data and ranks.main: print(ds.told(), flush=True)
         how = dict(n=images, ratio=ratio, seed=seed, steps=steps, sampler=sampler, cfg=cfg,
                    interval=None if (guide_from, guide_to) == (0, math.inf) else (guide_from, guide_to),
                    features=features, chunk=chunk, cache=cache or None, part=part, eye=load_eye(eye) if eye else None,

@@ -788,6 +788,8 @@ def shipped(folder, # of images
 EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit,
                    curves=curves, accuracy=accuracy, shipped=shipped, gate=gate, runaways=runaways, error_budget=error_budget, **{t: partial(paper, t) for t in TABLES})
 
+if __name__ == '__main__': forgiving_streams()                               # of --help, too
+
 @call_parse
 def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
          data:str=None, # folder of images

@@ -152,6 +152,8 @@ def load_eye(path, # the folder of a training, or the saved network's path witho
     return net
 
 # %% ../nbs/56_eye.ipynb #ffc99c42
+if __name__ == '__main__': forgiving_streams()                               # of --help, too
+
 @call_parse
 def main(data:str='', # folder of pictures, sub-folders are classes
          out:str='', # where the eye goes; started again, it goes on

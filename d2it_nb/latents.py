@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .checkpoint import run_lock
 from .core import *
-from .dist import SOLO, Ranks, ignore_signals
+from .dist import SOLO, Ranks
+from .readers import reading
 
 # %% ../nbs/52_latents.ipynb #c4
 def record_type(factors, # the autoencoder's, ascending
@@ -132,12 +133,9 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, mad
                          f'delete {folder} to make the cache again')
     had = done.read_bytes(); todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
     dev = net.shift.device
-    loader = torch.utils.data.DataLoader(
-        chunks, sampler=todo, batch_size=None, num_workers=workers, worker_init_fn=ignore_signals,
-        generator=torch.Generator())                 # the global one is left alone: networks are born from it
     try:
         with open(data, 'r+b') as f, open(done, 'r+b') as d:
-            for c,x,E,y in tqdm(loader, desc='encoding latents', disable=not (progress and ranks.main)):
+            for c,x,E,y in tqdm(reading(chunks, todo, workers), 'encoding latents', len(todo), disable=not (progress and ranks.main)):
                 r = np.empty(len(x), dt)
                 for g,m in enumerate(net.moments(x.to(dev))):
                     if not m.isfinite().all() or m.abs().max() > 65000:

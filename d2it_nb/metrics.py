@@ -254,8 +254,8 @@ def inception_score(p:Tensor, # class probabilities (N,K)
                     splits:int=10, # parts, whose scores are averaged
                    )->tuple: # mean, standard deviation over parts
     "exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016)"
-    if p.ndim != 2 or len(p) < splits or not torch.allclose(p.sum(1), torch.ones_like(p[:, 0]), atol=1e-3):
-        raise ValueError(f'at least {splits} rows of probabilities that add up to one are needed, '
+    if p.ndim != 2 or len(p) < 2*splits or not torch.allclose(p.sum(1), torch.ones_like(p[:, 0]), atol=1e-3):
+        raise ValueError(f'at least {2*splits} rows of probabilities that add up to one are needed, as one alone says nothing, '
                          f'got {tuple(p.shape)}')
     H = lambda q: torch.special.entr(q).sum(-1)
     found = torch.stack([(H(q.mean(0)) - H(q).mean()).exp() for q in p.double().tensor_split(splits)])

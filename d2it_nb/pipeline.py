@@ -6,17 +6,19 @@
 __all__ = ['Look', 'number', 'pick_device', 'Samples', 'D2iTPipeline', 'as_sampler']
 
 # %% ../nbs/60_pipeline.ipynb #c2
-import dataclasses, inspect, math
+import dataclasses, inspect, math, os, tempfile, unicodedata, warnings
 from collections import namedtuple
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-import torch
+import numpy as np, torch
+from PIL import Image
 from fastcore.basics import patch
 from torch import nn, Tensor
 from .core import *
 from .viz import progress_bar, waiting
-from .data import read_image, resize_crop, to_image, to_pixels, to_rgb
+from .data import listed, read_image, resize_crop, to_image, to_pixels, to_rgb
+from .entropy import check_pixels
 from .thresholds import Calibration, load_calibration
 from .grain import (check_map, cumulative_ratios, grain_map as map_from_entropy, grain_noise, on_finest,
                            share_noise)
@@ -49,7 +51,7 @@ def pick_device(device='auto')->torch.device:
         raise ValueError(f'there is no device {device!r} here')
     return dev
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples:
     "Pictures with their codes and grain maps"
     x:Tensor         # pixels (N,3,H,W) in [-1,1]
@@ -60,6 +62,10 @@ class Samples:
     e:Tensor         # the noise it began with, at the finest grain (N,c,h',w')
     settings:dict    # sampler, steps, guidance
     def __len__(self): return len(self.x)
+    def __repr__(self):
+        (h,w),(a,b) = self.x.shape[2:],self.M.shape[1:]
+        return (f'Samples({len(self)} of {h}×{w} pixels, grain maps of {a}×{b}, labels {listed(self.y.tolist())}, '
+                f'seeds {listed(self.seeds, 3)}, {self.settings})')
     def __getitem__(self, i)->'Samples': # a slice or a number of images, still Samples
         if not isinstance(i, slice): i = range(len(self))[i]; i = slice(i, i + 1)
         return Samples(self.x[i], self.z[i], self.M[i], self.y[i], self.seeds[i], self.e[i], self.settings)
@@ -98,6 +104,11 @@ class D2iTPipeline:
         cal.check(region=dvae.region, size=dvae.meta['size'])
         self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
         self.device,self.diff = pick_device(device),process(**content.meta.get('process', {}))
+        # what they were trained without, they can't be asked for
+        told = lambda net, flag, usual: usual if net is None else net.meta.get('trained', {}).get(flag, usual)
+        self.labelled = [n for n,net in dict(content=content, grain=grain).items()
+                         if net is not None and net.num_classes and told(net, 'drop', .1) == 0]     # always saw a label
+        self.drop_ratio = told(grain, 'drop_ratio', .2)                        # how often maps were drawn without a budget
         self.threads = None                                                    # a number: no trying, see `pace`
         self.reach = dvae.meta.get('reach')                                    # how far codes go; None: guesses are not kept within
         for m in (dvae, content, grain, self.diff):
@@ -109,6 +120,7 @@ class D2iTPipeline:
 
 # %% ../nbs/60_pipeline.ipynb #48a2d398
 @patch(cls_method=True)
+@documented
 def load(cls:D2iTPipeline,
          path=None, # a run's folder, or one made by `save`; or a content transformer's file in either; None: the bundled weights
          device='cpu'): # or 'cuda', 'mps', 'auto'
@@ -121,30 +133,36 @@ def load(cls:D2iTPipeline,
         raise FileNotFoundError(f'{path} is not a folder; give a run folder (with dvae/, grain/, content/), '
                                 'one made by `save`, or a content transformer\'s .safetensors file in one')
     run = (path/'dvae').is_dir(); at = lambda n: path/n/'model' if run else path/n
-    grain = load_net(at('grain'), GrainTransformer) if at('grain').with_suffix('.json').is_file() else None
-    cal = load_calibration((path/'dvae' if run else path)/'thresholds.json')
+    if not run and not (path/'dvae.json').is_file():
+        raise FileNotFoundError(f'{path} holds no networks, but {listed(sorted(p.name for p in path.iterdir())) or "nothing"}; '
+                                'give a run folder (with dvae/, grain/, content/), or one made by `save` (with dvae.json, content.json …)')
     where = file or at('content')
-    kind = (DiT if where.with_name(f'{where.name}.json').is_file()
-            and '"DiT"' in where.with_name(f'{where.name}.json').read_text() else D2iT)
+    about = where.with_name(f'{where.name}.json')
+    kind = DiT if about.is_file() and read_json(about).get('kind') == 'DiT' else D2iT
     with waiting('reading networks'):
-        return cls(load_net(at('dvae'), DVAE), load_net(where, kind), cal, grain, device)
+        dvae,content = load_net(at('dvae'), DVAE),load_net(where, kind)
+        grain = load_net(at('grain'), GrainTransformer) if at('grain').with_suffix('.json').is_file() else None
+        return cls(dvae, content, load_calibration((path/'dvae' if run else path)/'thresholds.json'), grain, device)
 
 # %% ../nbs/60_pipeline.ipynb #b7d77f94
 @patch
-def labels(self:D2iTPipeline, label, n:int)->Tensor:
-    "Class ids (n,) from a name, an id, a sequence of them, or None for 'any'"
-    n = number('n', n, int)
-    if n < 1: raise ValueError(f'n must be at least 1, got {n}')
+def labels(self:D2iTPipeline, label, n:int=None)->Tensor:
+    "Class ids (n,) from a name, an id, a sequence of them, or None for 'any'; without n, one a label"
     K,label = len(self.classes),label.tolist() if hasattr(label, 'tolist') else label
-    ls = list(label) if isinstance(label, (list, tuple, range)) else [label]*n
+    several = isinstance(label, (list, tuple, range))
+    n = (len(label) if several else 1) if n is None else number('n', n, int)
+    if n < 1: raise ValueError(f'n must be at least 1, got {n}')
+    ls = list(label) if several else [label]*n
     if len(ls) != n: raise ValueError(f'{len(ls)} labels for {n} images')
     for i,l in enumerate(ls):
         if l is None: ls[i] = K; continue
         if not K: raise ValueError(f'these networks are unconditional and know no class {l!r}')
         if isinstance(l, str):
-            if l not in self.classes:
-                raise ValueError(f'no class {l!r}; there are {", ".join(self.classes)}')
-            ls[i] = self.classes.index(l)
+            composed = lambda s: unicodedata.normalize('NFC', s)               # an é is an é, however it is written
+            known = [*map(composed, self.classes)]
+            if composed(l) not in known:
+                raise ValueError(f'no class {l!r}{did_you_mean(l, self.classes)}; there are {", ".join(self.classes)}')
+            ls[i] = known.index(composed(l))
         elif not 0 <= number('a label that is no name', l, int) < K:
             raise ValueError(f'class id {l} is out of range; valid are 0 … {K-1} ({", ".join(self.classes)})')
     return torch.tensor([int(l) for l in ls], device=self.device)
@@ -165,18 +183,31 @@ def maps(self:D2iTPipeline, grain_map, n:int, unknown:bool=False)->Tensor:
 
 @patch
 def pixels(self:D2iTPipeline, img)->Tensor:
-    "(N,3,size,size) from a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1]"
+    ("(N,3,size,size) from a path, the bytes of a file, a PIL image, levels 0…255 as an array (H,W,3) or a tensor (3,H,W) "
+     "of bytes, pixels in [-1,1] as a tensor (3,H,W); from several at once, or a list of them")
+    if isinstance(img, (list, tuple)):
+        if not img: raise ValueError('an empty list holds no pictures')
+        return torch.cat([self.pixels(i) for i in img])
+    if isinstance(img, np.ndarray) and img.dtype != np.uint8: img = torch.as_tensor(img)
+    if isinstance(img, Tensor) and img.dtype == torch.uint8: img = img.movedim(-3, -1).cpu().numpy()
+    if isinstance(img, np.ndarray):
+        if img.ndim not in (3, 4) or img.shape[-1] != 3:
+            raise ValueError(f'levels are an array (H,W,3) or (N,H,W,3), or a tensor (3,H,W) or (N,3,H,W); got {img.shape}')
+        return self.pixels([Image.fromarray(a) for a in (img if img.ndim == 4 else img[None])])
     if not isinstance(img, (Tensor, str, Path, bytes)) and not hasattr(img, 'convert'):
-        raise ValueError('a picture is a path, bytes, a PIL image, or a tensor (3,H,W) or (N,3,H,W) in [-1,1], '
-                         f'not {type(img).__name__}')
-    if isinstance(img, Tensor): img = img.float()
-    else:
+        raise ValueError('a picture is a path, bytes, a PIL image, an array of levels, a tensor (3,H,W) or (N,3,H,W) in [-1,1], '
+                         f'or a list of them, not {type(img).__name__}')
+    if not isinstance(img, Tensor):
         img = to_pixels(resize_crop(to_rgb(img) if hasattr(img, 'convert') else read_image(img), self.size))
-    x = (img[None] if img.ndim == 3 else img).to(self.device)
+    x = img[None] if img.ndim == 3 else img
+    check_pixels(x)
     s = self.size
     if tuple(x.shape[1:]) != (3, s, s):
         raise ValueError(f'pictures must be (3,{s},{s}), got {tuple(x.shape[1:])}')
-    return x
+    if x.min() >= 0 and x.max() > 0:
+        warnings.warn('no pixel is darker than the middle between black and white: here black is -1, white is 1; '
+                      'if yours lie in [0,1], give 2*x - 1')
+    return x.float().to(self.device)
 
 @patch
 def _start(self:D2iTPipeline, seeds, M)->tuple: # one generator an image, and its first draw at the finest grain
@@ -219,8 +250,18 @@ def map_of(self:D2iTPipeline,
                             self.cal.thresholds(cumulative_ratios(ratio, self.k))).to(self.device)
 
 @patch
+def _must_know(self:D2iTPipeline, y, part:str):
+    "`ValueError` where a network that never learned to do without a label is asked to"
+    if part in self.labelled and (y == len(self.classes)).any():
+        raise ValueError(f'the {part} transformer was trained with --drop 0 and knows no picture of any class; '
+                         f'say which: {", ".join(self.classes)}')
+
+@patch
+@documented
 def draw_map(self:D2iTPipeline,
-             label=None, n:int=1, seed:int=0, # as in `generate`
+             label=None, # class name, id, list of them, or None: any
+             n:int=None, # number of maps; None: one a label
+             seed:int=0, # map i is a function of (seed, i) alone
              ratio=None, # wanted budget in [0,1], or one a map; None or NaN: any
              exact:bool=False, # meet it exactly, not roughly
              known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
@@ -231,11 +272,16 @@ def draw_map(self:D2iTPipeline,
             )->Tensor: # (n,h,w)
     "Grain maps from the grain transformer"
     if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
-    y = self.labels(label, n)
+    y = self.labels(label, n); n = len(y)
+    self._must_know(y, 'grain')
     y = torch.where(y == len(self.classes), self.grain.num_classes, y)
     rs = ratio.tolist() if hasattr(ratio, 'tolist') else ratio
     rs = list(rs) if isinstance(rs, (list, tuple)) else [rs]*n
     rs = torch.tensor([math.nan if r is None or r != r else number('a ratio', r) for r in rs])
+    if self.drop_ratio == 0 and rs.isnan().any():
+        raise ValueError('this grain transformer was trained with --drop_ratio 0: it knows no maps of any budget; say which ratio')
+    if self.drop_ratio == 1 and not exact and not rs.isnan().all():
+        raise ValueError('this grain transformer was trained with --drop_ratio 1 and never heard of a budget; leave ratio out, or ask for it exactly')
     rngs = [keyed_rng(number('a seed', seed, int), 'map', first + i) for i in range(n)]
     known = None if known is None else self.maps(known, n, unknown=True)
     if known is not None and (known >= 0).all():
@@ -248,6 +294,7 @@ def draw_map(self:D2iTPipeline,
 # %% ../nbs/60_pipeline.ipynb #a4ed89f1
 @patch
 @torch.no_grad()
+@documented
 def encode(self:D2iTPipeline,
            img, # see `pixels`
            grain_map=None, # (h,w) or (N,h,w); None: the picture's own
@@ -278,20 +325,28 @@ def as_sampler(sampler)->callable: # a name, or a function like those of `sample
     return sampler if callable(sampler) else SAMPLERS[sampler]
 
 @patch
-def _checked(self:D2iTPipeline, steps, sampler, cfg, interval, more)->tuple: # steps, lo, hi
+def _checked(self:D2iTPipeline, steps, sampler, cfg, interval, more)->tuple: # steps, cfg, lo, hi
     "Options of a sampling, or `ValueError` before anything is done"
+    guides = 'content' not in self.labelled
+    if cfg is None: cfg = 1.5 if guides else 1.
+    if cfg != 1 and not guides:
+        raise ValueError(f'guidance leads away from what a network draws for no class, and this one was trained with --drop 0; '
+                         f'leave cfg out, or 1, instead of {cfg!r}')
     own = [p for p in inspect.signature(as_sampler(sampler)).parameters
            if p not in ('model', 'x_T', 'M', 'diff', 'steps', 'k', 'generator')]
     if odd := set(more) - set(own):
-        raise ValueError(f'{sampler} takes no {", ".join(sorted(odd))}; it takes {", ".join(own)}')
+        verbs = inspect.signature(D2iTPipeline.generate).parameters
+        hint = did_you_mean(min(odd), [*own, *(v for v in verbs if v not in ('self', 'more'))])
+        raise ValueError(f'{sampler} takes no {", ".join(sorted(odd))}{hint}; it takes {", ".join(own)}')
     if not math.isfinite(number('cfg', cfg)): raise ValueError(f'cfg must be a finite number, got {cfg!r}')
     try: lo,hi = (0, math.inf) if interval is None else (float(v) for v in interval)
     except (TypeError, ValueError):
         raise ValueError(f'an interval is a pair of times (lo, hi), got {interval!r}') from None
+    if lo > hi: raise ValueError(f'an interval begins with the smaller time: ({hi:g}, {lo:g}), not ({lo:g}, {hi:g})')
     if ((ts := more.get('times')) is not None
             and (len(ts) < 2 or any(a <= b for a,b in zip(ts, ts[1:])))):
         raise ValueError(f'times descend, at least two of them, got {ts}')
-    return number('steps', steps, int) if ts is None else len(ts) - 1, lo, hi
+    return number('steps', steps, int) if ts is None else len(ts) - 1, cfg, lo, hi
 
 @patch
 @torch.no_grad()
@@ -308,7 +363,8 @@ def trace(self:D2iTPipeline,
           **more, # the sampler's own, e.g. eta for ddim
          ): # yields samplers.Step
     "Denoise step by step"
-    steps,lo,hi = self._checked(steps, sampler, cfg, interval, more)
+    steps,cfg,lo,hi = self._checked(steps, sampler, cfg, interval, more)
+    self._must_know(y, 'content')
     rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
     model = guided(self.content, y, cfg if self.content.num_classes else 1., interval=(lo, hi))
     if self.reach: model = within(model, self.reach, self.diff, self.k)
@@ -320,8 +376,9 @@ def trace(self:D2iTPipeline,
 @patch
 def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, **how)->Samples:
     batch = number('batch', batch, int)
-    steps,_,_ = self._checked(steps, how['sampler'], how['cfg'], how['interval'],
-                              {k: v for k,v in how.items() if k not in ('sampler', 'cfg', 'interval')})
+    steps,how['cfg'],_,_ = self._checked(steps, how['sampler'], how['cfg'], how['interval'],
+                                         {k: v for k,v in how.items() if k not in ('sampler', 'cfg', 'interval')})
+    self._must_know(y, 'content')
     if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
     if isinstance(self.content, DiT) and (M < self.k - 1).any():
         raise ValueError('a DiT knows no grains: all cells of its maps are fine')
@@ -336,14 +393,31 @@ def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, 
                    dict(steps=steps, **{k: v for k,v in how.items() if v is not None}))
 
 @patch
+def _asked(self:D2iTPipeline, label, grain_map, n, seed, first, ratio, exact, temperature, progress)->tuple: # labels, maps, seeds
+    "What pictures are asked for; maps are drawn where none are given"
+    y = self.labels(label, n); n = len(y)
+    if grain_map is None and isinstance(self.content, DiT): grain_map = torch.full(self.grid, self.k - 1)
+    M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
+    if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first, progress=progress)
+    elif ratio is not None or exact:
+        raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
+    return y, M, [(seed, first + i) for i in range(n)]
+
+@patch
+@documented
 def generate(self:D2iTPipeline,
-             label=None, # class name, id, list of n, or None
+             label=None, # class name, id, list of them, or None: any
              grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn by the grain transformer (a DiT has all cells fine)
-             n:int=1, # number of images
+             n:int=None, # number of images; None: one a label
              seed:int=0, # image i is a function of (seed, i) alone, whatever n
              first:int=0, # number of the first image
-             steps:int=20, sampler='dpmpp', cfg:float=1.5, interval=None, # see `trace`
-             ratio=None, exact:bool=False, temperature:float=1., # wishes for the map, if it is drawn: see `draw_map`
+             steps:int=20, # of the sampler
+             sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
+             cfg:float=None, # guidance, 1: none; None: 1.5, or 1 for a network that always saw a label
+             interval=None, # (lo, hi): guide at these times only
+             ratio=None, # wanted budget of a drawn map, in [0,1], or one a map
+             exact:bool=False, # meet it exactly, not roughly
+             temperature:float=1., # of drawn maps, .05 … 3: below 1 more typical ones, above 1 stranger ones
              batch:int=32, # images at once
              each=None, # function of every samplers.Step, e.g. to show or to stop (by an exception)
              progress:bool=True, # a bar, if it takes longer
@@ -351,28 +425,40 @@ def generate(self:D2iTPipeline,
             )->Samples:
     "Pictures from noise"
     self._checked(steps, sampler, cfg, interval, more)
-    y = self.labels(label, n); n = len(y)
-    if grain_map is None and isinstance(self.content, DiT): grain_map = torch.full(self.grid, self.k - 1)
-    M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
-    if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first, progress=progress)
-    elif ratio is not None or exact:
-        raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
-    seeds = [(seed, first + i) for i in range(n)]
+    y,M,seeds = self._asked(label, grain_map, n, seed, first, ratio, exact, temperature, progress)
     return self._run(y, M, seeds, self._start(seeds, M)[1], lambda model, p: model, each, progress, batch, steps,
                      sampler=sampler, cfg=cfg, interval=interval, **more)
 
 # %% ../nbs/60_pipeline.ipynb #939472cd
 @patch
 @torch.no_grad()
-def film(self:D2iTPipeline, y:Tensor, M:Tensor, seeds, **how): # as `trace`; yields a Look each
+@documented
+def film(self:D2iTPipeline,
+         label=None, # class name, id, list of them, or None: any
+         grain_map=None, # (h,w) or (n,h,w); None, or cells of -1: drawn
+         n:int=None, # number of images; None: one a label
+         seed:int=0, # as in `generate`, and so are all others
+         first:int=0, # number of the first image
+         steps:int=20, # of the sampler
+         sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
+         cfg:float=None, # guidance of the walk
+         interval=None, # (lo, hi): guide at these times only
+         ratio=None, # wanted budget of a drawn map
+         exact:bool=False, # meet it exactly
+         temperature:float=1., # of drawn maps
+         **more, # the sampler's own
+        ): # yields a Look each
     ("Denoise step by step, and look into the network (with its label, without guidance) "
      "at what each step began with")
+    if not isinstance(self.content, D2iT): raise ValueError('only a D2iT has parts to look at')
+    self._checked(steps, sampler, cfg, interval, more)
+    y,M,seeds = self._asked(label, grain_map, n, seed, first, ratio, exact, temperature, False)
+    how = dict(steps=steps, sampler=sampler, cfg=cfg, interval=interval, **more)
     began = []
     def listening(model):
         def heard(x, t, m): began.append((x, t)); return model(x, t, m)
         return heard
     for s in self.trace(y, M, seeds, wrap=listening, **how):
-        if not isinstance(self.content, D2iT): raise ValueError('only a D2iT has parts to look at')
         (x,t),parts = began[0],[]; began.clear()                          # some samplers look twice
         merged = self.content(x, torch.full((len(x),), t, device=x.device), y, M, seen=parts)[:, :x.shape[1]]
         parts = [tuple(p[:, :x.shape[1]] for p in level) for level in parts]
@@ -380,14 +466,21 @@ def film(self:D2iTPipeline, y:Tensor, M:Tensor, seeds, **how): # as `trace`; yie
 
 # %% ../nbs/60_pipeline.ipynb #914cdd11
 @patch
+@documented
 def edit(self:D2iTPipeline,
          s:Samples, # what is edited
          grain_map=None, # new map(s); cells whose grain changes are drawn anew
          region=None, # (h,w) or (N,h,w) bool: cells to be drawn anew, too
          seed:int=None, # new noise for the region; None: the image's own
          label=..., # default: the images' own; None: any
-         steps:int=20, sampler='dpmpp', cfg:float=1.5, interval=None,
-         batch:int=32, each=None, progress:bool=True, **more, # as in `generate`
+         steps:int=20, # of the sampler
+         sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
+         cfg:float=None, # guidance, 1: none; None: 1.5, or 1 for a network that always saw a label
+         interval=None, # (lo, hi): guide at these times only
+         batch:int=32, # images at once
+         each=None, # function of every samplers.Step
+         progress:bool=True, # a bar, if it takes longer
+         **more, # the sampler's own, e.g. eta for ddim
         )->Samples:
     "Draw some regions anew; the codes of all others stay bit-identical"
     self._checked(steps, sampler, cfg, interval, more); given,s = s,s.to(self.device)
@@ -417,6 +510,7 @@ def edit(self:D2iTPipeline,
 
 # %% ../nbs/60_pipeline.ipynb #ddd71d16
 @patch
+@documented
 def save(self:D2iTPipeline,
          folder, # made if missing
          half:bool=True, # store as float16
@@ -425,13 +519,18 @@ def save(self:D2iTPipeline,
     folder = Path(folder)
     if (folder/'dvae').is_dir():
         raise ValueError(f'{folder} is the folder of a run; save to another one')
-    for n in ('dvae', 'grain', 'content'):
-        if (net := getattr(self, n)) is None:
-            for f in (folder/f'{n}.json', folder/f'{n}.safetensors'): f.unlink(missing_ok=True)
-            continue
-        save_net(folder/n, net, half, **net.meta)
-    write_atomic(folder/'thresholds.json', self.cal.to_json().encode())
-    write_atomic(folder/'README.md',       self.card().encode())
+    card = self.card().encode()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # beside it, so that a full disk leaves the folder as it was
+    with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as new:
+        for n in ('dvae', 'grain', 'content'):
+            if (net := getattr(self, n)) is not None: save_net(Path(new)/n, net, half, **net.meta)
+        write_atomic(Path(new)/'thresholds.json', self.cal.to_json().encode())
+        write_atomic(Path(new)/'README.md',       card)
+        folder.mkdir(exist_ok=True)
+        for f in sorted(Path(new).iterdir()): os.replace(f, folder/f.name)
+    if self.grain is None:
+        for f in (folder/'grain.json', folder/'grain.safetensors'): f.unlink(missing_ok=True)
 
 @patch
 def card(self:D2iTPipeline)->str:

@@ -10,7 +10,7 @@ __all__ = ['PRESETS', 'COST', 'DECAYS', 'STAGES', 'PACKED', 'BUILD', 'Config', '
            'content_net', 'content_step', 'content_stage', 'HeldLatents', 'watch_content']
 
 # %% ../nbs/53_stages.ipynb #c2
-import dataclasses, difflib, math
+import dataclasses, math
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -19,7 +19,7 @@ from torch import nn, Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .viz import overlay_grain, progress_bar, waiting
-from .data import Guarded, ImageFolder, PhotoCrops, three_parts
+from .data import Guarded, ImageFolder, PhotoCrops, listed, three_parts, unwatched
 from .metrics import FeatureStats, efficientnet_lite0, frechet, lpips
 from .thresholds import Calibration, calibrate, load_calibration, to_count
 from .grain import budget, grain_noise, share_noise, training_map
@@ -218,8 +218,7 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
         name,eq,text = a.removeprefix('--').partition('=')
         name = name.replace('-', '_')
         if not a.startswith('--') or name not in [*kinds, 'preset']:
-            near = difflib.get_close_matches(name, [*kinds, 'preset'], 1)
-            hint = f'; did you mean --{near[0]}?' if near else ''
+            hint = did_you_mean(name, [*kinds, 'preset']).replace('mean ', 'mean --')
             raise ValueError(f'unknown argument {a!r} for {stage}{hint} '
                              f'Known: {" ".join("--" + k for k in ["preset", *kinds])}')
         if not eq:
@@ -264,6 +263,9 @@ def check(cfg:Config):
         try: diff = process(cfg.schedule, cfg.predict or None)
         except ValueError as e:
             raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
+        if cfg.schedule == 'cosine' and diff.predict == 'eps':
+            raise ValueError('--schedule cosine ends with hardly any signal, and what is left of it can\'t be told from the noise '
+                             'that --predict eps learns: samples diverge. Use --predict v (its default), or --schedule linear')
         if cfg.learn_sigma and not isinstance(diff, Diffusion):
             raise ValueError(f'--learn_sigma belongs to a diffusion, not to --schedule {cfg.schedule}')
         if cfg.depth < -1 or cfg.refine_depth < -1 or cfg.depth == 0:
@@ -341,9 +343,11 @@ def stack(items)->dict:
 def to_device(b, device):
     "Whatever a batch is made of"
     if isinstance(b, dict): return {k: to_device(v, device) for k,v in b.items()}
-    return ([to_device(v, device) for v in b] if isinstance(b, list) else
-            b                                 if b is None           else
-            b.to(device, non_blocking=True))
+    if isinstance(b, list): return [to_device(v, device) for v in b]
+    if b is None: return None
+    # from pinned memory the copy runs beside the computation
+    if isinstance(b, Tensor) and device.type == 'cuda' and b.device.type == 'cpu': b = b.pin_memory()
+    return b.to(device, non_blocking=True)
 
 # %% ../nbs/53_stages.ipynb #64066f3b
 @dataclass
@@ -388,6 +392,10 @@ def open_data(cfg:Config, size:int, held:float, test:float, ranks:Ranks, folder,
      "what can't be read will be listed in `folder`")
     parts = three_parts(ImageFolder(cfg.data, size, small=small, progress=ranks.main) if cfg.data else
                         PhotoCrops(size, cfg.crops), held, test)[:2]
+    if ranks.main and cfg.data:
+        print(getattr(parts[0], 'ds', parts[0]).told(), flush=True)
+        if parts[1] and (none := unwatched(parts[1])):
+            print(f'held back for validation: {len(parts[1]):,} pictures, and none of {listed(none)}', flush=True)
     if len(parts[0]) < cfg.batch:
         raise ValueError(f'{len(parts[0])} training pictures do not fill a batch of {cfg.batch}; '
                          'give more, or a smaller --batch')
@@ -404,7 +412,8 @@ def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Cal
             write_atomic(path, cal.to_json().encode()); part.unlink(missing_ok=True)
         if stop.asked and not path.is_file(): raise KeyboardInterrupt
         cal = load_calibration(path)
-    cal.check(region=region, size=cfg.size)
+    try: cal.check(region=region, size=cfg.size)
+    except ValueError as e: raise ValueError(f'{path} is of an earlier start with other flags ({e}); delete it, or choose another --out') from None
     if cal.source != (source := to_count(ds, cfg.calib)[0]):
         raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {source}; '
                          'delete it or choose another --out')
@@ -691,7 +700,8 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
     def paint(net, b, part): # pixels (n,3,H,W)
         M,rngs = b['M'].to(dev),[keyed_rng(cfg.seed, 'watched picture', i) for i in part]
         y = torch.full_like(b['y'], net.num_classes).to(dev) if not net.num_classes else b['y'].to(dev)
-        model = guided(net, y, cfg.eval_guide if net.num_classes else 1.)
+        # a network that always sees a label has nothing to be guided away from
+        model = guided(net, y, cfg.eval_guide if net.num_classes and cfg.drop else 1.)
         if reach := vae.meta.get('reach'): model = within(model, reach, diff, k)
         x_T = share_noise(grain_noise(torch.full_like(b['M'], k - 1), vae.z, k, rngs).to(dev), M, k)
         return vae.decode(last(sampler(model, x_T, M, diff, 20, k)), M).clamp(-1, 1)

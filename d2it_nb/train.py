@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FREE', 'lr_at', 'probe', 'cost', 'room', 'what_costs', 'plan', 'Batches', 'bf16_pays', 'matmul_rate', 'variants',
-           'lay_out', 'try_step', 'quickest', 'threads_for', 'check_same', 'backward', 'optimize', 'Health', 'blame',
-           'warm_start', 'prepare', 'fit', 'train', 'Run', 'done_at', 'Watch', 'Log', 'read_log', 'mean_over', 'Meter',
-           'tensorboard', 'logger', 'how_long', 'instead', 'Pace', 'thinned', 'reference', 'against', 'Live', 'usage',
-           'main']
+           'lay_out', 'try_step', 'quickest', 'threads_for', 'check_same', 'known_run', 'backward', 'optimize',
+           'Health', 'blame', 'warm_start', 'prepare', 'fit', 'train', 'Run', 'done_at', 'Watch', 'Log', 'read_log',
+           'mean_over', 'Meter', 'tensorboard', 'logger', 'how_long', 'instead', 'Pace', 'thinned', 'reference',
+           'against', 'Live', 'usage', 'main']
 
 # %% ../nbs/54_train.ipynb #c2
 import dataclasses, importlib, json, math, multiprocessing, os, resource, shutil, sys, time, traceback
@@ -24,10 +24,11 @@ from .core import *
 from .viz import axes, figure_of, progress_bar, waiting
 from .data import to_image
 from .blocks import DiTBlock
-from .dist import (SOLO, Ranks, Stop, cut_batch, finish, free_memory, ignore_signals, last_part, local, start,
+from .dist import (SOLO, Ranks, Stop, cut_batch, finish, free_memory, last_part, local, start,
                           together, unsharded, whole)
 from .checkpoint import (EMA, check_room, forget_snapshots, n_bytes, newest, opt_tensors, restore, run_lock,
                               save_checkpoint, set_aside, snapshot_at, steps_in)
+from .readers import ReaderDied, reading
 from .stages import (BUILD, COST, DECAYS, PRESETS, STAGES, Config, Player, Stage, averages_of, check, parse, stack,
                             to_device)
 
@@ -205,6 +206,18 @@ def check_same(old:dict, new:dict, free=frozenset())->str: # what changed among 
                          'Use the same flags, or another --out')
     return ', '.join(diff.values())
 
+def known_run(cfg:Config, ranks:Ranks):
+    "`ValueError` if the folder holds a run with other flags: before data are looked at, whose words would be less clear"
+    fault = None
+    if ranks.main and steps_in(Path(cfg.out)/'checkpoints'):
+        try: then = read_json(Path(cfg.out)/'run.json')['config']
+        except (OSError, ValueError, KeyError): then = None                    # a new run, or a damaged note: its checkpoints know
+        known = {f.name: f.default for f in dataclasses.fields(cfg)}
+        try:
+            if isinstance(then, dict): check_same(known | then, dataclasses.asdict(cfg), FREE)
+        except ValueError as e: fault = e
+    if ranks.any(fault): why = ranks.tell(str(fault)); raise fault or ValueError(why)
+
 # may change on resume (data, DVAE, VGG: fingerprints)
 FREE = frozenset('init lr warmup clip skip amp layout tf32 out steps micro workers device timeout parallel compile '
                  'log_every logger save_every keep keep_every snapshots data dvae latents vgg recompute packed '
@@ -315,6 +328,7 @@ def fit(name:str, # stage
     check(cfg); out,stop = Path(cfg.out),stop or Stop()
     cut_batch(cfg.batch, ranks.world, cfg.micro)
     with run_lock(out, ranks):
+        known_run(cfg, ranks)
         seed_all(keyed_seed(cfg.seed, f'init-{name}') % 2**32)
         stage = BUILD[name](cfg, ranks, stop); players = stage.players
         run = Run(stage, cfg, ranks); emas,first = run.start()
@@ -328,12 +342,8 @@ def fit(name:str, # stage
             yield dict(step=first, **seen)
         log,health = Log(out/'log.jsonl', first, ranks.main),Health(cfg, stage, ranks)
         meter = Meter(cfg, run.plan, ranks, run.amp)
-        loader = torch.utils.data.DataLoader(
-            stage.samples, batch_sampler=Batches(cfg, ranks, first, run.plan['micro']), collate_fn=stack,
-            num_workers=cfg.workers, worker_init_fn=ignore_signals,
-            multiprocessing_context='fork' if cfg.workers else None,           # samples know how to draw, which can't be pickled
-            pin_memory=ranks.device.type == 'cuda', persistent_workers=cfg.workers > 0)
-        batches,done,saved = iter(loader),first,first
+        batches = reading(stage.samples, Batches(cfg, ranks, first, run.plan['micro']), cfg.workers, stack)
+        done,saved = first,first
         bar = progress_bar(what=name, total=cfg.steps, show=ranks.main, after=0, initial=first, mininterval=1, leave=True)
         pace = Pace(name, cfg, run.plan, first, ranks.main)
         try:
@@ -364,15 +374,15 @@ def fit(name:str, # stage
                 if run.keeps(done): run.snapshot(done, emas)
                 if saving: run.save(done, emas); saved = done
                 if watching:
-                    if (seen := watch(done)) is None: return run.stopped(done)
+                    if (seen := watch(done)) is None: bar.close(); return run.stopped(done)
                     line |= seen
                 yield line
-                if stopping: return run.stopped(done)
+                if stopping: bar.close(); return run.stopped(done)
         except GeneratorExit:                                    # the caller had enough
             # one rank of several can't know that the others leave, too
             if done > saved and ranks.world == 1: health.check(); run.save(done, emas)
             raise
-        finally: bar.close()
+        finally: bar.close(); batches.close()
         run.export(emas)
         return True
 
@@ -448,6 +458,11 @@ class Run:
             if missing := {'config', 'stage', 'plan', 'step'} - set(meta):
                 raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
             self.changed = check_same(known | meta['config'], now, FREE)
+            try: was = lr_at(type(cfg)(**(known | meta['config'])), meta['step'])
+            except TypeError: was = None                                       # flags of another version
+            rate = lr_at(cfg, meta['step'])
+            if was is not None and abs(rate - was) > .01*max(rate, was):
+                self.changed += f'; so the learning rate goes on at {rate:.3g}, where it would have been {was:.3g}'
             check_same(meta['stage'], self.stage.meta)
             if usable(meta['plan'], meta['config']): self.plan = meta['plan'] | dict(amp=self.amp, layout=self.layout)
             self.init = meta.get('init') or {}
@@ -810,6 +825,7 @@ def usage(stage:str='')->str:
 
 def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ended by a named error, 143 stopped by a signal
     "Train one stage"
+    forgiving_streams()
     if '--help' in argv or '-h' in argv: print(usage(argv[0])); return 0
     ranks,at = SOLO,dict(step=0)
     try:
@@ -830,9 +846,9 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ende
         if isinstance(e, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(e):
             says = (f'rank {rank} ran out of memory after step {at["step"]}; '
                     f'a smaller --micro needs less, and so do --recompute true and --parallel fsdp ({e})')
-        elif 'DataLoader worker' in str(e):
-            says = (f'rank {rank}: a reading process died after step {at["step"]}; the last checkpoint is kept, '
-                    f'and the same command goes on from there ({str(e).splitlines()[0]})')
+        elif isinstance(e, ReaderDied):
+            says = (f'rank {rank} after step {at["step"]}: {e}. The last checkpoint is kept, '
+                    'and the same command goes on from there')
         elif world == 1: raise
         elif isinstance(e, DistError) or any(w in str(e) for w in ('gloo', 'NCCL', 'pair closure')):
             says = f'rank {rank} of {world} lost the others after step {at["step"]}: {e}'

@@ -26,6 +26,9 @@ def as_main(what, args, env, files, before, leads):
         torch.set_num_threads(int(env['OMP_NUM_THREADS']))
     if before:
         before()
+    if encoding := env.get('PYTHONIOENCODING'):       # which a fresh interpreter would have heeded
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=encoding, errors='strict')
     warnings.simplefilter(env.get('PYTHONWARNINGS', 'default'))
     sys.path[:0] = filter(None, env.get('PYTHONPATH', '').split(os.pathsep))
     if callable(what):

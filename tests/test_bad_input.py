@@ -2,7 +2,8 @@
 import dataclasses, json, re
 import pytest
 from PIL import Image
-from common import finished, photographs, refused
+from common import finished, photographs, refused, train
+from faults import arguments, env
 from d2it_nb.stages import STAGES
 
 @pytest.fixture
@@ -48,3 +49,36 @@ def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path):
     assert (note['step'] in (2, 3) and len(note['items']) == 8 and note['items'][0] in err and
             f"not finite at step {note['step']}" in err)
     assert not (tmp_path/'run'/'model.json').exists() and not list((tmp_path/'run').glob('checkpoints/step-*'))
+
+def test_what_was_taken_for_what_is_said(tmp_path):
+    "Classes with their numbers, what was left out; and a class that validation does not see"
+    photographs(tmp_path/'p', 24, 32)
+    photographs(tmp_path/'p', 1, 32, ('café',))
+    (tmp_path/'p'/'a'/'.ipynb_checkpoints').mkdir()
+    (tmp_path/'p'/'a'/'list.csv').write_text('a')
+    r = finished('d2it_nb.train', *arguments('dvae', tmp_path/'run', '--data', tmp_path/'p', '--steps', 2, '--held', .2),
+                 env=env() | dict(PYTHONIOENCODING='ascii'))
+    assert r.returncode == 0, r.stderr[-2000:]
+    for part in ('25 pictures of 3 classes: a 12, b 12, caf\\xe9 1', '1 .csv', '.ipynb_checkpoints', 'none of caf\\xe9'):
+        assert part in r.stdout, part
+
+@pytest.mark.parametrize('module', ['train', 'thresholds', 'evaluate', 'experiments', 'averages', 'eye', 'demo', 'benchmark', 'dist'])
+def test_help_on_a_terminal_of_few_letters(module):
+    stage = ['dvae'] if module == 'train' else []
+    r = finished(f'd2it_nb.{module}', *stage, '--help', env=env() | dict(PYTHONIOENCODING='ascii'))
+    assert 'Traceback' not in r.stderr and r.stdout + r.stderr
+
+def test_another_preset_in_the_same_folder(tmp_path):
+    "It is the flags that are wrong, not the calibration that they made"
+    train('dvae', tmp_path/'run', '--steps', 2)
+    says = refused('dvae', tmp_path/'run', '--preset', 'demo', '--steps', 2)
+    assert 'a run with another configuration' in says and 'size was 32, now 64' in says and 'calibration' not in says
+
+def test_a_schedule_that_is_stretched_says_what_the_rate_does(tmp_path):
+    flags = '--decay', 'cosine', '--save_every', 2
+    train('grain', tmp_path/'grain', *flags, '--steps', 4)
+    r = finished('d2it_nb.train', *arguments('grain', tmp_path/'grain', *flags, '--steps', 8))
+    assert 'steps was 4, now 8; so the learning rate goes on at 0.0005, where it would have been 0' in r.stdout
+
+def test_a_process_that_would_diverge(tmp_path):
+    assert 'samples diverge. Use --predict v' in refused('content', tmp_path/'c', '--schedule', 'cosine', '--predict', 'eps')

@@ -189,10 +189,10 @@ def test_costs_follow_steps_and_guidance():
 def test_the_stepper_passes_its_options_on(monkeypatch):
     pipe = D2iTPipeline.load(); asked = {}; film = pipe.film
     monkeypatch.setattr(pipe, 'film',
-                        lambda y, M, seeds, **how: asked.update(y=y.tolist(), seeds=seeds, **how) or
-                                                   film(y, M, seeds, **how))
+                        lambda label, M, n, seed, **how: asked.update(label=label, n=n, seed=seed, **how) or
+                                                         film(label, M, n, seed, **how))
     Stepper(pipe, 'roses', torch.zeros(8, 8).long(), seed=4, steps=2, cfg=3., sampler='ddim')
-    assert asked == dict(y=[2], seeds=[(4, 0)], steps=2, cfg=3., sampler='ddim')
+    assert asked == dict(label='roses', n=1, seed=4, steps=2, cfg=3., sampler='ddim')
 
 def test_a_map_with_transparent_places_is_refused():
     b = io.BytesIO(); Image.new('RGBA', (4, 3), (0, 0, 0, 0)).save(b, 'PNG')

@@ -65,7 +65,7 @@ def test_a_picture_busy_in_one_corner_is_fine_there(pipe):
 def test_the_film_begins_with_the_noise(pipe):
     M = torch.zeros(1, 8, 8).long()
     M[:, 1, 6] = 1
-    first = next(pipe.film(pipe.labels('roses', 1), M, [(5, 0)], steps=3))
+    first = next(pipe.film('roses', M, seed=5, steps=3))
     assert torch.equal(first.x, share_noise(pipe._start([(5, 0)], M)[1], M))
 
 def test_whole_precision_when_asked(pipe, tmp_path):

@@ -13,7 +13,7 @@ from fastcore.script import call_parse
 from tqdm.auto import tqdm
 import odd_images as odd
 from d2it_nb.core import save_result
-from d2it_nb.data import EXTS, Guarded, ImageFolder, read_image
+from d2it_nb.data import Guarded, ImageFolder, read_image
 
 def read_one(path, limit=20): # 'read', pixels or 'refused', why or 'crash', what or 'hang', ''; seconds
     class Late(BaseException): pass
@@ -106,7 +106,7 @@ def images(d, n, seed=0, browser=False):
     listed = ds.listed(); refused = [k for k in names if found[k][0] == 'refused']
     unnamed = [k for k in refused if str(wild/k) not in listed or str(wild/k) not in found[k][1]]
     unread = [k for k in names
-              if found[k][0] == 'read' and Path(k).suffix.lower() in EXTS and str(wild/k) in listed]
+              if found[k][0] == 'read' and str(wild/k) in listed]
     count = lambda how: sum(v[0] == how for v in found.values())
     return dict(what='pictures', files=len(names), read=count('read'), refused=count('refused'),
                 crashes=count('crash'), hangs=count('hang'), wrong=wrong, without_second_opinion=len(alone),

@@ -88,6 +88,13 @@ def cmyk_profile(seed=0):
 
 def saved(im, fmt, **kw): b = io.BytesIO(); im.save(b, fmt, **kw); return b.getvalue()
 def tiff(a, **kw): b = io.BytesIO(); tifffile.imwrite(b, a, **kw); return b.getvalue()
+def packed_tiff(levels, bits): # of one channel, as many bits a pixel
+    h,w = levels.shape
+    all_bits = np.unpackbits(levels.astype('>u2').view(np.uint8).reshape(h, w, 2), axis=2)
+    body = np.packbits(all_bits[..., 16 - bits:].reshape(h, -1), axis=1).tobytes()
+    tags = (256, w), (257, h), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, h), (279, len(body))
+    rows = b''.join(struct.pack('<HHII', t, 4, 1, v) for t,v in tags)
+    return b'II*\0' + struct.pack('<I', 8 + len(body)) + body + struct.pack('<H', len(tags)) + rows + bytes(4)
 def exif(n): e = Image.Exif(); e[0x0112] = n; return e
 def turned(a, n): # as it must look, for EXIF orientation n
     return [a, a[:, ::-1], a[::-1, ::-1], a[::-1], a.transpose(1, 0, 2), a[::-1].transpose(1, 0, 2),
@@ -123,6 +130,10 @@ def good():
     add('grey16-key.png',
         png(g[..., None].astype(int)*257, 16, 0, before=chunk(b'tRNS', struct.pack('>H', key*257))),
         np.where((g == key)[..., None], 255, rgb(g)), 1)
+    for d in (2, 4):
+        few = (g.astype(int) >> 8 - d); key = int(few[5, 5])
+        add(f'grey{d}-key.png', png(few[..., None], d, 0, before=chunk(b'tRNS', struct.pack('>H', key))),
+            np.where((few == key)[..., None], 255, rgb((few*255//(2**d - 1)).astype(np.uint8))))
     key = a[3, 3].astype(int)
     add('rgb8-key.png', png(a, 8, 2, before=chunk(b'tRNS', struct.pack('>3H', *key))),
         np.where((a == key).all(-1)[..., None], 255, a))
@@ -182,6 +193,10 @@ def good():
     add('premultiplied.tif',
         tiff(np.dstack([(a*(al[..., None]/255.)).round().astype(np.uint8), al]), photometric='rgb',
              extrasamples=['assocalpha']), on_white(a, al), 3)
+    add('grey12.tif', packed_tiff(g.astype(int)*4095//255, 12), rgb(g), 1)
+    add('white-is-0-of-16.tif', tiff(65535 - g16, photometric='miniswhite'), rgb(g), 1)
+    for name in ('without-suffix', 'plain.jfif', 'jpeg.dat'): add(name, out['plain.jpg'][0], a, 14)
+    add('lossless.jp2', saved(pil, 'JPEG2000'), a)
     add('white-is-0.tif', tiff(255 - g, photometric='miniswhite'), rgb(g))
     add('tiled.tif', tiff(a, photometric='rgb', tile=(16, 16)), a)
     add('planes.tif', tiff(a.transpose(2, 0, 1), photometric='rgb', planarconfig='separate'), a)
@@ -205,7 +220,7 @@ def good():
         add(f'{w}x{h}.png', png(b), b)
     return out
 
-MAY = ('p5-65535.pgm', 'p6-65535.ppm')          # may be refused, but not read wrongly
+MAY = ('p6-65535.ppm',)          # may be refused, but not read wrongly
 
 def bad(seed=0):
     "name → bytes: what has to be refused"
@@ -244,6 +259,9 @@ def bad(seed=0):
             'float.tif':        tiff(a.astype(np.float32)/255, photometric='rgb'),
             'float-grey.tif':   tiff(grey(a).astype(np.float32)),
             'int32.tif':        tiff(grey(a).astype(np.int32)),
+            'signed8.tif':      tiff(grey(a).astype(np.int8)),
+            'signed16.tif':     tiff(grey(a).astype(np.int16)),
+            'rgb16-key.png':    png(a.astype(int)*257, 16, 2, before=chunk(b'tRNS', struct.pack('>3H', 1, 2, 3))),
             'double.tif':       tiff(grey(a).astype(np.float64))}
     return out
 
