@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'norm', 'conv', 'ResBlock', 'attend', 'AttnBlock', 'Up', 'check_factors', 'Encoder', 'fourier', 'Decoder',
-           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'fit_scale', 'spread', 'spread_of']
+           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'fit_scale', 'quarter', 'spread', 'spread_of']
 
 # %% ../nbs/20_dvae.ipynb #c2
 import math
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn, Tensor
 from .core import *
-from .grain import block_avg, block_side, check_map, copy_codes, grain_noise, n_codes, on_finest
+from .grain import block_avg, block_side, budget, check_map, copy_codes, grain_noise, n_codes, on_finest
 
 # %% ../nbs/20_dvae.ipynb #c5
 def norm(ch:int)->nn.GroupNorm:
@@ -255,7 +255,7 @@ def fit_scale(net:DVAE, # its shift and scale are set
     "Measure mean and standard deviation of the codes of each grain and channel, and how far they reach (`net.reach`)"
     n,s1,s2 = (torch.zeros(net.k, net.z, dtype=torch.double, device=net.shift.device) for _ in range(3))
     low,high = torch.full_like(n, torch.inf),torch.full_like(n, -torch.inf)
-    seen = []                                                                 # sums of each picture's own codes
+    seen,bins = [],[]                                                         # sums of each picture's own codes; how fine its map is
     for x,M,e in batches:
         moments = net.moments(x)
         z = sample_codes(moments, M, e).double(); Mf = on_finest(M, net.k)
@@ -269,6 +269,7 @@ def fit_scale(net:DVAE, # its shift and scale are set
             low[g] = low[g].minimum(everywhere.amin((0, 2, 3)))
             high[g] = high[g].maximum(everywhere.amax((0, 2, 3)))
         seen.append(torch.stack(own, 2))                                      # (3,N,k,z)
+        bins.append(quarter(M, net.k))
         for total,part in zip((n, s1, s2), seen[-1].sum(1)): total += part
     if n.sum() < 2: raise ValueError('no codes, so no scale: the batches are empty')
     mean = s1/n.clamp(min=1)
@@ -277,9 +278,17 @@ def fit_scale(net:DVAE, # its shift and scale are set
     net.shift.copy_(mean)
     net.scale.copy_(scale)
     counts,sums,squares = torch.cat(seen, 1)
+    fineness = torch.cat(bins)
     of_picture = spread(counts, (sums - mean*counts)*scale, (squares - 2*mean*sums + mean**2*counts)*scale**2)
-    net.reach = dict(low=((low - mean)*scale).tolist(), high=((high - mean)*scale).tolist(), spread=of_picture.max().item())
+    net.reach = dict(low=((low - mean)*scale).tolist(), high=((high - mean)*scale).tolist(),
+                     spread=[(of_picture[b] if (b := fineness == i).any() else of_picture).max().item() for i in range(4)])
     return net
+
+def quarter(M:Tensor, # grain maps (N,h,w)
+            k:int, # number of grains
+           )->Tensor: # (N,) 0 … 3
+    "How fine a map is, from all coarse to all fine"
+    return (4*budget(M, k)).long().clamp(max=3)
 
 def spread(n:Tensor, # how many codes of each grain and channel each picture has (N,k,z)
            s1:Tensor, # their sums

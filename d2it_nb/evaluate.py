@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAPS', 'RUNAWAY', 'PARTS', 'WHAT', 'STEPS', 'npz', 'in_chunks', 'read_chunks', 'Features', 'gather_features',
-           'real_features', 'stamp', 'sha_of', 'digest_of', 'read_pictures', 'maps_of', 'score', 'source_and_reference',
-           'seen_by_eye', 'evaluate', 'to_npz', 'as_card', 'split_error', 'main']
+           'real_features', 'stamp', 'sha_of', 'digest_of', 'read_pictures', 'maps_of', 'score', 'ran_away',
+           'source_and_reference', 'seen_by_eye', 'evaluate', 'to_npz', 'as_card', 'split_error', 'main']
 
 # %% ../nbs/61_evaluate.ipynb #e9eb925a
 import dataclasses, hashlib, importlib.metadata, io, json, math, sys, warnings, zipfile
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .viz import progress_bar, waiting
 from .data import ImageFolder, PhotoCrops, three_parts, to_image
-from .dvae import spread_of
+from .dvae import quarter, spread_of
 from .eye import load_eye
 from .metrics import FeatureStats, extractor, frechet, inception_score, kid, precision_recall
 from .grain import budget
@@ -172,7 +172,14 @@ def score(fake:Features, real:Features, net)->dict: # name → number
     return {f'{p}KID': distance, f'{p}KID error': error, 'FID' if not p else 'pFD': frechet(fake.stats, real.stats),
             f'{p}precision': prec, f'{p}recall': rec, f'{p}IS': is_, f'{p}IS sd': is_sd}
 
-RUNAWAY = 1.1   # a picture has run away if its codes vary more than so many times those of the most varied of 512 real ones
+RUNAWAY = 1.1   # a picture has run away if its codes vary more than so many times those of any of 512 real ones whose maps are about as fine
+
+def ran_away(reach:dict, # of the autoencoder
+             spread:Tensor, # of each picture's codes (N,)
+             M:Tensor, # its map (N,h,w)
+             k:int)->Tensor: # (N,) bool
+    "Which pictures' codes have left what real ones do"
+    return spread > RUNAWAY*torch.as_tensor(reach['spread']).expand(4)[quarter(M, k)]
 
 PARTS = ('all', 'held', 'test')
 
@@ -306,8 +313,8 @@ def evaluate(pipe:D2iTPipeline,
             if eye is not None:
                 fake_seen = gather_features(fs, eye.dim, {}, n, keep=10**7, name='seen')
                 scores |= seen_by_eye(fake_seen, column('y') if pipe.classes else None, real_seen, compared, eye)
-        if limit := (pipe.dvae.meta.get('reach') or {}).get('spread'):
-            scores['runaways'] = (column('spread') > RUNAWAY*limit).double().mean().item()
+        if reach := pipe.dvae.meta.get('reach'):
+            scores['runaways'] = ran_away(reach, column('spread'), column('M').long(), pipe.k).double().mean().item()
         scores['budget'] = budget(column('M').long(), pipe.k).mean().item()
         card = dict(scores=scores, settings=settings, reference=real.what,
                     warnings=sorted({str(w.message) for w in said}),

@@ -40,7 +40,7 @@ from .stages import PRESETS as TRAINING, averages_of, content_net, parse, stage2
 from .train import read_log, thinned
 from .checkpoint import read_part, steps_in
 from .pipeline import D2iTPipeline
-from .evaluate import MAPS, RUNAWAY, evaluate, read_chunks, read_pictures, real_features, split_error
+from .evaluate import MAPS, evaluate, ran_away, read_chunks, read_pictures, real_features, split_error
 from .eye import load_eye
 
 # %% ../nbs/70_experiments.ipynb #c5
@@ -654,27 +654,28 @@ def runaways(folder, # of images
              runs:str='runs/mine', # a run of all three stages
              n:int=2000, # pictures a sampler
              eye:str='', # folder of a classifier for these classes
+             rows:str='', # samplers, separated by commas, e.g. 'dpmpp 20'; empty: all
             )->dict:
     "Pictures whose codes run away: freely drawn, with guesses kept within what real codes reach, or begun at .9·T"
     pipe = D2iTPipeline.load(runs, 'auto')
     if not pipe.reach: raise ValueError(f'the autoencoder in {runs} does not say how far its codes reach; train it anew')
-    reach,limit = pipe.reach,RUNAWAY*pipe.reach['spread']
+    reach = pipe.reach
     ds = pictures_for(pipe.dvae, folder)
     eye = load_eye(eye) if eye else None
     late = [t for t in pipe.diff.nodes(20, power=2) if t <= .9*pipe.diff.T]
-    rows = []
+    wanted,rows = rows.split(','),[]
     for (sampler,steps),remedies in WALKS.items():
-        for remedy in remedies:
+        for remedy in remedies if f'{sampler} {steps}' in wanted or wanted == [''] else ():
             pipe.reach = reach if remedy == 'kept' else None
             more = dict(times=late) if remedy == 'late' else {}
             out = Path(runs)/f'runaways-{n}'/f'{sampler}-{steps}-{remedy}'
             card = evaluate(pipe, out, ds, n=n, maps='real', sampler=sampler, steps=steps, part='held', cache=runs, eye=eye,
                             **more)
-            spread = np.concatenate([s for s, in read_chunks(sorted(out.glob('chunks-*/0*.npz')), 'spread')])
+            spread,M = map(np.concatenate, zip(*read_chunks(sorted(out.glob('chunks-*/0*.npz')), 'spread', 'M')))
             x = read_pictures(out/'samples.npz').astype(int)
             row = dict(sampler=sampler, steps=steps, remedy=remedy, widest=spread.max().item())
             if remedy == 'free':
-                free,stayed = x,spread <= limit
+                free,stayed = x,~ran_away(reach, torch.from_numpy(spread), torch.from_numpy(M).long(), pipe.k).numpy()
             elif stayed.any():
                 moved = np.abs(x - free)[stayed].mean((1, 2, 3))
                 row |= dict(moved=moved.mean().item(), most_moved=moved.max().item())

@@ -4,7 +4,7 @@ from functools import partial
 from types import SimpleNamespace
 import pytest
 from common import finished, photographs
-from d2it_nb import experiments
+from d2it_nb import evaluate as evaluation, experiments
 from d2it_nb.data import ImageFolder, three_parts
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_the_networks_that_ship_beside_a_dit(tmp_path, forks, monkeypatch):
 def runaways(photos, root, monkeypatch):
     "One sampler, three ways: only what the pictures begin and are kept with differs"
     monkeypatch.setattr(experiments, 'WALKS', {('dpmpp', 3): ('free', 'kept', 'late')})
-    monkeypatch.setattr(experiments, 'RUNAWAY', 1e9)                          # of networks that know nothing, all would have
+    monkeypatch.setattr(evaluation, 'RUNAWAY', 1e9)                           # of networks that know nothing, all would have
     free, kept, late = experiments.runaways(photos, root, n=8)['rows']
     assert [r['remedy'] for r in (free, kept, late)] == ['free', 'kept', 'late'] and 'moved' not in free
     assert len({r['p KID'] for r in (free, kept, late)}) == 3 and late['most_moved'] > late['moved'] > 0
