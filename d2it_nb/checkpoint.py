@@ -102,7 +102,7 @@ def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
 # %% ../nbs/51_checkpoint.ipynb #c11
 def _sync(path):
     fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
+    try: sync(fd)                                                # of a folder, too, where a file system knows that
     finally: os.close(fd)
 
 def steps_in(folder)->list: # of (step, path), newest first

@@ -44,7 +44,10 @@ class Latents:
                              'delete the folder to make the cache again') from None
         if not self.file.is_file() or self.file.stat().st_size != dt.itemsize*self.info.get('n', -1):
             raise ValueError(f'{self.file} has the wrong size; delete the folder to make the cache again')
-        self.records = np.memmap(self.file, dt, 'r')
+        try: self.records = np.memmap(self.file, dt, 'r')
+        except OSError as e:
+            raise OSError(f'{self.file} can not be mapped into memory by its file system ({e.strerror}); '
+                          'choose a local disk with --latents') from None
         self.k = len(self.info['factors'])
     def __len__(self): return len(self.records)
     def sound(self, i)->np.ndarray: # (n,), also for one index
@@ -133,9 +136,10 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, mad
                          f'delete {folder} to make the cache again')
     had = done.read_bytes(); todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
     dev = net.shift.device
+    encoding = reading(chunks, todo, workers)
     try:
         with open(data, 'r+b') as f, open(done, 'r+b') as d:
-            for c,x,E,y in tqdm(reading(chunks, todo, workers), 'encoding latents', len(todo), disable=not (progress and ranks.main)):
+            for c,x,E,y in tqdm(encoding, 'encoding latents', len(todo), disable=not (progress and ranks.main)):
                 r = np.empty(len(x), dt)
                 for g,m in enumerate(net.moments(x.to(dev))):
                     if not m.isfinite().all() or m.abs().max() > 65000:
@@ -145,11 +149,12 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, mad
                 r['E'],r['y'] = E.numpy(),y; r['crc'] = checksums(r)
                 # the records first, on the disk; then the note that they are
                 for file,at,what in ((f, c*chunks.n*dt.itemsize, r.tobytes()), (d, c, b'\1')):
-                    file.seek(at); file.write(what); file.flush(); os.fsync(file.fileno())
+                    file.seek(at); file.write(what); file.flush(); sync(file)
                 if stop(): raise KeyboardInterrupt
     except OSError as e:
         raise OSError(f'{folder}: {e.strerror or e}; what is encoded is kept, '
                       'and the same command goes on from there') from None
+    finally: encoding.close()
     ranks.wait()
     if ranks.main: write_atomic(made, json.dumps(info).encode())
     ranks.wait()

@@ -189,7 +189,7 @@ def pixels(self:D2iTPipeline, img)->Tensor:
         if not img: raise ValueError('an empty list holds no pictures')
         return torch.cat([self.pixels(i) for i in img])
     if isinstance(img, np.ndarray) and img.dtype != np.uint8: img = torch.as_tensor(img)
-    if isinstance(img, Tensor) and img.dtype == torch.uint8: img = img.movedim(-3, -1).cpu().numpy()
+    if isinstance(img, Tensor) and img.dtype == torch.uint8 and img.ndim in (3, 4): img = img.movedim(-3, -1).cpu().numpy()
     if isinstance(img, np.ndarray):
         if img.ndim not in (3, 4) or img.shape[-1] != 3:
             raise ValueError(f'levels are an array (H,W,3) or (N,H,W,3), or a tensor (3,H,W) or (N,3,H,W); got {img.shape}')

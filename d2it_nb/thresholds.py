@@ -246,6 +246,7 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
         if stop(): raise KeyboardInterrupt from None
         raise OSError(str(e)) from None
     except BaseException: save(); raise
+    finally: counted.close()
     check(state[2]); save()
     if result().unreadable:
         warnings.warn(f'{len(cal.unreadable)} unreadable files are left out: '

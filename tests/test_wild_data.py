@@ -25,6 +25,20 @@ def test_a_careless_reader_is_found_out(tmp_path, monkeypatch):
     wrong = {k for k,_ in r['wrong']}
     assert {'exif6.jpg', 'rgba8.png', 'grey16-key.png', 'cmyk-profile.jpg', 'hole.gif'} <= wrong, wrong
 
+def test_folders_as_they_are_left(tmp_path):
+    r = fuzz.folders(tmp_path, 60); assert r['read'] > 100 and r['left_out'] > 100, r
+    assert (r['wrong'], r['crashes']) == ([], []), r
+
+def test_a_scan_by_suffix_is_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, 'hidden', lambda name: False)
+    assert fuzz.folders(tmp_path, 20)['wrong']
+
+def test_whatever_is_given_as_a_picture(tmp_path, monkeypatch):
+    r = fuzz.inputs(tmp_path, 400); assert r['read'] > 50, r
+    assert (r['wrong'], r['crashes']) == ([], []), r
+    monkeypatch.setattr('d2it_nb.pipeline.check_pixels', lambda x: None)
+    assert fuzz.inputs(tmp_path, 400)['wrong']
+
 def test_damaged_and_forged_files(tmp_path):
     r = fuzz.files(tmp_path/'f', 320)
     assert (r['accepted'], r['crashes'], r['escaped']) == ([], [], 0) and r['kinds'] >= 16, r

@@ -2,7 +2,9 @@
 
     python tools/fuzz.py images --n 100        odd, damaged and forged pictures; damaged ones n times a format, cut and flipped
     python tools/fuzz.py files --n 1000        networks, checkpoints, caches, calibrations, maps, evaluations: n damages and n odd JSONs, in turn
-    python tools/fuzz.py all                   both, into data/results/fuzz.json
+    python tools/fuzz.py folders --n 100       folders of pictures as people and systems leave them
+    python tools/fuzz.py inputs --n 1000       what may be given as a picture to the pipeline
+    python tools/fuzz.py all                   all of them, into data/results/fuzz.json
 """
 import base64, hashlib, io, json, random, resource, shutil, signal, struct, tempfile, time, warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -168,6 +170,71 @@ def targets(d):
         weights=(d/'w.safetensors',     lambda: read_weights(pin)[0]['w'].tolist())), {
         'map.json': (d/'map.json',      lambda: GrainMap.from_json((d/'map.json').read_text()).to_json())}
 
+# how a file's or folder's name may begin or end: True if what is in it is left out
+NAMES = {'': False, '.': True, '._': True, '_': False, ' ': False, '-': False}
+FOLDERS = {'__MACOSX': True, '@eaDir': True, '.thumbnails': True, '$RECYCLE.BIN': True, 'deeper': False, 'train': False, 'é': False, 'e\u0301': False}
+CONTENTS = {'': True, '.png': True, '.jfif': True, '.PNG': True, '.dat': True, '.txt': False, '.csv': False, '.heic': False}
+
+def folders(d, n, seed=0):
+    "n trees: each picture is read once, in its class, or named among what was left out; nothing else is read"
+    from d2it_nb.data import class_name
+    rng = random.Random(seed); picture = odd.samples()['png']; wrong,crashes,read,passed = [],[],0,0
+    for i in tqdm(range(n), desc='folders'):
+        top = d/f'{i}'; want,out = {},set()
+        for c in rng.sample(['a', 'b', 'train', 'val', 'é', 'e\u0301'], rng.randint(1, 4)):
+            for j in range(rng.randint(1, 6)):
+                inner = rng.choice([*FOLDERS, *['']*16])
+                start,(end,is_picture) = rng.choice([*NAMES, *['']*8]),rng.choice(list(CONTENTS.items()))
+                f = top/c/inner/f'{start}{j}{end}'
+                f.parent.mkdir(parents=True, exist_ok=True)
+                f.write_bytes(picture if is_picture else b'no picture')
+                if is_picture and not NAMES[start] and not FOLDERS.get(inner): want[f] = class_name(c)
+                else: out.add(top/c/inner if FOLDERS.get(inner) else f)
+            if rng.random() < .3:
+                link = top/f'z{rng.random():.6f}'
+                link.symlink_to(rng.choice([top/c, top, top/'nowhere', 'circle']))
+                out.add(link)
+        parts = {'train', 'val'} >= set(want.values()) and len(set(want.values())) > 1
+        bare = {class_name(p.name) for p in top.iterdir() if p.is_dir() and not p.is_symlink()} - set(want.values())
+        try:
+            ds = ImageFolder(top, 8)
+            found = {f: ds.classes[ds.label(j)] for j,f in enumerate(ds.files)}
+            if found != want: wrong.append((i, sorted(map(str, found.keys() ^ want.keys()))[:3]))
+            if set(ds.passed) != out: wrong.append((i, sorted(map(str, set(ds.passed) ^ out))[:3]))
+            ds.told(); read += len(found); passed += len(out)
+        except ValueError as e:
+            nested = {'train', 'val'} >= set(want.values()) and any(len(f.relative_to(top).parts) > 2 for f in want)
+            if not (not want or parts or nested or bare): wrong.append((i, str(e)))
+        except Exception as e: crashes.append((i, repr(e)))
+    return dict(what='folders', trees=n, read=read, left_out=passed, wrong=wrong, crashes=crashes)
+
+def inputs(d, n, seed=0):
+    "n things as pictures: pixels as they should be, or a ValueError; nothing that lies elsewhere gets through"
+    import torch
+    from d2it_nb.data import PhotoCrops, to_image
+    from d2it_nb.pipeline import D2iTPipeline
+    rng = random.Random(seed); pipe = D2iTPipeline.load(); x = PhotoCrops(64, 8).image(0)
+    levels = np.asarray(to_image(x)); wrong,crashes,read = [],[],0
+    (d/'one.png').parent.mkdir(parents=True, exist_ok=True); to_image(x).save(d/'one.png')
+    forms = dict(pixels=x, levels=levels, image=to_image(x), path=d/'one.png', text=str(d/'one.png'), data=(d/'one.png').read_bytes(),
+                 bytes=torch.from_numpy(levels.copy()).permute(2, 0, 1), batch=x[None], array=x.numpy(), several=np.stack([levels]*2))
+    spoil = dict(nothing=lambda v: v, doubled=lambda v: v*2, of_255=lambda v: v*127.5 + 127.5, nan=lambda v: v*float('nan'),
+                 whole=lambda v: v.long() if hasattr(v, 'long') else v.astype(int), half=lambda v: v[..., :32], flat=lambda v: v[0],
+                 last=lambda v: v.movedim(0, -1) if hasattr(v, 'movedim') else np.moveaxis(v, -1, 0), truth=lambda v: v > 0,
+                 text=lambda v: 'nowhere.png', none=lambda v: None, listed=lambda v: [v, v], empty=lambda v: [], odd=lambda v: rng.choice(ODD))
+    for i in tqdm(range(n), desc='inputs'):
+        form,how = rng.choice(list(forms)),rng.choice(list(spoil))
+        try: given = spoil[how](forms[form])
+        except Exception: continue                              # that can't be done to it
+        try: got = pipe.pixels(given)
+        except ValueError: continue
+        except Exception as e: crashes.append((form, how, repr(e)[:200])); continue
+        read += 1
+        # of those that are let through, only a crop and what is no picture of ours may differ
+        ok = got.shape[1:] == x.shape and got.isfinite().all() and got.abs().max() <= 1.001
+        if not ok or how in ('nothing', 'listed') and (got - x).abs().max() > .005: wrong.append((form, how))
+    return dict(what='inputs', given=n, read=read, wrong=wrong, crashes=crashes)
+
 ODD = [None, True, -1, 0, 1, 2**31, 10**30, -10**30, 1e308, float('nan'), float('inf'), .5, '', 'x',
        '../../etc/passwd', '\0', 'ü'*300, [], [[]], {}, {'a': 1}, [1, 2, 3], [0]*5000, 'RecursionError']
 
@@ -273,7 +340,7 @@ def files(d, n, seed=0):
                 peak_MB=peak_mb())
 
 @call_parse
-def main(what:str, # images, files or all
+def main(what:str, # images, files, folders, inputs or all
          n:int=0, # how often; 0: 100 damages a format of pictures, 1,000 of files
          seed:int=0, # of what is odd
          browser:bool=False, # ask Chromium for a second opinion about damaged JPEG, GIF and WebP files
@@ -281,7 +348,8 @@ def main(what:str, # images, files or all
     "Try it, and say how it went; exit status 1 if anything went wrong"
     d = Path(tempfile.mkdtemp())
     one = dict(images=lambda: images(d/'images', n or 100, seed, browser),
-               files=lambda: files(d/'files', n or 1000, seed))
+               files=lambda: files(d/'files', n or 1000, seed),
+               folders=lambda: folders(d/'folders', n or 100, seed), inputs=lambda: inputs(d/'inputs', n or 1000, seed))
     if what != 'all' and what not in one: raise SystemExit(f'there are {", ".join(one)} and all, not {what}')
     rows = [f() for k,f in one.items() if what in (k, 'all')]
     for r in rows: print(json.dumps(r, indent=1))
