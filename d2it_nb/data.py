@@ -286,7 +286,7 @@ class ImageFolder:
         "What was taken for what"
         found = Counter(self.labels)
         each = [f'{c} {found[i]:,}' for i,c in enumerate(self.classes)]
-        says = [f'{self.folder}: {len(self):,} pictures' + (f' of {len(each):,} classes: {listed(each, 12)}' if self.classes != ['.'] else '')]
+        says = [f'{self.folder}: {len(self):,} pictures' + (f' of {len(each):,} class{"es"*(len(each) > 1)}: {listed(each, 12)}' if self.classes != ['.'] else '')]
         deeper = {class_name(f.relative_to(self.folder).parts[0]) for f in self.files if len(f.relative_to(self.folder).parts) > 2}
         if deeper: says.append(f'with folders of their own, which are no classes: {listed(sorted(deeper))}')
         if self.spellings: says.append(f'one class where names differ by how an accent is written: {listed(map(ascii, self.spellings))}')

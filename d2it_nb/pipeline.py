@@ -134,8 +134,9 @@ def load(cls:D2iTPipeline,
                                 'one made by `save`, or a content transformer\'s .safetensors file in one')
     run = (path/'dvae').is_dir(); at = lambda n: path/n/'model' if run else path/n
     if not run and not (path/'dvae.json').is_file():
-        raise FileNotFoundError(f'{path} holds no networks, but {listed(sorted(p.name for p in path.iterdir())) or "nothing"}; '
-                                'give a run folder (with dvae/, grain/, content/), or one made by `save` (with dvae.json, content.json …)')
+        there = listed(sorted(p.name for p in path.iterdir()))
+        raise FileNotFoundError(f'{path} holds no networks; it {f"holds {there}" if there else "is empty"}. '
+                                'Give a run folder (with dvae/, grain/, content/), or one made by `save` (with dvae.json, content.json …)')
     where = file or at('content')
     about = where.with_name(f'{where.name}.json')
     kind = DiT if about.is_file() and read_json(about).get('kind') == 'DiT' else D2iT
