@@ -107,6 +107,7 @@ def test_the_papers_tables(tmp_path, monkeypatch, forks):
     assert (sorted(c['maps'] for c in cards) == ['drawn']*3 + ['fine']*3 + ['real'] and
             {c['part'] for c in cards} == {'test'} and len(list(root.glob('reference-*'))) == 1)
 
+@pytest.mark.stress
 def test_two_seeds_and_one_autoencoder(tmp_path, forks):
     "Runs of one plain autoencoder don't wait for each other's latents; and one of any ratio serves all rows"
     photographs(tmp_path/'photos', 80)

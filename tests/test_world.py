@@ -21,6 +21,7 @@ def flags(d, steps=10):
 
 def same(a, b): torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=0)
 
+@pytest.mark.stress
 def test_fsdp_is_watched_as_one_rank_is(base, tmp_path):
     "Three held-out pictures on two ranks, one of which has more of them"
     rows = []
