@@ -191,7 +191,8 @@ def verify(path)->dict: # what meta.json says
         if '/' in name or not (path/name).is_file(): raise ValueError(f'{path}: {name} is missing')
         if sha256(path/name) != h:
             raise ValueError(f'{path/name} is damaged: its SHA-256 is not the one in the manifest')
-    if extra := [f.name for f in path.iterdir() if f.name not in manifest and f.name != 'manifest.json']:
+    # what a system hides there is not ours
+    if extra := [f.name for f in path.iterdir() if f.name not in manifest and f.name != 'manifest.json' and f.name[0] != '.']:
         raise ValueError(f'{path/extra[0]} is not in the manifest')
     return read_json(path/'meta.json')
 

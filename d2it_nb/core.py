@@ -202,7 +202,8 @@ def write_tensors(path, # of a safetensors file
     save_file({k: v.detach().cpu().contiguous() for k,v in tensors.items()}, path)
     with open(path, 'rb') as f: sync(f)
     try: os.chmod(path, 0o666 & ~_umask)
-    except PermissionError: pass                                   # a file system with rights of its own
+    except OSError as e:                                           # a file system with rights of its own, or with none
+        if e.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL): raise
     return sha256(path)
 
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'SIGNED', 'NOT_READ', 'MACHINE', 'PHOTOS', 'SYSTEM', 'PARTS', 'to_pixels', 'to_image', 'meaning',
            'to_rgb', 'formats_of', 'open_image', 'read_image', 'resize_crop', 'bundled_photos', 'small_photos',
-           'PhotoCrops', 'hidden', 'list_files', 'listed', 'class_name', 'ImageFolder', 'Guarded', 'Part', 'unwatched',
-           'place_of', 'three_parts', 'flat_and_busy']
+           'PhotoCrops', 'is_part', 'hidden', 'list_files', 'listed', 'class_name', 'ImageFolder', 'Guarded', 'Part',
+           'unwatched', 'place_of', 'three_parts', 'flat_and_busy']
 
 # %% ../nbs/02_data.ipynb #c2
-import errno, hashlib, io, json, math, os, unicodedata, warnings
+import errno, hashlib, io, json, math, os, re, unicodedata, warnings
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +40,7 @@ def meaning(im:Image.Image, # not decoded yet
     "What the numbers of a picture stand for, which its mode does not say; `ValueError` where nobody knows"
     tags,key,top = getattr(im, 'tag_v2', {}),im.info.get('transparency'),255
     raw = str(im.tile[0][3]) if getattr(im, 'tile', None) else ''
-    if 2 in np.atleast_1d(tags.get(339, 1)):
+    if 2 in np.atleast_1d(tags.get(339, 1)) or im.format == 'FITS' and im.mode.startswith('I'):
         raise ValueError('its numbers have signs, and nobody says which of them is black')
     if im.mode.startswith('I;16') or im.mode == 'I' and im.format == 'PPM':
         bits = tags.get(258, (16,))                                # 12 in a microscope's TIFF
@@ -79,6 +79,7 @@ NOT_READ = 'BUFR CUR EPS GRIB HDF5 ICNS ICO MPEG WMF'.split()
 
 def formats_of(src)->list:
     "Which of Pillow's formats a file may be, whatever its name"
+    Image.init()                                                   # Pillow knows of a few formats only, until it is asked
     by_name = None if isinstance(src, bytes) else Image.registered_extensions().get(Path(src).suffix.lower())
     return [f for f in [*SIGNED, by_name] if f in Image.OPEN and f not in NOT_READ]
 
@@ -182,7 +183,12 @@ class PhotoCrops:
 
 # %% ../nbs/02_data.ipynb #c26
 SYSTEM = {'__macosx', '@eadir', '#recycle', '$recycle.bin', 'system volume information', 'lost+found', '__pycache__'}
-PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}   # of a data set, if nothing is beside them
+PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'eval', 'evaluation', 'test', 'testing', 'holdout'}
+
+def is_part(name:str)->bool:
+    "Is a folder called like a part of a data set: train, val2017, test_set?"
+    words = set(re.split('[^a-z]+', name.lower()))
+    return bool(words & PARTS) and words <= PARTS | {'', 'set', 'seg', 'split', 'data', 'images'}
 
 def hidden(name:str)->bool:
     "Is a file or folder there for the system's sake?"
@@ -240,7 +246,7 @@ class ImageFolder:
         self.folder,self.size,self.max_bad,self.enlarge = Path(folder),size,max_bad,small == 'enlarge'
         files,self.passed = list_files(folder, progress)
         self.files,self.bad,self.small = [],[],[]
-        pictures = {e for e,f in Image.registered_extensions().items() if f not in NOT_READ}
+        pictures = {e for e,f in Image.registered_extensions().items() if f in SIGNED}
         for f in progress_bar(files, 'reading headers', show=progress):
             try:
                 with open_image(f) as im: side = min(im.size)
@@ -260,9 +266,10 @@ class ImageFolder:
         parts = [f.relative_to(folder).parts for f in self.files]
         of = [class_name(p[0]) if len(p) > 1 else '.' for p in parts]
         self.classes = sorted(set(of))
-        if self.classes and PARTS.issuperset(c.lower() for c in self.classes) and (len(self.classes) > 1 or max(map(len, parts)) > 2):
-            raise ValueError(f'{folder} holds the parts of a data set ({", ".join(self.classes)}), not classes; '
-                             f'give one of them: {Path(folder)/self.classes[0]}')
+        named = [c for c in self.classes if c != '.']
+        if named and all(map(is_part, named)) and (len(named) > 1 or max(map(len, parts)) > 2):
+            raise ValueError(f'{folder} holds the parts of a data set ({", ".join(named)}), not classes; '
+                             f'give one of them: {Path(folder)/named[0]}')
         empty = [p for p in sorted(Path(folder).iterdir())
                  if p.is_dir() and not hidden(p.name) and p.name[0] != '_' and p not in self.passed and class_name(p.name) not in self.classes]
         folders = [p for p in empty if p.suffix.lower() in pictures]
@@ -291,7 +298,7 @@ class ImageFolder:
         if deeper: says.append(f'with folders of their own, which are no classes: {listed(sorted(deeper))}')
         if self.spellings: says.append(f'one class where names differ by how an accent is written: {listed(map(ascii, self.spellings))}')
         if self.passed: says.append(self.told_passed())
-        return '; '.join(says)
+        return '; '.join(says).encode(errors='backslashreplace').decode()      # names that are not UTF-8, too
     def told_passed(self)->str:
         "What was passed over, by kind"
         by = {}
@@ -397,12 +404,12 @@ def three_parts(ds, # a data set
         last = u >= 1 - test or high is not None and u >= high
         of['held' if first else 'test' if last else 'train'].append(i)
     # a class that training never sees could not be drawn
-    seen = {ds.label(i) for i in of['train']}
-    for c in sorted({ds.label(i) for i in range(len(ds))} - seen):
-        i = min((i for i in range(len(ds)) if ds.label(i) == c), key=lambda i: abs(at[i] - .5))
-        for items in of.values():
-            if i in items: items.remove(i)
-        of['train'] = sorted([*of['train'], i])
+    seen,first = {ds.label(i) for i in of['train']},{}
+    for i in sorted(range(len(ds)), key=lambda i: abs(at[i] - .5)):
+        if ds.label(i) not in seen: first.setdefault(ds.label(i), i)
+    if back := set(first.values()):
+        of = {k: [i for i in items if i not in back] for k,items in of.items()}
+        of['train'] = sorted([*of['train'], *back])
     if not of['train']: raise ValueError(f'of {len(ds)} pictures none is left to train on; give more, or hold less back')
     name = lambda what: f'{what} part, {len(of[what])} (held {held:g}, test {test:g})'
     train = Part(ds, of['train'], name('train')) if held or test else ds

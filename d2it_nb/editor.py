@@ -305,7 +305,8 @@ class Editor:
             raise ValueError(f'no sampler {sampler!r} for these networks; there are {", ".join(can)}')
         always = bool(getattr(pipe, 'labelled', ()))                           # networks that know no picture without a label
         if always and label is None: raise ValueError(f'these networks were trained with --drop 0: say which class, of {", ".join(pipe.classes)}')
-        if cfg is None: cfg = 1. if always else 1.5
+        guided = 'content' not in getattr(pipe, 'labelled', ())
+        if cfg is None: cfg = 1.5 if guided else 1.
         label = (pipe.classes.index(label) if isinstance(label, str) else
                  'any' if label is None or not pipe.classes else label)
         self.map,self.lock,self.stopping,self.worker,self.busy = (
@@ -335,7 +336,7 @@ def _controls(self:Editor, label, seed, steps, sampler, cfg):
         W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide))
     self.sampler,self.cfg = (
         W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),
-        W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', **wide))
+        W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', disabled='content' in getattr(p, 'labelled', ()), **wide))
     self.ratio = W.FloatSlider(.5, min=0, max=1, step=.05, description='fine ratio', **wide)
     self.shows = W.ToggleButtons(options=['picture', 'before', 'difference'], style=dict(button_width='auto'))
     self.status,self.cost,self.bar,self.gallery = (

@@ -8,6 +8,7 @@ __all__ = ['Look', 'number', 'pick_device', 'Samples', 'D2iTPipeline', 'as_sampl
 # %% ../nbs/60_pipeline.ipynb #c2
 import dataclasses, inspect, math, os, tempfile, unicodedata, warnings
 from collections import namedtuple
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -189,7 +190,9 @@ def pixels(self:D2iTPipeline, img)->Tensor:
     if isinstance(img, (list, tuple)):
         if not img: raise ValueError('an empty list holds no pictures')
         return torch.cat([self.pixels(i) for i in img])
-    if isinstance(img, np.ndarray) and img.dtype != np.uint8: img = torch.as_tensor(img)
+    if isinstance(img, np.ndarray) and img.dtype != np.uint8:
+        if img.dtype.kind != 'f': raise ValueError(f'an array holds levels 0…255 as uint8, or pixels in [-1,1] as floats; got {img.dtype}')
+        img = torch.from_numpy(np.ascontiguousarray(img))
     if isinstance(img, Tensor) and img.dtype == torch.uint8 and img.ndim in (3, 4): img = img.movedim(-3, -1).cpu().numpy()
     if isinstance(img, np.ndarray):
         if img.ndim not in (3, 4) or img.shape[-1] != 3:
@@ -198,14 +201,15 @@ def pixels(self:D2iTPipeline, img)->Tensor:
     if not isinstance(img, (Tensor, str, Path, bytes)) and not hasattr(img, 'convert'):
         raise ValueError('a picture is a path, bytes, a PIL image, an array of levels, a tensor (3,H,W) or (N,3,H,W) in [-1,1], '
                          f'or a list of them, not {type(img).__name__}')
-    if not isinstance(img, Tensor):
+    numbers = isinstance(img, Tensor)
+    if not numbers:
         img = to_pixels(resize_crop(to_rgb(img) if hasattr(img, 'convert') else read_image(img), self.size))
     x = img[None] if img.ndim == 3 else img
     check_pixels(x)
     s = self.size
     if tuple(x.shape[1:]) != (3, s, s):
         raise ValueError(f'pictures must be (3,{s},{s}), got {tuple(x.shape[1:])}')
-    if x.min() >= 0 and x.max() > 0:
+    if numbers and x.min() >= 0 and x.max() > 0:
         warnings.warn('no pixel is darker than the middle between black and white: here black is -1, white is 1; '
                       'if yours lie in [0,1], give 2*x - 1')
     return x.float().to(self.device)
@@ -275,6 +279,8 @@ def draw_map(self:D2iTPipeline,
     if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
     y = self.labels(label, n); n = len(y)
     self._must_know(y, 'grain')
+    if number('cfg', cfg) != 1 and 'grain' in self.labelled:
+        raise ValueError(f'this grain transformer was trained with --drop 0 and has nothing to be guided away from; cfg is 1, not {cfg!r}')
     y = torch.where(y == len(self.classes), self.grain.num_classes, y)
     rs = ratio.tolist() if hasattr(ratio, 'tolist') else ratio
     rs = list(rs) if isinstance(rs, (list, tuple)) else [rs]*n
@@ -343,7 +349,7 @@ def _checked(self:D2iTPipeline, steps, sampler, cfg, interval, more)->tuple: # s
     try: lo,hi = (0, math.inf) if interval is None else (float(v) for v in interval)
     except (TypeError, ValueError):
         raise ValueError(f'an interval is a pair of times (lo, hi), got {interval!r}') from None
-    if lo > hi: raise ValueError(f'an interval begins with the smaller time: ({hi:g}, {lo:g}), not ({lo:g}, {hi:g})')
+    if not lo <= hi: raise ValueError(f'an interval begins with the smaller time: ({hi:g}, {lo:g}), not ({lo:g}, {hi:g})')
     if ((ts := more.get('times')) is not None
             and (len(ts) < 2 or any(a <= b for a,b in zip(ts, ts[1:])))):
         raise ValueError(f'times descend, at least two of them, got {ts}')
@@ -396,7 +402,7 @@ def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, 
 @patch
 def _asked(self:D2iTPipeline, label, grain_map, n, seed, first, ratio, exact, temperature, progress)->tuple: # labels, maps, seeds
     "What pictures are asked for; maps are drawn where none are given"
-    y = self.labels(label, n); n = len(y)
+    y = self.labels(label, n); n,first = len(y),number('first', first, int)
     if grain_map is None and isinstance(self.content, DiT): grain_map = torch.full(self.grid, self.k - 1)
     M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
     if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first, progress=progress)
@@ -520,15 +526,16 @@ def save(self:D2iTPipeline,
     folder = Path(folder)
     if (folder/'dvae').is_dir():
         raise ValueError(f'{folder} is the folder of a run; save to another one')
-    card = self.card().encode()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # beside it, so that a full disk leaves the folder as it was
-    with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as new:
+    card,made = self.card().encode(),not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    # in a folder of its own, so that a full disk leaves all as it was
+    with ExitStack() as stack:
+        if made: stack.callback(lambda: any(folder.iterdir()) or folder.rmdir())
+        new = stack.enter_context(tempfile.TemporaryDirectory(prefix='.new-', dir=folder))
         for n in ('dvae', 'grain', 'content'):
             if (net := getattr(self, n)) is not None: save_net(Path(new)/n, net, half, **net.meta)
         write_atomic(Path(new)/'thresholds.json', self.cal.to_json().encode())
         write_atomic(Path(new)/'README.md',       card)
-        folder.mkdir(exist_ok=True)
         for f in sorted(Path(new).iterdir()): os.replace(f, folder/f.name)
     if self.grain is None:
         for f in (folder/'grain.json', folder/'grain.safetensors'): f.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ from .grain_transformer import DESIGNS, grain_net, grain_step, sample_maps, some
 from .blocks import recompute
 from .content_transformer import d2it, dit
 from .dist import PARALLEL, Ranks, Stop
-from .checkpoint import LONGEST
+from .checkpoint import LONGEST, steps_in
 from .latents import Latents, build_latents
 
 # %% ../nbs/53_stages.ipynb #c5
@@ -263,7 +263,7 @@ def check(cfg:Config):
         try: diff = process(cfg.schedule, cfg.predict or None)
         except ValueError as e:
             raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
-        if cfg.schedule == 'cosine' and diff.predict == 'eps':
+        if cfg.schedule == 'cosine' and diff.predict == 'eps' and not steps_in(Path(cfg.out)/'checkpoints'):
             raise ValueError('--schedule cosine ends with hardly any signal, and what is left of it can\'t be told from the noise '
                              'that --predict eps learns: samples diverge. Use --predict v (its default), or --schedule linear')
         if cfg.learn_sigma and not isinstance(diff, Diffusion):
@@ -396,6 +396,7 @@ def open_data(cfg:Config, size:int, held:float, test:float, ranks:Ranks, folder,
         print(getattr(parts[0], 'ds', parts[0]).told(), flush=True)
         if parts[1] and (none := unwatched(parts[1])):
             print(f'held back for validation: {len(parts[1]):,} pictures, and none of {listed(none)}', flush=True)
+        if held and not parts[1]: print('nothing is held back for validation: each class has one picture', flush=True)
     if len(parts[0]) < cfg.batch:
         raise ValueError(f'{len(parts[0])} training pictures do not fill a batch of {cfg.batch}; '
                          'give more, or a smaller --batch')

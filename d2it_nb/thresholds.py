@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .data import ImageFolder
-from .readers import of_a_reader, reading, says_died
+from .readers import ReaderDied, reading
 from .entropy import BINS, PRESETS, SIGMA, check_pixels, entropy_map
 
 # %% ../nbs/11_thresholds.ipynb #c7
@@ -241,11 +241,10 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
                 if time.monotonic() - saved > save_every:
                     save()
                     saved = time.monotonic()
-    except RuntimeError as e:
+    except ReaderDied as e:
         save()
         if stop(): raise KeyboardInterrupt from None
-        if not of_a_reader(e): raise
-        raise OSError(says_died(e)) from None
+        raise OSError(str(e)) from None
     except BaseException: save(); raise
     finally: counted.close()
     check(state[2]); save()

@@ -28,7 +28,7 @@ from .dist import (SOLO, Ranks, Stop, cut_batch, finish, free_memory, last_part,
                           together, unsharded, whole)
 from .checkpoint import (EMA, check_room, forget_snapshots, n_bytes, newest, opt_tensors, restore, run_lock,
                               save_checkpoint, set_aside, snapshot_at, steps_in)
-from .readers import of_a_reader, reading, says_died
+from .readers import ReaderDied, reading
 from .stages import (BUILD, COST, DECAYS, PRESETS, STAGES, Config, Player, Stage, averages_of, check, parse, stack,
                             to_device)
 
@@ -846,8 +846,8 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ende
         if isinstance(e, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(e):
             says = (f'rank {rank} ran out of memory after step {at["step"]}; '
                     f'a smaller --micro needs less, and so do --recompute true and --parallel fsdp ({e})')
-        elif of_a_reader(e):
-            says = (f'rank {rank} after step {at["step"]}: {says_died(e)}. The last checkpoint is kept, '
+        elif isinstance(e, ReaderDied):
+            says = (f'rank {rank} after step {at["step"]}: {e}. The last checkpoint is kept, '
                     'and the same command goes on from there')
         elif world == 1: raise
         elif isinstance(e, DistError) or any(w in str(e) for w in ('gloo', 'NCCL', 'pair closure')):
