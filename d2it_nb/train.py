@@ -461,7 +461,7 @@ class Run:
             try: was = lr_at(type(cfg)(**(known | meta['config'])), meta['step'])
             except TypeError: was = None                                       # flags of another version
             rate = lr_at(cfg, meta['step'])
-            if was is not None and abs(rate - was) > .01*max(rate, was):
+            if was is not None and meta['config'].get('lr') == cfg.lr and abs(rate - was) > .01*max(rate, was):
                 self.changed += f'; so the learning rate goes on at {rate:.3g}, where it would have been {was:.3g}'
             check_same(meta['stage'], self.stage.meta)
             if usable(meta['plan'], meta['config']): self.plan = meta['plan'] | dict(amp=self.amp, layout=self.layout)
