@@ -33,6 +33,7 @@ def test_two_ranks_measure_as_one(tmp_path):
     for a,b in zip(*rows):
         for k in ('psnr', 'ssim', 'stlpips', 'codes', 'pFD'): assert b[k] == pytest.approx(a[k], rel=1e-3), k
 
+@pytest.mark.stress
 def test_two_ranks_judge_maps_as_one(runs, tmp_path):
     flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 7, '--dvae', runs/'dvae',
              '--latents', runs/'latents']
