@@ -141,7 +141,7 @@ def reading(samples, # a data set: `samples[i]`, or `samples.__getitems__([i, â€
         for r in cycle(readers):
             if r.had == r.asked: return                                       # all that was asked is answered
             value = r.answer()
-            for ask in islice(asks, 1): r.ask(ask)
+            for ask in islice(asks, 1): r.ask(ask)                            # only now, as its slot is free again
             yield value
     finally:
         for r in readers: r.end()
