@@ -89,3 +89,9 @@ def test_a_process_that_would_diverge(tmp_path):
 def test_every_program_has_forgiving_streams():
     programs = [p for p in Path(d2it_nb.__file__).parent.glob('*.py') if '\ndef main(' in p.read_text()]
     assert len(programs) == 9 and not [p.name for p in programs if 'forgiving_streams()' not in p.read_text()]
+
+def test_a_folder_that_is_called_like_a_file(tmp_path):
+    "What it is, the disk says, not its name"
+    photographs(tmp_path/'p.json', 4, 32)
+    r = finished('d2it_nb.thresholds', tmp_path/'p.json', '--size', 32, '--region', 8, '--workers', 0, '--out', tmp_path/'t.json')
+    assert r.returncode == 0 and '4 pictures of 2 classes' in r.stdout, r.stderr[-2000:]
