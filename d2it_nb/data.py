@@ -283,6 +283,7 @@ class ImageFolder:
                              'fill them or remove them')
         ids = {c: i for i,c in enumerate(self.classes)}
         self.labels = [ids[c] for c in of]
+        self.deeper = sorted({c for p,c in zip(parts, of) if len(p) > 2})
         self.spellings = sorted({p[0] for p,c in zip(parts, of) if len(p) > 1 and p[0] != c})
         stat = '\n'.join(f'{f.relative_to(folder)} {f.stat().st_size}'
                          for f in progress_bar(self.files, 'sizes of files', show=progress))
@@ -294,8 +295,7 @@ class ImageFolder:
         found = Counter(self.labels)
         each = [f'{c} {found[i]:,}' for i,c in enumerate(self.classes)]
         says = [f'{self.folder}: {len(self):,} pictures' + (f' of {len(each):,} class{"es"*(len(each) > 1)}: {listed(each, 12)}' if self.classes != ['.'] else '')]
-        deeper = {class_name(f.relative_to(self.folder).parts[0]) for f in self.files if len(f.relative_to(self.folder).parts) > 2}
-        if deeper: says.append(f'with folders of their own, which are no classes: {listed(sorted(deeper))}')
+        if self.deeper: says.append(f'with folders of their own, which are no classes: {listed(self.deeper)}')
         if self.spellings: says.append(f'one class where names differ by how an accent is written: {listed(map(ascii, self.spellings))}')
         if self.passed: says.append(self.told_passed())
         return '; '.join(says).encode(errors='backslashreplace').decode()      # names that are not UTF-8, too
@@ -404,10 +404,11 @@ def three_parts(ds, # a data set
         last = u >= 1 - test or high is not None and u >= high
         of['held' if first else 'test' if last else 'train'].append(i)
     # a class that training never sees could not be drawn
-    seen,first = {ds.label(i) for i in of['train']},{}
-    for i in sorted(range(len(ds)), key=lambda i: abs(at[i] - .5)):
-        if ds.label(i) not in seen: first.setdefault(ds.label(i), i)
-    if back := set(first.values()):
+    label = [ds.label(i) for i in range(len(ds))]
+    if unseen := set(label) - {label[i] for i in of['train']}:
+        first = {}
+        for i in sorted((i for i,c in enumerate(label) if c in unseen), key=lambda i: abs(at[i] - .5)): first.setdefault(label[i], i)
+        back = set(first.values())
         of = {k: [i for i in items if i not in back] for k,items in of.items()}
         of['train'] = sorted([*of['train'], *back])
     if not of['train']: raise ValueError(f'of {len(ds)} pictures none is left to train on; give more, or hold less back')

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FREE', 'lr_at', 'probe', 'cost', 'room', 'what_costs', 'plan', 'Batches', 'bf16_pays', 'matmul_rate', 'variants',
-           'lay_out', 'try_step', 'quickest', 'threads_for', 'check_same', 'known_run', 'backward', 'optimize',
-           'Health', 'blame', 'warm_start', 'prepare', 'fit', 'train', 'Run', 'done_at', 'Watch', 'Log', 'read_log',
-           'mean_over', 'Meter', 'tensorboard', 'logger', 'how_long', 'instead', 'Pace', 'thinned', 'reference',
-           'against', 'Live', 'usage', 'main']
+           'lay_out', 'try_step', 'quickest', 'threads_for', 'check_same', 'defaults_of', 'known_run', 'backward',
+           'optimize', 'Health', 'blame', 'warm_start', 'prepare', 'fit', 'train', 'Run', 'done_at', 'Watch', 'Log',
+           'read_log', 'mean_over', 'Meter', 'tensorboard', 'logger', 'how_long', 'instead', 'Pace', 'thinned',
+           'reference', 'against', 'Live', 'usage', 'main']
 
 # %% ../nbs/54_train.ipynb #c2
-import dataclasses, importlib, json, math, multiprocessing, os, resource, shutil, sys, time, traceback
+import dataclasses, importlib, json, math, os, resource, shutil, sys, time, traceback
 from itertools import islice
 from pathlib import Path
 import torch
@@ -111,7 +111,6 @@ class Batches:
     "This rank's sample numbers, micro-batch after micro-batch, from step `first` on"
     def __init__(self, cfg:Config, ranks:Ranks, first:int, micro:int):
         self.cfg,self.ranks,self.first,self.micro = cfg,ranks,first,micro
-    def __len__(self): return (self.cfg.steps - self.first)*(self.cfg.batch//self.ranks.world//self.micro)
     def __iter__(self):
         B = self.cfg.batch
         for s in range(self.first, self.cfg.steps):
@@ -206,15 +205,18 @@ def check_same(old:dict, new:dict, free=frozenset())->str: # what changed among 
                          'Use the same flags, or another --out')
     return ', '.join(diff.values())
 
+def defaults_of(cfg:Config)->dict:
+    "What a run of an earlier version did not know yet is as if it were left out"
+    return {f.name: f.default for f in dataclasses.fields(cfg)}
+
 def known_run(cfg:Config, ranks:Ranks):
     "`ValueError` if the folder holds a run with other flags: before data are looked at, whose words would be less clear"
     fault = None
     if ranks.main and steps_in(Path(cfg.out)/'checkpoints'):
         try: then = read_json(Path(cfg.out)/'run.json')['config']
         except (OSError, ValueError, KeyError): then = None                    # a new run, or a damaged note: its checkpoints know
-        known = {f.name: f.default for f in dataclasses.fields(cfg)}
         try:
-            if isinstance(then, dict): check_same(known | then, dataclasses.asdict(cfg), FREE)
+            if isinstance(then, dict): check_same(defaults_of(cfg) | then, dataclasses.asdict(cfg), FREE)
         except ValueError as e: fault = e
     if ranks.any(fault): why = ranks.tell(str(fault)); raise fault or ValueError(why)
 
@@ -442,8 +444,7 @@ class Run:
             if begun and not {'amp', 'config'} <= set(begun): begun = None
         self.choose(begun)
         free = room(ranks, sum(4*n_params(p.net) for p in self.stage.players.values()))
-        # what a run of an earlier version did not know yet is as if it were left out
-        known = {f.name: f.default for f in dataclasses.fields(cfg)}
+        known = defaults_of(cfg)
         def usable(p, old):
             return ((p['world'], p.get('device')) == (ranks.world, ranks.device.type)
                     and all((known | old).get(k) == v for k,v in now.items()
@@ -860,8 +861,6 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ende
         if world > 1: os._exit(1)
         return 1
     finally:
-        # readers ignore the polite signal, and would be waited for
-        for p in multiprocessing.active_children(): p.kill()
         finish()
 
 if __name__ == '__main__' and '__file__' in globals():                        # as a program, not in a notebook

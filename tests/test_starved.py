@@ -1,4 +1,4 @@
-"Where shared memory, file handles or locks are short: training goes on, or says what is missing."
+"Where shared memory or file handles are short: training goes on, or says what is missing."
 import ctypes, os, resource
 from functools import partial
 import pytest

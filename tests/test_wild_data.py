@@ -29,7 +29,7 @@ def test_folders_as_they_are_left(tmp_path):
     r = fuzz.folders(tmp_path, 60); assert r['read'] > 100 and r['left_out'] > 100, r
     assert (r['wrong'], r['crashes']) == ([], []), r
 
-def test_a_scan_by_suffix_is_found_out(tmp_path, monkeypatch):
+def test_a_scan_that_sees_hidden_files_is_found_out(tmp_path, monkeypatch):
     monkeypatch.setattr(data, 'hidden', lambda name: False)
     assert fuzz.folders(tmp_path, 20)['wrong']
 
