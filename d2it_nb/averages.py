@@ -87,16 +87,19 @@ def average(run, # a run's folder
     for s,c in zip(progress_bar(found, 'reading snapshots', show=progress), x.tolist()):
         net = load_net(s.path, KINDS[kind])
         for k,v in net.state_dict().items():
-            if v.is_floating_point(): sums[k] = sums.get(k, 0) + c*v.double()
+            if v.is_floating_point():
+                sums[k] = sums.get(k, 0) + c*v.double()
     with torch.no_grad():
         for k,v in net.state_dict().items():
-            if k in sums: v.copy_(sums[k])
+            if k in sums:
+                v.copy_(sums[k])
     about = {k: v for k,v in net.meta.items() if k not in ('id', 'sha256', 'kind', 'config')}
     net.meta = dict(about, id=digest(net), step=step, average=f'{100*length:g}%', missed=missed)
     return net
 
 # %% ../nbs/64_averages.ipynb #6bc9d53d
-if __name__ == '__main__': forgiving_streams()                               # of --help, too
+if __name__ == '__main__':
+    forgiving_streams()                               # of --help, too
 
 @call_parse
 def main(run:str, # a run's folder, trained with --ema 5%,10%
@@ -105,9 +108,12 @@ def main(run:str, # a run's folder, trained with --ema 5%,10%
         ):
     "An average of any length from the snapshots of two"
     try:
-        try: share = float(length.removesuffix('%'))/100 if length.endswith('%') else -1
-        except ValueError: share = -1
-        if share < 0: raise ValueError(f'a length is a share of the training such as 7.5%, not {length!r}')
+        try:
+            share = float(length.removesuffix('%'))/100 if length.endswith('%') else -1
+        except ValueError:
+            share = -1
+        if share < 0:
+            raise ValueError(f'a length is a share of the training such as 7.5%, not {length!r}')
         net = average(run, share, step)
         path = Path(run)/f'average-{net.meta["average"]}{"" if step is None else f"-step-{step}"}'
         save_net(path, net, **net.meta)

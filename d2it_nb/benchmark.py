@@ -42,24 +42,31 @@ def interleaved(fs:dict, # name → function without arguments
                 progress:bool=False,
                )->dict: # name → least CPU seconds
     "Run all in turns on one thread; each one's fastest round"
-    old = torch.get_num_threads(); torch.set_num_threads(1)
+    old = torch.get_num_threads()
+    torch.set_num_threads(1)
     best = dict.fromkeys(fs, float('inf'))
     try:
         for k in tqdm([k for _ in range(n) for k in fs], desc='timing', disable=not progress):
-            t = time.process_time(); fs[k]()
+            t = time.process_time()
+            fs[k]()
             best[k] = min(best[k], time.process_time() - t)
-    finally: torch.set_num_threads(old)
+    finally:
+        torch.set_num_threads(old)
     return best
 
 def gpu_interleaved(fs:dict, # name → function without arguments
                     n:int=50, # rounds, after 20 to warm up
                    )->dict: # name → median seconds
     "The same on a GPU, by its own clock"
-    took = {k: [] for k in fs}; mark = lambda: torch.cuda.Event(enable_timing=True)
+    took = {k: [] for k in fs}
+    mark = lambda: torch.cuda.Event(enable_timing=True)
     for i in range(n + 20):
         for k,f in fs.items():
             a,z = mark(),mark()
-            a.record(); f(); z.record(); z.synchronize()
+            a.record()
+            f()
+            z.record()
+            z.synchronize()
             took[k].append(a.elapsed_time(z)/1e3)
     return {k: sorted(v[20:])[n//2] for k,v in took.items()}
 
@@ -88,17 +95,23 @@ def taps(sigma:float=.01, reach:int=8)->Tensor: # (2·reach+1,)
 
 def entropy_scatter(x:Tensor, region:int=16)->Tensor:
     "Each pixel adds its bump to the nearest bins"
-    check_pixels(x); N,_,H,W = x.shape; w = taps(); R = len(w)//2
+    check_pixels(x)
+    N,_,H,W = x.shape
+    w = taps()
+    R = len(w)//2
     v = (((to_grey(x) + 1)*127.5).round().long()
          .view(N, H//region, region, W//region, region).transpose(2, 3).reshape(-1, region*region))
     q = torch.zeros(len(v), 256 + 2*R)
-    for d in range(2*R + 1): q.scatter_add_(1, v + d, w[d].expand_as(v))
+    for d in range(2*R + 1):
+        q.scatter_add_(1, v + d, w[d].expand_as(v))
     q = q[:, R:-R]
     return shannon(q/q.sum(-1, keepdim=True)).view(N, H//region, W//region)
 
 def entropy_conv(x:Tensor, region:int=16)->Tensor:
     "The histogram, smoothed by a convolution"
-    check_pixels(x); N,_,H,W = x.shape; w = taps()
+    check_pixels(x)
+    N,_,H,W = x.shape
+    w = taps()
     q = F.conv1d(grey_histogram(to_grey(x), region).float()[:, None], w[None, None], padding=len(w)//2)[:, 0]
     return shannon(q/q.sum(-1, keepdim=True)).view(N, H//region, W//region)
 
@@ -114,9 +127,11 @@ def bench_entropy(n:int=64, # images of 256²
           'histogram, matrix product': entropy_map}
     if compiled and (shutil.which('g++') or shutil.which('clang++')):
         fs['formula, compiled'] = torch.compile(entropy_ref)
-    out = {k: f(x) for k,f in fs.items()}; want = out['pixels × bins (formula)']
+    out = {k: f(x) for k,f in fs.items()}
+    want = out['pixels × bins (formula)']
     err = {k: (o - want).abs().max().item() for k,o in out.items()}
-    if not max(err.values()) <= 1e-5: raise AssertionError(f'results differ: {err}')
+    if not max(err.values()) <= 1e-5:
+        raise AssertionError(f'results differ: {err}')
     t = interleaved({k: lambda f=f: f(x) for k,f in fs.items()}, rounds, progress=True)
     mem = {k: None if 'compiled' in k else peak_bytes(lambda f=f: f(x)) for k,f in fs.items()}
     t0,m0 = next(iter(t.values())),next(iter(mem.values()))
@@ -130,10 +145,15 @@ def bench_samplers(steps:int=50, # sampling steps
     ("CPU time of a sampler with a null network, as a share of its number of DiT-S/2 evaluations "
      "at batch 1, 32×32 latents")
     net = dit('S', patch=2).eval()
-    M = torch.ones(1, 16, 16).long(); x = torch.randn(1, 4, 32, 32); y = torch.zeros(1).long()
-    null = lambda x, t, M: x*0; flow = Flow(); diff = Diffusion()
+    M = torch.ones(1, 16, 16).long()
+    x = torch.randn(1, 4, 32, 32)
+    y = torch.zeros(1).long()
+    null = lambda x, t, M: x*0
+    flow = Flow()
+    diff = Diffusion()
     def once():
-        with torch.no_grad(): net(x, torch.tensor([500]), y, M)
+        with torch.no_grad():
+            net(x, torch.tensor([500]), y, M)
     fs = {k: lambda f=f, k=k: last(f(null, x, M, flow if k == 'heun' else diff, steps=steps,
                                      generator=keyed_rng(0, 'bench'))) for k,f in SAMPLERS.items()}
     t = interleaved(dict(fs, network=once), rounds, progress=True)
@@ -147,14 +167,19 @@ def bench_latents(n:int=4096, # records
                   rounds:int=5,
                  )->list: # a row a way of keeping them
     "CPU time of reading random batches of latent records"
-    dt = record_type((8, 16), 4, 256); rng = np.random.default_rng(0)
-    rec = np.zeros(n, dt); fields = dt.names[:-2]
-    for k in fields: rec[k] = rng.standard_normal(rec[k].shape, dtype=np.float32)
+    dt = record_type((8, 16), 4, 256)
+    rng = np.random.default_rng(0)
+    rec = np.zeros(n, dt)
+    fields = dt.names[:-2]
+    for k in fields:
+        rec[k] = rng.standard_normal(rec[k].shape, dtype=np.float32)
     rec['y'] = rng.integers(1000, size=n)
     rec['crc'] = checksums(rec)
     idx = rng.permutation(n)[:4*batch].reshape(-1, batch)
     with tempfile.TemporaryDirectory() as d:
-        d = Path(d); rec.tofile(d/'latents.bin'); (d/'one').mkdir()
+        d = Path(d)
+        rec.tofile(d/'latents.bin')
+        (d/'one').mkdir()
         (d/'latents.json').write_text(json.dumps(dict(factors=[8, 16], z=4, size=256, n=n)))
         for i,r in enumerate(rec):
             save_file({k: torch.from_numpy(np.array(r[k])) for k in (*fields, 'y')}, d/'one'/f'{i}.safetensors')
@@ -181,7 +206,8 @@ def bench_latents(n:int=4096, # records
 def operations(f # function without arguments
               )->int:
     "Floating-point operations of matrix products (twice the multiply-adds)"
-    with FlopCounterMode(display=False) as c, torch.no_grad(): f()
+    with FlopCounterMode(display=False) as c, torch.no_grad():
+        f()
     return c.get_total_flops()
 
 def bench_maps(steps:int=50, # of the content transformer
@@ -189,9 +215,10 @@ def bench_maps(steps:int=50, # of the content transformer
     "Operations for a grain map, as a share of those for its picture"
     M = (torch.arange(256).view(1, 16, 16) % 2)
     t,y = torch.tensor([500]),torch.zeros(1, dtype=torch.long)
-    grain,content = grain_net('S', ratio_cond=False).eval(),d2it('B').eval()
-    one,look = (operations(lambda: grain(torch.randn(1, 2, 16, 16), t, y)),
-                operations(lambda: content(torch.randn(1, 4, 32, 32), t, y, M)))
+    grain = grain_net('S', ratio_cond=False).eval()
+    content = d2it('B').eval()
+    one = operations(lambda: grain(torch.randn(1, 2, 16, 16), t, y))
+    look = operations(lambda: content(torch.randn(1, 4, 32, 32), t, y, M))
     return [dict(steps=n, guided=g, map_GFLOP=(1 + g)*n*one/1e9, picture_GFLOP=2*steps*look/1e9,
                  share=(1 + g)*n*one/(2*steps*look)) for n in (16, 32, 50) for g in (False, True)]
 
@@ -218,15 +245,19 @@ def bench_refine(n:int=4, # images
     net = RefineNet(4, 8, (32, 32), 1, d, heads, 2, 8).to(device)
     grain = nn.Embedding(2, d).to(device)
     ps = [*net.parameters(), *grain.parameters()]
-    for p in ps: nn.init.normal_(p, std=.02)
+    for p in ps:
+        nn.init.normal_(p, std=.02)
     ins = [torch.randn(s, device=device).requires_grad_()
            for s in ((n, 4, 32, 32), (n, 4, 32, 32), (n, 256, d), (n, d))]
-    t,goal,rows = torch.arange(n, device=device)*200.,torch.randn(n, 8, 32, 32, device=device),[]
+    t = torch.arange(n, device=device)*200.
+    goal = torch.randn(n, 8, 32, 32, device=device)
+    rows = []
     for r in (.25, .5, .75, 1.):
         for blobs in (True, False)[:1 + (r < 1)]:
             M = maps_with(r, blobs, n)
             at = pack(M, dense_above=1)[0].to(device)
-            Mf = enlarge(M, 2).to(device); fine = Mf[:, None].bool()
+            Mf = enlarge(M, 2).to(device)
+            fine = Mf[:, None].bool()
             def out(packed):
                 with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=amp):
                     return (net(*ins, t, grain(at.grain), None, at) if packed else
@@ -254,8 +285,11 @@ def draw_refine(rows:list)->plt.Figure: # of `bench_refine`
             some = [r for r in rows if r['maps'] in (maps, '')]
             ax.plot([r['r'] for r in some], [r[key] for r in some], m + style, ms=4, lw=.9,
                     label=f'{key.replace("_", " ")}, {maps}')
-    ax.axhline(1, c='k', lw=.5); ax.plot([0, 1], [0, 1], c='gray', lw=.5)
-    ax.set_xlabel('fine ratio'); ax.set_ylabel('packed / dense'); ax.legend(fontsize=6)
+    ax.axhline(1, c='k', lw=.5)
+    ax.plot([0, 1], [0, 1], c='gray', lw=.5)
+    ax.set_xlabel('fine ratio')
+    ax.set_ylabel('packed / dense')
+    ax.legend(fontsize=6)
     return fig
 
 # %% ../nbs/71_benchmark.ipynb #6b5a1590
@@ -267,13 +301,15 @@ def textbook_dit(w:dict, # the weights of a `dit`, by name
     "DiT (Peebles & Xie 2023), nothing but its formulas"
     lin = lambda v, name: F.linear(v, w[name + '.weight'], w[name + '.bias'])
     norm = lambda v, shift, scale: F.layer_norm(v, v.shape[-1:], eps=1e-6)*(1 + scale[:, None]) + shift[:, None]
-    N,C,H,W = x.shape; h,wd = H//patch,W//patch
+    N,C,H,W = x.shape
+    h,wd = H//patch,W//patch
     a = t[:, None]*torch.exp(-math.log(10000)*torch.arange(128, device=x.device)/128)
     c = lin(F.silu(lin(torch.cat([a.cos(), a.sin()], -1), 'time.mlp.0')), 'time.mlp.2') + w['label.table.weight'][y]
     z = x.view(N, C, h, patch, wd, patch).permute(0, 2, 4, 3, 5, 1).reshape(N, h*wd, -1)
     z = lin(z, 'trunk.embed') + w['trunk.pos']
     for i in range(depth):
-        b = f'trunk.blocks.{i}.'; s1,b1,g1,s2,b2,g2 = lin(F.silu(c), b + 'ada.1').chunk(6, -1)
+        b = f'trunk.blocks.{i}.'
+        s1,b1,g1,s2,b2,g2 = lin(F.silu(c), b + 'ada.1').chunk(6, -1)
         q,k,v = lin(norm(z, s1, b1), b + 'attn.qkv').view(N, h*wd, 3, heads, -1).permute(2, 0, 3, 1, 4)
         z = z + g1[:, None]*lin(F.scaled_dot_product_attention(q, k, v)
                                 .transpose(1, 2).reshape(N, h*wd, -1), b + 'attn.out')
@@ -286,9 +322,12 @@ def bench_plain(size:str='S', n:int=2, rounds:int=7, device='cpu')->list:
     seed_all(0)
     net = dit(size).to(device)
     z = torch.randn(n, 4, 32, 32, device=device)
-    t,y = torch.arange(n, device=device)*300.,torch.arange(n, device=device)
-    for p in net.parameters(): p.data.add_(.02*torch.randn_like(p)) if p.requires_grad else None
-    w = dict(net.named_parameters()); ps = [p for p in net.parameters() if p.requires_grad]
+    t = torch.arange(n, device=device)*300.
+    y = torch.arange(n, device=device)
+    for p in net.parameters():
+        p.data.add_(.02*torch.randn_like(p)) if p.requires_grad else None
+    w = dict(net.named_parameters())
+    ps = [p for p in net.parameters() if p.requires_grad]
     a = dict(heads=net.config['heads'], depth=net.config['depth'])
     fs = {'textbook': lambda: textbook_dit(w, z, t, y, **a), 'kit': lambda: net(z, t, y)}
     if not (off := (fs['kit']() - fs['textbook']()).abs().max().item()) <= 1e-5:
@@ -324,7 +363,8 @@ def bench_windows(sizes=(('nano', 96, 3), ('S', 384, 6)), n:int=16, rounds:int=7
         ps = [x, *attn.parameters()]
         for amp in (False, True):
             def step(f):
-                with torch.autocast('cpu', torch.bfloat16, enabled=amp): o = f()
+                with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+                    o = f()
                 return o.float().detach(),torch.autograd.grad((o.float()*goal).sum(), ps)
             ways = dict(now=lambda: step(lambda: attn(x, at=at)), before=lambda: step(lambda: scattered(attn, x, at)))
             (a,ga),(b,gb) = (f() for f in ways.values())
@@ -357,9 +397,11 @@ def bench_stage1(sides=((64, 16), (128, 4)), # sides in pixels, and images at on
         ps = list(net.parameters())
         def step(kind, amp, layout):
             for m in net.modules():
-                if isinstance(m, AttnBlock): m.__class__ = kind
+                if isinstance(m, AttnBlock):
+                    m.__class__ = kind
             net.to(memory_format=layout)
-            with torch.autocast('cpu', torch.bfloat16, enabled=amp): rec = net(x, M, e)[0]
+            with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+                rec = net(x, M, e)[0]
             rec = rec.float()
             return rec.detach(),torch.autograd.grad((rec - x).abs().mean(), ps)
         plain,last = torch.contiguous_format,torch.channels_last
@@ -371,7 +413,8 @@ def bench_stage1(sides=((64, 16), (128, 4)), # sides in pixels, and images at on
         found = {k: step(*way) for k,way in ways.items()}
         s = interleaved({k: lambda way=way: step(*way) for k,way in ways.items()}, rounds, progress=True)
         for k,(rec,g) in found.items():
-            err,gerr = (rec - want).abs().max().item(),relative(g, want_g)
+            err = (rec - want).abs().max().item()
+            gerr = relative(g, want_g)
             if k.startswith('float32') and not (err <= 1e-4 and gerr <= 1e-3):
                 raise AssertionError(f'{k}: results differ by {err}, gradients by {gerr}')
             rows.append(dict(size=side, way=k + (', bf16' if auto else ', float32') if k == 'before' else k, ms=1e3*s[k]/n,
@@ -382,8 +425,11 @@ def bench_stage1(sides=((64, 16), (128, 4)), # sides in pixels, and images at on
 class Trainer:
     "One network with its optimizer and average, ready for steps"
     def __init__(self, net, n, device, amp):
-        self.net,self.amp,self.dev = net.to(device),amp,torch.device(device).type
-        self.opt,self.ema = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True),EMA(net)
+        self.net = net.to(device)
+        self.amp = amp
+        self.dev = torch.device(device).type
+        self.opt = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+        self.ema = EMA(net)
         self.M = maps_with(.5, True, n)
         self.at,M = [a and a.to(device) for a in net.pack(self.M)],self.M.to(device)
         self.args = (torch.randn(n, 4, 32, 32, device=device), torch.arange(n, device=device)*900./n,
@@ -391,8 +437,10 @@ class Trainer:
     def __call__(self):
         with torch.autocast(self.dev, torch.bfloat16, enabled=self.amp):
             loss = self.net(*self.args).float().pow(2).mean()
-        self.opt.zero_grad(set_to_none=True); loss.backward()
-        self.opt.step(); self.ema.update(self.net, 9)
+        self.opt.zero_grad(set_to_none=True)
+        loss.backward()
+        self.opt.step()
+        self.ema.update(self.net, 9)
 
 def gemm_peak(device, n:int=8192)->float: # operations a second
     "What a large bf16 matrix product reaches"
@@ -411,14 +459,16 @@ def bench_step(size:str, n:int, rounds:int=5, device='cpu')->list: # a row a pre
         s = timed(two, rounds, device)
         rows.append(dict(size=size, precision='bf16' if amp else 'float32', time=s['d2it']/s['dit'],
                          FLOPs=ops['d2it']/ops['dit'], DiT_ms_an_image=1e3*s['dit']/n))
-        if device != 'cpu': rows[-1]['share_of_peak'] = ops['d2it']/s['d2it']/gemm_peak(device)
+        if device != 'cpu':
+            rows[-1]['share_of_peak'] = ops['d2it']/s['d2it']/gemm_peak(device)
     return rows
 
 def optimizer_times(size:str='S', rounds:int=7, used:bool=False
                    )->dict: # name → least CPU seconds, and how far the averages are apart
     "AdamW and averaging: fused and in lists, against PyTorch's default and a loop over the weights"
     # taken, and given back
-    if used: [torch.empty(2**20*m, dtype=torch.uint8) for m in (1, 4, 8, 16, 30) for _ in range(8)]
+    if used:
+        [torch.empty(2**20*m, dtype=torch.uint8) for m in (1, 4, 8, 16, 30) for _ in range(8)]
     seed_all(0)
     net = dit(size)
     twins = [EMA(net).net.requires_grad_() for _ in range(2)]
@@ -427,11 +477,15 @@ def optimizer_times(size:str='S', rounds:int=7, used:bool=False
     for t in twins:
         for i,p in enumerate(t.parameters()):
             p.grad = torch.randn(p.shape, generator=keyed_rng(0, 'grad', i))
-    def fused(): opts[0].step(); emas[0].update(twins[0], 99)
+    def fused():
+        opts[0].step()
+        emas[0].update(twins[0], 99)
     @torch.no_grad()
     def plain():
-        opts[1].step(); d = emas[1].decay_at(99)
-        for a,p in zip(emas[1].net.parameters(), twins[1].parameters()): a.mul_(d).add_(p, alpha=1 - d)
+        opts[1].step()
+        d = emas[1].decay_at(99)
+        for a,p in zip(emas[1].net.parameters(), twins[1].parameters()):
+            a.mul_(d).add_(p, alpha=1 - d)
     fused(), plain()
     off = max((a - b).abs().max().item() for a,b in zip(emas[0].net.parameters(), emas[1].net.parameters()))
     return interleaved(dict(fused=fused, plain=plain), rounds) | dict(off=off)
@@ -444,7 +498,8 @@ def bench_optimizer(sizes=('S', 'B'))->list: # a row a size and kind of process
                 f'print(json.dumps(optimizer_times({size!r}, used={used})))')
         s = json.loads(subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True)
                        .stdout.splitlines()[-1])
-        if s['off'] > 1e-6: raise AssertionError(f"averages differ by {s['off']}")
+        if s['off'] > 1e-6:
+            raise AssertionError(f"averages differ by {s['off']}")
         rows.append(dict(network=f'DiT-{size}', memory='used before' if used else 'new',
                          times_faster=s['plain']/s['fused'], ms=1e3*s['fused'], max_error=s['off']))
     return rows
@@ -466,8 +521,11 @@ def bench_loop(size:str='S', batch:int=16, steps:int=5)->list:
     ("A content transformer on 16 × 16 regions (a few crops, enlarged to 256 px): "
      "time outside forward and backward pass, and until a resumed run's first step")
     with tempfile.TemporaryDirectory() as d:
-        d = Path(d); ds = PhotoCrops(64, 24); (d/'pictures').mkdir()
-        for i in range(24): to_image(ds.image(i)).resize((256, 256)).save(d/'pictures'/f'{i}.png')
+        d = Path(d)
+        ds = PhotoCrops(64, 24)
+        (d/'pictures').mkdir()
+        for i in range(24):
+            to_image(ds.image(i)).resize((256, 256)).save(d/'pictures'/f'{i}.png')
         env = dict(os.environ, OMP_NUM_THREADS='1')
         go = lambda *a: subprocess.run([sys.executable, *map(str, a)], env=env, check=True,
                                        capture_output=True, text=True).stdout
@@ -488,10 +546,14 @@ def bench_loop(size:str='S', batch:int=16, steps:int=5)->list:
 # %% ../nbs/71_benchmark.ipynb #4f75e41a
 def bench_graphs(batches:int=20)->list:
     "One graph for batches of any ratio (compiled as far as autograd, which needs no compiler), and the same numbers"
-    torch._dynamo.reset(); counters.clear(); seed_all(0)
+    torch._dynamo.reset()
+    counters.clear()
+    seed_all(0)
     net = d2it('tiny', 3, grid=(8, 8)).requires_grad_()
-    fast,off = torch.compile(net, backend='aot_eager', fullgraph=True, dynamic=True),0.
-    for p in net.parameters(): nn.init.normal_(p, std=.05)
+    fast = torch.compile(net, backend='aot_eager', fullgraph=True, dynamic=True)
+    off = 0.
+    for p in net.parameters():
+        nn.init.normal_(p, std=.05)
     for i in tqdm(range(batches), desc='graphs'):
         M = maps_with(.3 + .4*i/(batches - 1), False, 4, 8)
         a = grain_noise(M, 4),torch.arange(4)*250,torch.arange(4),M,net.pack(M)
@@ -503,16 +565,21 @@ def bench_graphs(batches:int=20)->list:
 def bench_looks(lo:int=100, hi:int=500, # σ = .34 … 3.4, about where Kynkäänniemi et al. 2024 guide
                )->list: # a row a way of sampling
     "How many images go through the network for one sample"
-    diff,M,y = Diffusion(),torch.ones(1, 2, 2).long(),torch.zeros(1).long(); rows = []
+    diff = Diffusion()
+    M = torch.ones(1, 2, 2).long()
+    y = torch.zeros(1).long()
+    rows = []
     for name,f,steps,kw in (('DDPM, guided',                            'ddpm',  250, {}),
                             ('DDPM, guided in an interval',             'ddpm',  250, dict(interval=(lo, hi))),
                             ('DPM-Solver++(2M), guided',                'dpmpp', 20,  {}),
                             ('DPM-Solver++(2M), guided in an interval', 'dpmpp', 20,  dict(interval=(lo, hi)))):
-        seen = []; net = lambda x, t, y, M: seen.append(len(x)) or x*0
+        seen = []
+        net = lambda x, t, y, M: seen.append(len(x)) or x*0
         last(SAMPLERS[f](guided(net, y, 2., 1, **kw), torch.zeros(1, 4, 4, 4), M, diff, steps=steps,
                          generator=keyed_rng(0, 'looks')))
         rows.append(dict(way=name, steps=steps, images=sum(seen)))
-    for r in rows: r['times_fewer'] = rows[0]['images']/r['images']
+    for r in rows:
+        r['times_fewer'] = rows[0]['images']/r['images']
     return rows
 
 def bench_ranks(steps:int=10)->list: # a row a number of ranks
@@ -599,7 +666,8 @@ def goals(figures:dict)->list: # a row a goal; what was not measured stays empty
             dict(goal='first gradient norm of two ranks', peer='one rank', wanted='equal to 1e-6',
                  CPU=num(value('ranks', 'first_gradient_norm_off', lambda v: max(v), ranks=2), '{:.0e}'), GPU=None)]
 
-if __name__ == '__main__': forgiving_streams()                               # of --help, too
+if __name__ == '__main__':
+    forgiving_streams()                               # of --help, too
 
 @call_parse
 def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
@@ -620,5 +688,6 @@ def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
         figures[k] = f()
         print(f'{k}\n{as_table(figures[k])}\n', flush=True)
         save_result(out, 'python -m d2it_nb.benchmark', **figures)
-    if 'refine' in figures: draw_refine(figures['refine']).savefig(Path(out).with_suffix('.png'))
+    if 'refine' in figures:
+        draw_refine(figures['refine']).savefig(Path(out).with_suffix('.png'))
     print(as_table(goals(figures)))

@@ -54,7 +54,8 @@ def sincos_2d(grid:tuple, # (H,W)
               d:int, # width, a multiple of 4
              )->Tensor: # (1,H·W,d)
     "Half of the channels for the column, half for the row"
-    if d % 4: raise ValueError(f'the width must be a multiple of 4, got {d}')
+    if d % 4:
+        raise ValueError(f'the width must be a multiple of 4, got {d}')
     y,x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing='ij')
     return torch.cat([sincos_1d(x.flatten(), d//2), sincos_1d(y.flatten(), d//2)], -1).float()[None]
 
@@ -78,8 +79,10 @@ class LabelEmbed(nn.Module):
         super().__init__()
         self.table = nn.Embedding(num_classes + 1, d) if num_classes else None
     def forward(self, y):                                                     # (n,)
-        if not self.table: return 0.
-        try: return self.table(y)                                             # (n,d)
+        if not self.table:
+            return 0.
+        try:
+            return self.table(y)                                             # (n,d)
         except IndexError:
             raise ValueError(f'labels are 0 … {len(self.table.weight) - 2}, or {len(self.table.weight) - 1} for none; '
                              f'got {y.tolist()}') from None
@@ -90,9 +93,11 @@ def attend(q:Tensor, k:Tensor, v:Tensor, # (n,h,s,d)
            *bias:Tensor, # B_r, a mask; each broadcasts to (n,h,s,s)
           )->Tensor: # (n,h,s,d)
     "Softmax(QKᵀ/√d + B) V: written out on a CPU, fused elsewhere"
-    if q.device.type != 'cpu': return F.scaled_dot_product_attention(q, k, v, sum(bias) if bias else None)
+    if q.device.type != 'cpu':
+        return F.scaled_dot_product_attention(q, k, v, sum(bias) if bias else None)
     a = (q*q.shape[-1]**-.5) @ k.mT
-    for b in bias: a += b                                                     # in place: nothing needs a itself for its gradient
+    for b in bias:
+        a += b                                                     # in place: nothing needs a itself for its gradient
     return a.softmax(-1).to(v.dtype) @ v
 
 def in_list(fill, keys, heads:int)->Tensor: # (m,heads,w²) rows of (P·heads,d)
@@ -142,15 +147,20 @@ class Attention(nn.Module):
                  qk_norm:bool=False, # RMS-normalise queries and keys
                 ):
         super().__init__()
-        if d % heads: raise ValueError(f'{heads} heads do not divide the width {d}')
+        if d % heads:
+            raise ValueError(f'{heads} heads do not divide the width {d}')
         self.heads,self.window = heads,window
         self.qkv,self.out = nn.Linear(d, 3*d), nn.Linear(d, d)
         self.qn,self.kn = (nn.RMSNorm(d//heads), nn.RMSNorm(d//heads)) if qk_norm else (nn.Identity(), nn.Identity())
-        if window: self.B_r = nn.Parameter(torch.zeros(heads, window**2, window**2))
+        if window:
+            self.B_r = nn.Parameter(torch.zeros(heads, window**2, window**2))
     # (n,s,d), (H,W), (n,s) bool; or packed: (P,d), Packed
     def forward(self, x, grid=None, keys=None, at=None):
-        qkv,w = self.qkv(x),self.window                                       # (n,s,3d)
-        if at is not None: return self.out(self._packed(qkv, at))
+        # (n,s,3d)
+        qkv = self.qkv(x)
+        w = self.window
+        if at is not None:
+            return self.out(self._packed(qkv, at))
         qkv = window(qkv, grid, w) if w else qkv[:, None]                     # (n,windows,s',3d)
         q,k,v = rearrange(qkv, 'n m s (three h d) -> three (n m) h s d', three=3, h=self.heads)
         bias = [self.B_r.to(q.dtype)] if w else []
@@ -174,14 +184,16 @@ class _AdaNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, shift, scale, image):                                 # (P,d) (n,d) (n,d) (P,)
         xhat,mean,rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)
-        ctx.save_for_backward(x, mean, rstd, scale, image); ctx.shift_dtype = shift.dtype
+        ctx.save_for_backward(x, mean, rstd, scale, image)
+        ctx.shift_dtype = shift.dtype
         return torch.addcmul(shift.to(xhat).index_select(0, image), xhat, (1 + scale).to(xhat).index_select(0, image))
     @staticmethod
     def backward(ctx, g):
         x,mean,rstd,scale,image = ctx.saved_tensors
         rows = lambda v, dtype: v.new_zeros(scale.shape).index_add_(0, image, v).to(dtype)
         xhat = (x - mean)*rstd
-        d_shift,d_scale = rows(g, ctx.shift_dtype),rows(g*xhat, scale.dtype)
+        d_shift = rows(g, ctx.shift_dtype)
+        d_scale = rows(g*xhat, scale.dtype)
         g = g.to(x.dtype)*(1 + scale).to(x.dtype).index_select(0, image)      # towards xhat
         d_x = torch.ops.aten.native_layer_norm_backward(g, x, x.shape[-1:], mean, rstd, None, None, (True, False, False))[0]
         return d_x, d_shift, d_scale, None
@@ -204,7 +216,8 @@ def ada_norm(x:Tensor, # (n,s,d), or packed (P,d)
              at=None, # Packed
             )->Tensor: # like x
     "Normalise each token, then scale and shift all tokens of an image alike"
-    if at is not None: return _AdaNorm.apply(x, shift, scale, at.image)
+    if at is not None:
+        return _AdaNorm.apply(x, shift, scale, at.image)
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)*(1 + scale[:, None]) + shift[:, None]
 
 def gated(x:Tensor, # tokens (N,s,d), or a packed list (P,d)
@@ -224,8 +237,10 @@ class DiTBlock(nn.Module):
         super().__init__()
         self.attn = Attention(d, heads, **attn)
         self.mlp = nn.Sequential(nn.Linear(d, int(d*mlp_ratio)), nn.GELU('tanh'), nn.Linear(int(d*mlp_ratio), d))
-        self.ada,self.recompute = nn.Sequential(nn.SiLU(), nn.Linear(d, 6*d)),False
-    def forward(self, *args, **kw): return again(self._forward, *args, on=self.recompute, **kw)
+        self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 6*d))
+        self.recompute = False
+    def forward(self, *args, **kw):
+        return again(self._forward, *args, on=self.recompute, **kw)
     def _forward(self, x, c, grid=None, keys=None, at=None):                  # (n,s,d) (n,d); or packed: (P,d), Packed
         shift1,scale1,gate1,shift2,scale2,gate2 = self.ada(c).chunk(6, -1)    # 6 × (n,d)
         x = gated(x, gate1, self.attn(ada_norm(x, shift1, scale1, at), grid, keys, at), at)
@@ -237,14 +252,16 @@ class FinalLayer(nn.Module):
         super().__init__()
         self.lin = nn.Linear(d, out)
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 2*d))
-    def forward(self, x, c, at=None): return self.lin(ada_norm(x, *self.ada(c).chunk(2, -1), at))
+    def forward(self, x, c, at=None):
+        return self.lin(ada_norm(x, *self.ada(c).chunk(2, -1), at))
 
 def recompute(net:nn.Module, # anything made of DiTBlocks
               on:bool=True,
              )->nn.Module: # the same
     "Activation checkpointing: training keeps what enters a block only, and computes the block twice"
     for b in net.modules():
-        if isinstance(b, DiTBlock): b.recompute = on
+        if isinstance(b, DiTBlock):
+            b.recompute = on
     return net
 
 # %% ../nbs/40_blocks.ipynb #c19
@@ -253,12 +270,16 @@ def init_weights(net:nn.Module)->nn.Module:
     for m in net.modules():
         if isinstance(m, nn.Linear):
             nn.init.xavier_uniform_(m.weight)
-            if m.bias is not None: nn.init.zeros_(m.bias)
-        if isinstance(m, nn.Embedding): nn.init.normal_(m.weight, std=.02)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+        if isinstance(m, nn.Embedding):
+            nn.init.normal_(m.weight, std=.02)
     for m in net.modules():
         if isinstance(m, TimeEmbed):
-            for l in (m.mlp[0], m.mlp[2]): nn.init.normal_(l.weight, std=.02)
-        if isinstance(m, Attention) and m.window: nn.init.normal_(m.B_r, std=.02)
+            for l in (m.mlp[0], m.mlp[2]):
+                nn.init.normal_(l.weight, std=.02)
+        if isinstance(m, Attention) and m.window:
+            nn.init.normal_(m.B_r, std=.02)
         for l in ([m.ada[1]] if isinstance(m, DiTBlock) else [m.ada[1], m.lin] if isinstance(m, FinalLayer) else []):
             nn.init.zeros_(l.weight), nn.init.zeros_(l.bias)
     return net
@@ -273,7 +294,8 @@ class Packed(NamedTuple):
     slot:Tensor   # (P,) place in the windows
     fill:Tensor   # (m·w²,) the other way round: the token of each place; 0 where there is none
     keys:Tensor   # (m,w²) bool: the windows that hold any token, and which of their places are taken
-    def to(self, *a, **kw): return Packed(*(t.to(*a, **kw) for t in self))
+    def to(self, *a, **kw):
+        return Packed(*(t.to(*a, **kw) for t in self))
 
 # %% ../nbs/40_blocks.ipynb #74d98cc0
 def by_region(a:Tensor, # (n,h·2^s,w·2^s)
@@ -291,11 +313,18 @@ def pack(M:Tensor, # grain maps (N,h,w)
          dense_above:float=.9, # where a larger share of the tokens counts, a mask costs less than a list
         )->list: # a Packed for each of the k-1 RefineNets, or None where all tokens are to be kept
     "Which tokens does each RefineNet work on? Number s on those of grain s and finer, 4^s a region"
-    M = M.cpu(); check_map(M, k); (N,h,w),before,out = M.shape,None,[]
+    M = M.cpu()
+    check_map(M, k)
+    (N,h,w) = M.shape
+    before = None
+    out = []
     for s in range(1, k):
         kept = (M.flatten() >= s).nonzero()[:, 0]                             # regions, in the order of the batch
-        if len(kept) > dense_above*M.numel(): out.append(None); continue
-        H,W = h*2**s,w*2**s; number = torch.arange(N*H*W)
+        if len(kept) > dense_above*M.numel():
+            out.append(None)
+            continue
+        H,W = h*2**s,w*2**s
+        number = torch.arange(N*H*W)
         place = by_region(number.view(N, H, W), s)[kept].flatten()            # (P,)
         # in all windows, one after the other …
         slot = unwindow(number.view(N, -1, window**2, 1), (H, W), window).flatten()[place]
@@ -304,8 +333,10 @@ def pack(M:Tensor, # grain maps (N,h,w)
         fill = torch.zeros(len(used)*window**2, dtype=torch.long)
         fill[slot] = torch.arange(len(slot))
         keys = torch.zeros(len(used)*window**2, dtype=torch.bool).index_fill_(0, slot, True).view(-1, window**2)
-        if before is None: parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[kept]
-        else: parent = torch.searchsorted(before, kept)[:, None]*4**(s - 1) + number[:4**(s - 1)]
+        if before is None:
+            parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[kept]
+        else:
+            parent = torch.searchsorted(before, kept)[:, None]*4**(s - 1) + number[:4**(s - 1)]
         out.append(Packed(place//(H*W), place, M.flatten()[kept].repeat_interleave(4**s), parent.flatten(),
                           slot, fill, keys))
         before = kept
@@ -326,14 +357,18 @@ class Trunk(nn.Module):
                  **block, # for DiTBlock
                 ):
         super().__init__()
-        if pos not in ('sincos', 'learned'): raise ValueError(f"positions are 'sincos' or 'learned', not {pos!r}")
+        if pos not in ('sincos', 'learned'):
+            raise ValueError(f"positions are 'sincos' or 'learned', not {pos!r}")
         self.grid,self.patch = tuple(grid),patch
         self.embed = nn.Linear(i*patch**2, d)
         self.pos = nn.Parameter(sincos_2d(self.grid, d), requires_grad=pos == 'learned')
         self.blocks = nn.ModuleList(DiTBlock(d, heads, **block) for _ in range(depth))
         self.final = FinalLayer(d, o*patch**2)
-    def tokens(self, z): return self.embed(patchify(z, self.patch)) + self.pos   # (n,c,H,W) → (n,s,d)
+    def tokens(self, z):
+        return self.embed(patchify(z, self.patch)) + self.pos   # (n,c,H,W) → (n,s,d)
     def run(self, x, c):
-        for b in self.blocks: x = b(x, c)
+        for b in self.blocks:
+            x = b(x, c)
         return x                                                              # (n,s,d)
-    def grids(self, x, c): return unpatchify(self.final(x, c), self.patch, self.grid)   # → (n,o,H,W)
+    def grids(self, x, c):
+        return unpatchify(self.final(x, c), self.patch, self.grid)   # → (n,o,H,W)

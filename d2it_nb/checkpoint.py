@@ -48,7 +48,8 @@ class EMA:
     def decay_at(self, n:int # steps done so far
                 )->float:
         "A short memory at first, so that the start is soon forgotten"
-        if self.gamma is not None: return (1 - 1/(n + 1))**(self.gamma + 1)
+        if self.gamma is not None:
+            return (1 - 1/(n + 1))**(self.gamma + 1)
         return min(self.decay, (1 + n)/(10 + n))
     @torch.no_grad()
     def update(self, net:nn.Module, # the network in training
@@ -57,11 +58,14 @@ class EMA:
               ):
         "Take one step towards the network"
         mine,new = ([local(p) for p in m.parameters()] for m in (self.net, net))
-        if left_out is None: torch._foreach_lerp_(mine, new, 1 - self.decay_at(n))
+        if left_out is None:
+            torch._foreach_lerp_(mine, new, 1 - self.decay_at(n))
         else:                                                                 # the flag stays on its device: nobody waits for it
             move = torch._foreach_sub(new, mine)
-            torch._foreach_mul_(move, (1 - self.decay_at(n))*(1 - left_out)); torch._foreach_add_(mine, move)
-        for a,b in zip(self.net.buffers(), net.buffers()): a.copy_(b)
+            torch._foreach_mul_(move, (1 - self.decay_at(n))*(1 - left_out))
+            torch._foreach_add_(mine, move)
+        for a,b in zip(self.net.buffers(), net.buffers()):
+            a.copy_(b)
 
 # %% ../nbs/50_checkpoint.ipynb #c8
 def opt_tensors(opt:torch.optim.Optimizer, net:nn.Module)->dict: # 'name:state' → tensor
@@ -89,7 +93,8 @@ def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
              tensors:dict, # as `opt_tensors` gives them
             ):
     "The inverse of `opt_tensors`"
-    check_opt(net, tensors); ps,index = dict(net.named_parameters()),{}
+    check_opt(net, tensors)
+    ps,index = dict(net.named_parameters()),{}
     for key,v in tensors.items():
         n,k = key.rsplit(':', 1)
         # a fused step walks through parameter and state side by side, so they must lie in memory alike
@@ -102,8 +107,10 @@ def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
 # %% ../nbs/50_checkpoint.ipynb #c11
 def _sync(path):
     fd = os.open(path, os.O_RDONLY)
-    try: sync(fd)                                                # of a folder, too, where a file system knows that
-    finally: os.close(fd)
+    try:
+        sync(fd)                                                # of a folder, too, where a file system knows that
+    finally:
+        os.close(fd)
 
 def steps_in(folder)->list: # of (step, path), newest first
     "The checkpoints of a folder"
@@ -119,11 +126,15 @@ def check_room(folder, # where checkpoints will be
                need:int, # bytes
               ):
     "`OSError` if the disk can't hold that much more, or the folder can't be written"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     probe = folder/f'.probe-{uuid.uuid4().hex[:8]}'
-    try: probe.write_bytes(b'?')
-    except OSError as e: raise OSError(f'{folder} can not be written ({e.strerror})') from None
-    finally: probe.unlink(missing_ok=True)
+    try:
+        probe.write_bytes(b'?')
+    except OSError as e:
+        raise OSError(f'{folder} can not be written ({e.strerror})') from None
+    finally:
+        probe.unlink(missing_ok=True)
     if (free := shutil.disk_usage(folder).free) < need:
         raise OSError(f'{folder} needs {need/1e9:.2f} GB for checkpoints, {free/1e9:.2f} GB are free; '
                       'free some, lower --keep, or choose another --out')
@@ -132,7 +143,8 @@ def _write(tmp:Path, tensors:dict, ranks:Ranks)->dict: # file → SHA-256, of wh
     wrote = {}
     for part,ts in tensors.items():
         cut = any(is_cut(v) for v in ts.values())
-        if not (cut or ranks.main): continue                                  # every rank holds all of it
+        if not (cut or ranks.main):
+            continue                                  # every rank holds all of it
         f = tmp/(f'{part}-{ranks.rank}of{ranks.world}.safetensors' if cut else f'{part}.safetensors')
         wrote[f.name] = write_tensors(f, {k: local(v) for k,v in ts.items() if ranks.main or is_cut(v)})
     return wrote
@@ -147,34 +159,45 @@ def save_checkpoint(folder, # where checkpoints live
                    )->Path:
     ("Write `folder`/step-N so that it is there as a whole or not at all; "
      "`OSError` says what went wrong, and what was there before is kept")
-    folder = Path(folder); final = folder/f'step-{step:06d}'
+    folder = Path(folder)
+    final = folder/f'step-{step:06d}'
     tmp = folder/ranks.tell(f'{final.name}.tmp-{uuid.uuid4().hex[:8]}')
     fault,wrote = None,{}
     try:
         if ranks.main:
             folder.mkdir(parents=True, exist_ok=True)
             # left by a killed run; the run's lock is ours
-            for old in folder.glob('*.tmp-*'): shutil.rmtree(old, ignore_errors=True)
+            for old in folder.glob('*.tmp-*'):
+                shutil.rmtree(old, ignore_errors=True)
             tmp.mkdir()
-    except OSError as e: fault = e
+    except OSError as e:
+        fault = e
     if not ranks.any(fault):
-        try: wrote = _write(tmp, tensors, ranks)
-        except (OSError, SafetensorError) as e: fault = e
+        try:
+            wrote = _write(tmp, tensors, ranks)
+        except (OSError, SafetensorError) as e:
+            fault = e
     manifest = {k: v for d in ranks.gather(wrote) for k,v in d.items()}
     if not ranks.any(fault) and ranks.main:
         try:
             (tmp/'meta.json').write_text(json.dumps(dict(meta, step=step), indent=1))
             _sync(tmp/'meta.json')
             (tmp/'manifest.json').write_text(json.dumps(manifest | {'meta.json': sha256(tmp/'meta.json')}, indent=1))
-            _sync(tmp/'manifest.json'); _sync(tmp)
-            if final.exists(): shutil.rmtree(final)
-            os.rename(tmp, final); _sync(folder)
+            _sync(tmp/'manifest.json')
+            _sync(tmp)
+            if final.exists():
+                shutil.rmtree(final)
+            os.rename(tmp, final)
+            _sync(folder)
             done = [(n, p) for n,p in steps_in(folder) if n <= step]
             for n,old in done[keep:]:
-                if not (keep_every and n % keep_every == 0): shutil.rmtree(old, ignore_errors=True)
-        except OSError as e: fault = e
+                if not (keep_every and n % keep_every == 0):
+                    shutil.rmtree(old, ignore_errors=True)
+        except OSError as e:
+            fault = e
     if ranks.any(fault):
-        if ranks.main: shutil.rmtree(tmp, ignore_errors=True)
+        if ranks.main:
+            shutil.rmtree(tmp, ignore_errors=True)
         good = next((p.name for _,p in steps_in(folder)), 'none')
         raise OSError(f'the checkpoint of step {step} could not be written to {folder} '
                       f'({fault or "on another rank"}); the last good one is {good}')
@@ -184,11 +207,15 @@ def save_checkpoint(folder, # where checkpoints live
 def verify(path)->dict: # what meta.json says
     "`ValueError` names the first file that is missing, changed or not listed"
     path = Path(path)
-    try: manifest = read_json(path/'manifest.json')
-    except OSError as e: raise ValueError(f'{path/"manifest.json"}: {e}') from None
-    if 'meta.json' not in manifest: raise ValueError(f'{path/"manifest.json"} is not a manifest')
+    try:
+        manifest = read_json(path/'manifest.json')
+    except OSError as e:
+        raise ValueError(f'{path/"manifest.json"}: {e}') from None
+    if 'meta.json' not in manifest:
+        raise ValueError(f'{path/"manifest.json"} is not a manifest')
     for name,h in manifest.items():
-        if '/' in name or not (path/name).is_file(): raise ValueError(f'{path}: {name} is missing')
+        if '/' in name or not (path/name).is_file():
+            raise ValueError(f'{path}: {name} is missing')
         if sha256(path/name) != h:
             raise ValueError(f'{path/name} is damaged: its SHA-256 is not the one in the manifest')
     # what a system hides there is not ours
@@ -203,8 +230,11 @@ def newest(folder, # of checkpoints
     "The newest checkpoint that is whole"
     found = None
     for path in [p for _,p in steps_in(folder) if p not in but] if ranks.main else ():
-        try: found = str(path),verify(path); break
-        except (ValueError, OSError) as e: warnings.warn(f'skipping a checkpoint: {e}')
+        try:
+            found = str(path),verify(path)
+            break
+        except (ValueError, OSError) as e:
+            warnings.warn(f'skipping a checkpoint: {e}')
     found = ranks.tell(found)
     return found and (Path(found[0]), found[1])
 
@@ -217,10 +247,15 @@ def read_part(path, # a checkpoint that was verified
     files = ([path/f'{part}.safetensors'] if (path/f'{part}.safetensors').is_file() else
              sorted(path.glob(f'{part}-*of*.safetensors'),
                     key=lambda f: int(f.stem.rsplit('-', 1)[1].split('of')[0])))
-    if not files: raise ValueError(f'{path} has no part {part!r}')
-    try: shards = [safe_open(f, 'pt') for f in files]
-    except SafetensorError as e: raise ValueError(f'{files[0]} is not a safetensors file ({e})') from None
-    names = list(shards[0].keys()); has = [set(s.keys()) for s in shards]; out = {}
+    if not files:
+        raise ValueError(f'{path} has no part {part!r}')
+    try:
+        shards = [safe_open(f, 'pt') for f in files]
+    except SafetensorError as e:
+        raise ValueError(f'{files[0]} is not a safetensors file ({e})') from None
+    names = list(shards[0].keys())
+    has = [set(s.keys()) for s in shards]
+    out = {}
     for k in names:
         pieces = [s.get_slice(k) for s,h in zip(shards, has) if k in h]
         own = like(k) if like else None
@@ -230,8 +265,10 @@ def read_part(path, # a checkpoint that was verified
         start,stop = rows(own.shape[0], own.device_mesh.get_local_rank(), own.device_mesh.size())
         parts = []
         for p in pieces:
-            n = p.get_shape()[0]; a,b = max(start, 0),min(stop, n)
-            if a < b: parts.append(p[a:b])
+            n = p.get_shape()[0]
+            a,b = max(start, 0),min(stop, n)
+            if a < b:
+                parts.append(p[a:b])
             start,stop = start - n,stop - n
         out[k] = torch.cat(parts) if parts else torch.empty(0, *pieces[0].get_shape()[1:], dtype=local(own).dtype)
     return out
@@ -246,7 +283,9 @@ def restore(folder, # of checkpoints
      "one that does not is skipped, with a warning that names the tensor")
     bad = []
     while found := newest(folder, ranks, bad):
-        path,meta = found; accept(meta); fault = None
+        path,meta = found
+        accept(meta)
+        fault = None
         try:
             own = {p: net.state_dict() for p,net in nets.items()}
             params = {p: dict(net.named_parameters()) for p,(_,net) in opts.items()}
@@ -254,20 +293,25 @@ def restore(folder, # of checkpoints
             states = {p: read_part(path, p, lambda k, p=p: params[p].get(k.rsplit(':', 1)[0])) for p in opts}
             for p,net in nets.items():
                 check_tensors({k: local(v) for k,v in own[p].items()}, ts[p], f'{path}/{p}', type(net).__name__)
-            for p,(_,net) in opts.items(): check_opt(net, states[p], f'{path}/{p}')
-        except ValueError as e: fault = e
+            for p,(_,net) in opts.items():
+                check_opt(net, states[p], f'{path}/{p}')
+        except ValueError as e:
+            fault = e
         if not ranks.any(fault):                                              # nothing was changed until here
             for p,net in nets.items():
                 net.load_state_dict({k: as_rows_of(v, own[p][k]) for k,v in ts[p].items()})
-            for p,(opt,net) in opts.items(): load_opt(opt, net, states[p])
+            for p,(opt,net) in opts.items():
+                load_opt(opt, net, states[p])
             return meta
-        if fault: warnings.warn(f'skipping a checkpoint: {fault}')
+        if fault:
+            warnings.warn(f'skipping a checkpoint: {fault}')
         bad.append(path)
     return None
 
 def load_checkpoint(folder)->tuple: # ({part → {name → tensor}}, meta), or None if there is none
     "All tensors of the newest checkpoint that is whole, also of one that many ranks wrote"
-    if not (found := newest(folder)): return None
+    if not (found := newest(folder)):
+        return None
     parts = sorted({f.stem.rsplit('-', 1)[0] if 'of' in f.stem.rsplit('-', 1)[-1] else f.stem
                     for f in found[0].glob('*.safetensors')})
     return {p: read_part(found[0], p) for p in parts}, found[1]
@@ -279,7 +323,8 @@ def set_aside(folder, # of checkpoints
     ("Rename checkpoints beyond `step`, which a resumed run could not use, "
      "so that they don't stand in the way of new ones")
     for n,p in steps_in(folder):
-        if n > step: p.rename(p.with_name(f'{p.name}.bad-{uuid.uuid4().hex[:8]}'))
+        if n > step:
+            p.rename(p.with_name(f'{p.name}.bad-{uuid.uuid4().hex[:8]}'))
 
 def snapshot_at(run, # a run's folder
                 step:int, # steps done
@@ -293,7 +338,8 @@ def forget_snapshots(run, # a run's folder
                     ):
     "Delete snapshots beyond `step`: a resumed run makes them again"
     for f in (Path(run)/'averages').glob('*-*%.*'):
-        if f.name[:7].isdecimal() and int(f.name[:7]) > step: f.unlink()
+        if f.name[:7].isdecimal() and int(f.name[:7]) > step:
+            f.unlink()
 
 # %% ../nbs/50_checkpoint.ipynb #c21
 @contextmanager
@@ -304,11 +350,16 @@ def run_lock(folder, # made if it is missing
     "Hold the folder's lock, or `ValueError`, on all ranks, if another run does"
     lock,refused = sole_user(folder, hint),None
     if ranks.main:
-        try: Path(folder).mkdir(parents=True, exist_ok=True); lock.__enter__()
-        except (ValueError, OSError) as e: refused = e
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            lock.__enter__()
+        except (ValueError, OSError) as e:
+            refused = e
     if ranks.any(refused):
         why = ranks.tell(str(refused))
         raise refused or ValueError(why)
-    try: yield
+    try:
+        yield
     finally:
-        if ranks.main: lock.__exit__(None, None, None)
+        if ranks.main:
+            lock.__exit__(None, None, None)

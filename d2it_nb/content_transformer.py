@@ -32,7 +32,8 @@ def merge(parts:list, # one grid a grain, coarsest first
          )->Tensor: # (N,c,H,W)
     "ε_1 ⊕ ε_2*: each cell takes its own grain's prediction"
     out = parts[-1]
-    for g,p in enumerate(parts[:-1]): out = torch.where(grain_mask(M, g, len(parts)), p, out)
+    for g,p in enumerate(parts[:-1]):
+        out = torch.where(grain_mask(M, g, len(parts)), p, out)
     return out
 
 # %% ../nbs/42_content_transformer.ipynb #c13
@@ -49,7 +50,9 @@ class RefineNet(nn.Module):
         super().__init__()
         if window < 1 or grid[0] % window or grid[1] % window:
             raise ValueError(f'windows of {window}×{window} tokens do not divide a grid of {grid[0]}×{grid[1]}')
-        self.grid,self.patch,self.c = tuple(grid),patch,c
+        self.grid = tuple(grid)
+        self.patch = patch
+        self.c = c
         self.embed = nn.Linear(2*c*patch**2, d)
         self.handoff = nn.Linear(d, 4*d) if handoff == 'features' else None
         self.time = TimeEmbed(d)
@@ -61,13 +64,15 @@ class RefineNet(nn.Module):
         x = self.embed(self.seen(eps2, z_t)) + grains                         # (n,s,d)
         if self.handoff:
             x = x + rearrange(self.handoff(feats), 'n (h w) (a b d) -> n (h a w b) d', h=self.grid[0]//2, a=2, b=2)
-        for b in self.blocks: x = b(x, c, self.grid, fine)
+        for b in self.blocks:
+            x = b(x, c, self.grid, fine)
         return self.final(x, c), x                                            # (n,s,o·p²), (n,s,d)
     def packed(self, eps2, z_t, feats, c, grains, at):     # those that count
         x = self.embed(take(self.seen(eps2, z_t), at.place)) + grains         # (P,d)
         if self.handoff:
             x = x + rearrange(self.handoff(take(feats, at.parent)), 'p (f d) -> (p f) d', f=4)
-        for b in self.blocks: x = b(x, c, at=at)
+        for b in self.blocks:
+            x = b(x, c, at=at)
         out = self.final(x, c, at)                                            # (P,o·p²)
         full = out.new_zeros(len(c)*self.grid[0]*self.grid[1], out.shape[1]).index_copy_(0, at.place, out)
         return full.unflatten(0, (len(c), -1)), x                             # (n,s,o·p²), (P,d)
@@ -119,13 +124,22 @@ class D2iT(nn.Module):
         for name,v,allowed in (('refine',  refine,  ('residual', 'replace')),
                                ('handoff', handoff, ('features', 'eps')),
                                ('packed',  packed,  ('auto', True, False))):
-            if v not in allowed: raise ValueError(f'{name} is {" or ".join(map(repr, allowed))}, not {v!r}')
+            if v not in allowed:
+                raise ValueError(f'{name} is {" or ".join(map(repr, allowed))}, not {v!r}')
         if depth < 1 or refine_depth < 0:
             raise ValueError(f'depth counts from 1 and refine_depth from 0, got {depth} and {refine_depth}')
-        self.grid,self.k,self.c,self.num_classes,self.refine,self.window,self.packed,self.last = (
-            grid,k,c,num_classes,refine,window,packed,LastMap())
+        self.grid = grid
+        self.k = k
+        self.c = c
+        self.num_classes = num_classes
+        self.refine = refine
+        self.window = window
+        self.packed = packed
+        self.last = LastMap()
         o = c*(1 + learn_sigma)
-        self.time,self.label,self.map = TimeEmbed(d), LabelEmbed(num_classes, d), mlp(grid[0]*grid[1], d)
+        self.time = TimeEmbed(d)
+        self.label = LabelEmbed(num_classes, d)
+        self.map = mlp(grid[0]*grid[1], d)
         self.grain = nn.Embedding(k, d)
         self.trunk = Trunk(c, o, grid, 2**(k - 1), d, heads, depth, pos, qk_norm=qk_norm)
         self.refiners = nn.ModuleList(
@@ -137,7 +151,8 @@ class D2iT(nn.Module):
         return self.last(M, self._pack, self.packed)
     def _pack(self, M):
         check_map(M, self.k, (None, *self.grid))
-        if not (self.packed and self.refiners): return [None]*(self.k - 1)
+        if not (self.packed and self.refiners):
+            return [None]*(self.k - 1)
         return [a and a.to(M.device) for a in pack(M, self.k, self.window, .9 if self.packed == 'auto' else 1)]
     def forward(self,
                 z_t:Tensor, # noised codes (N,c,h·2^(k-1),w·2^(k-1))
@@ -155,15 +170,19 @@ class D2iT(nn.Module):
         cond = self.label(y) + self.map(M.flatten(1).to(z_t.dtype)*2/max(self.k - 1, 1) - 1)       # (n,d)
         c = self.time(t) + cond                                               # (n,d)
         x = self.trunk.run(self.trunk.tokens(z_t) + self.grain(M.flatten(1)), c)             # (n,h·w,d)      Eq. 6
-        eps,parts = self.trunk.grids(x, c),[]                                 # (n,o,H,W)
+        # (n,o,H,W)
+        eps = self.trunk.grids(x, c)
+        parts = []
         for s in range(1, self.k):
             eps1,eps = route(eps, M, s - 1, self.k)                           # 2 × (n,o,H,W)                  Eq. 7
-            parts.append(eps1); rough = eps
+            parts.append(eps1)
+            rough = eps
             if self.refiners:
                 M_s = at[s - 1].grain if at[s - 1] else enlarge(M, 2**s).flatten(1)          # (P,) or (n,h·w·4^s)
                 delta,x = self.refiners[s - 1](eps, z_t, x, cond, t, self.grain(M_s), M_s >= s, at[s - 1])  #  Eq. 8
                 eps = eps + delta if self.refine == 'residual' else delta     # (n,o,H,W)
-            if seen is not None: seen.append((eps1, rough, eps))
+            if seen is not None:
+                seen.append((eps1, rough, eps))
         return merge([*parts, eps], M)                                        # (n,o,H,W)                      Eq. 9
 
 # %% ../nbs/42_content_transformer.ipynb #c17
@@ -181,7 +200,8 @@ def d2it(size:str='B', # one of SIZES
          **overrides, # any argument of D2iT
         )->D2iT:
     "A Dynamic Content Transformer of a named size; the paper's sizes learn the variance"
-    if size not in SIZES: raise ValueError(f'no D2iT size {size!r}; there are {", ".join(SIZES)}')
+    if size not in SIZES:
+        raise ValueError(f'no D2iT size {size!r}; there are {", ".join(SIZES)}')
     return D2iT(**(dict(num_classes=num_classes, learn_sigma=size in ('S', 'B', 'L', 'XL'))
                    | SIZES[size] | overrides))
 
@@ -203,7 +223,8 @@ class DiT(nn.Module):
         self.time,self.label = TimeEmbed(d), LabelEmbed(num_classes, d)
         self.trunk = Trunk(c, c*(1 + learn_sigma), grid, patch, d, heads, depth, pos, qk_norm=qk_norm)
         init_weights(self)
-    def pack(self, M): return []
+    def pack(self, M):
+        return []
     def forward(self,
                 z_t:Tensor, # noised codes (N,c,H,W)
                 t:Tensor, # times (N,)
@@ -219,8 +240,10 @@ def dit(size:str='B', # one of SIZES
         **overrides, # any argument of DiT
        )->DiT:
     "A DiT of the width and total depth of the D²iT of that name; as published, it learns the variance, at all sizes"
-    if size not in SIZES: raise ValueError(f'no DiT size {size!r}; there are {", ".join(SIZES)}')
-    a = dict(SIZES[size]); a['depth'] += a.pop('refine_depth')
+    if size not in SIZES:
+        raise ValueError(f'no DiT size {size!r}; there are {", ".join(SIZES)}')
+    a = dict(SIZES[size])
+    a['depth'] += a.pop('refine_depth')
     return DiT(**(a | dict(num_classes=num_classes) | overrides))
 
 # %% ../nbs/42_content_transformer.ipynb #28b1effd
@@ -263,7 +286,10 @@ def memory(net, # D2iT or DiT, on any device
           )->dict: # part → bytes
     ("What a training step with AdamW and averaged weights holds; "
      "its activations as on a CPU (fused attention keeps less)")
-    n,at,N,side = 4*n_params(net),net.pack(M.cpu()),len(M),[g*net.trunk.patch for g in net.trunk.grid]
+    n = 4*n_params(net)
+    at = net.pack(M.cpu())
+    N = len(M)
+    side = [g*net.trunk.patch for g in net.trunk.grid]
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
         # also inside a Packed
         fake = lambda v: (v                   if v is None else
@@ -271,8 +297,11 @@ def memory(net, # D2iT or DiT, on any device
                           type(v)(*map(fake, v)))
         twin = type(net)(**net.config)
         recompute(twin, any(m.recompute for m in net.modules() if isinstance(m, DiTBlock)))
-        z,t,y,M,at = (torch.zeros(N, net.c, *side),torch.zeros(N),torch.zeros(N, dtype=torch.long),
-                      mode.from_tensor(M.cpu()),[fake(a) for a in at])
+        z = torch.zeros(N, net.c, *side)
+        t = torch.zeros(N)
+        y = torch.zeros(N, dtype=torch.long)
+        M = mode.from_tensor(M.cpu())
+        at = [fake(a) for a in at]
         with PeakBytes() as m:
             with torch.autocast('cpu', torch.bfloat16, enabled=amp):
                 loss = twin(z, t, y, M, at).float().pow(2).mean()

@@ -65,7 +65,8 @@ def assert_close(a:Tensor, # what was computed
                  rtol:float=1e-5, # relative tolerance
                 ):
     "Same shape, same dtype, same values; raises `AssertionError` that says what differs"
-    for t in (a, b): assert isinstance(t, Tensor), f'assert_close compares tensors, got {type(t).__name__}'
+    for t in (a, b):
+        assert isinstance(t, Tensor), f'assert_close compares tensors, got {type(t).__name__}'
     torch.testing.assert_close(a.detach(), b.detach(), atol=atol, rtol=rtol)
 def assert_equal(a:Tensor, b:Tensor):
     "Same shape, same dtype, bit-identical values"
@@ -81,28 +82,40 @@ def n_params(net:nn.Module, # any module
 # %% ../nbs/00_core.ipynb #d662ccce
 class PeakBytes(TorchDispatchMode):
     "Within `with PeakBytes() as m:`, new tensors hold `m.now` bytes, and held at most `m.peak`"
-    def __init__(self): super().__init__(); self.now,self.peak,self.live = 0,0,set()
+    def __init__(self):
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self.live = set()
     def __torch_dispatch__(self, f, types, args=(), kwargs=None):
         out = f(*args, **(kwargs or {}))
         old = {t.untyped_storage()._cdata                                     # views and in-place results
                for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         for t in tree_leaves(out):
             if isinstance(t, Tensor) and (s := t.untyped_storage())._cdata not in self.live | old:
-                self.live.add(s._cdata); self.now += s.nbytes(); self.peak = max(self.peak, self.now)
+                self.live.add(s._cdata)
+                self.now += s.nbytes()
+                self.peak = max(self.peak, self.now)
                 weakref.finalize(s, self.free, s._cdata, s.nbytes())
         return out
-    def free(self, key, size): self.live.discard(key); self.now -= size
+    def free(self, key, size):
+        self.live.discard(key)
+        self.now -= size
 
 def peak_bytes(f # function without arguments
               )->int:
     "Most bytes that tensors made by `f` held at once"
-    with PeakBytes() as m: f()
+    with PeakBytes() as m:
+        f()
     return m.peak
 
 def kept_bytes(f # function without arguments
               )->int:
     "Bytes that are still held while the result of `f` is: what a loss keeps for its backward pass"
-    with PeakBytes() as m: out = f(); kept = m.now; del out
+    with PeakBytes() as m:
+        out = f()
+        kept = m.now
+        del out
     return kept
 
 def again(f, *args,
@@ -116,27 +129,39 @@ def again(f, *args,
 def sync(f, # an open file, or its number
         ):
     "Let the disk have it; nothing to be done where a file system knows no such wish"
-    try: os.fsync(f)
+    try:
+        os.fsync(f)
     except OSError as e:
-        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS): raise
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 def write_atomic(path, # file to (over)write
                  data:bytes, # its new content
                 ):
     "Write to a temporary neighbour, flush to the disk, rename: a reader sees the old file or the new one, never half"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        with open(tmp, 'wb') as f: f.write(data); f.flush(); sync(f)
+        with open(tmp, 'wb') as f:
+            f.write(data)
+            f.flush()
+            sync(f)
         os.replace(tmp, path)
-    except OSError as e: e.filename = str(path); raise                # a full disk does not say which file it is about
-    finally: tmp.unlink(missing_ok=True)
+    except OSError as e:
+        e.filename = str(path)
+        raise                # a full disk does not say which file it is about
+    finally:
+        tmp.unlink(missing_ok=True)
 
 def read_json(path)->dict:
     "The object that a JSON file holds; `ValueError` names the file, however odd its content"
-    try: d = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as e: raise ValueError(f'{path} is not JSON ({e})') from None
-    if not isinstance(d, dict): raise ValueError(f'{path} holds no JSON object')
+    try:
+        d = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{path} is not JSON ({e})') from None
+    if not isinstance(d, dict):
+        raise ValueError(f'{path} holds no JSON object')
     return d
 
 def _seal(d:dict):
@@ -165,26 +190,32 @@ def sole_user(path, # file or folder that only one process may work on
     lock = path/'.lock' if path.is_dir() else path.with_name(f'.{path.name}.lock')
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, 'a+') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             if e.errno in NO_LOCKS:
                 warnings.warn(f'{path}: its file system offers no locks ({e.strerror}); see to it that no other run works there')
                 yield
                 return
-            if e.errno not in (errno.EAGAIN, errno.EACCES): raise OSError(f'{lock} can not be locked ({e.strerror})') from None
-            f.seek(0); who = f.read().strip() or 'unknown'
+            if e.errno not in (errno.EAGAIN, errno.EACCES):
+                raise OSError(f'{lock} can not be locked ({e.strerror})') from None
+            f.seek(0)
+            who = f.read().strip() or 'unknown'
             raise ValueError(f'{path} is in use by ' +
                              ('a run of this very process (in a notebook: close it, or restart the kernel)'
                               if who == str(os.getpid()) else
                               f'another run (process {who}); {hint}')) from None
-        f.truncate(0); f.write(str(os.getpid())); f.flush()
+        f.truncate(0)
+        f.write(str(os.getpid()))
+        f.flush()
         # data workers outlive a killed owner for seconds; they must not hold its lock
         os.register_at_fork(after_in_child=f.close)
         yield
 
 def sha256(path)->str:
     "Hex digest of a file"
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #c21
 def _pair(path):
@@ -193,17 +224,21 @@ def _pair(path):
     return path.with_name(f'{path.name}.safetensors'),path.with_name(f'{path.name}.json')
 
 # the process's own, which can only be read by setting it
-_umask = os.umask(0o077); os.umask(_umask)
+_umask = os.umask(0o077)
+os.umask(_umask)
 
 def write_tensors(path, # of a safetensors file
                   tensors:dict, # name → tensor
                  )->str: # its SHA-256
     "Write them and flush to the disk, for all to read whom the umask lets (safetensors alone writes for its owner)"
     save_file({k: v.detach().cpu().contiguous() for k,v in tensors.items()}, path)
-    with open(path, 'rb') as f: sync(f)
-    try: os.chmod(path, 0o666 & ~_umask)
+    with open(path, 'rb') as f:
+        sync(f)
+    try:
+        os.chmod(path, 0o666 & ~_umask)
     except OSError as e:                                           # a file system with rights of its own, or with none
-        if e.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL): raise
+        if e.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL):
+            raise
     return sha256(path)
 
 def save_net(path, # without extension: `path`.safetensors and `path`.json are written
@@ -212,14 +247,16 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
              **meta, # provenance: anything that JSON can hold, e.g. another network's `meta`
             ):
     "Write a network's tensors and its description"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     ts = {k: v.half() if half and v.is_floating_point() else v for k,v in net.state_dict().items()}
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     st,js = _pair(path)
     try:
         own = dict(kind=type(net).__name__, config=net.config, sha256=write_tensors(tmp, ts))
         os.replace(tmp, st)
-    finally: tmp.unlink(missing_ok=True)
+    finally:
+        tmp.unlink(missing_ok=True)
     write_atomic(js, json.dumps(sealed(own | meta | own), indent=1).encode())
 
 def check_tensors(own:dict, # name → tensor, as they should be
@@ -228,9 +265,12 @@ def check_tensors(own:dict, # name → tensor, as they should be
                   kind:str='network',
                  ):
     "Every name and shape must agree and every value be finite, or `ValueError` names the first that is not"
-    missing,extra = sorted(set(own) - set(tensors)),sorted(set(tensors) - set(own))
-    if missing: raise ValueError(f'{what}: tensor {missing[0]!r} is missing ({len(missing)} in all)')
-    if extra:   raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {kind} ({len(extra)} in all)')
+    missing = sorted(set(own) - set(tensors))
+    extra = sorted(set(tensors) - set(own))
+    if missing:
+        raise ValueError(f'{what}: tensor {missing[0]!r} is missing ({len(missing)} in all)')
+    if extra:
+        raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {kind} ({len(extra)} in all)')
     for k,v in own.items():
         if tensors[k].shape != v.shape:
             raise ValueError(f'{what}: {k!r} has shape {tuple(tensors[k].shape)}, expected {tuple(v.shape)}')
@@ -260,14 +300,17 @@ def no_larger_than(tensors:dict):
      "where there are more parameters than tensors: a forged description costs nothing")
     me,left = threading.get_ident(),[2*len(tensors) + 16]
     def count(module, name, p):
-        if threading.get_ident() != me: return
+        if threading.get_ident() != me:
+            return
         left[0] -= 1
         if left[0] < 0:
             raise ValueError(f'the configuration asks for more parameters than the {len(tensors)} tensors of the file')
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.device('meta'): yield
-    finally: hook.remove()
+        with torch.device('meta'):
+            yield
+    finally:
+        hook.remove()
 
 def load_net(path, # without extension
              cls, # the class that is expected
@@ -288,12 +331,16 @@ def load_net(path, # without extension
     if (h := sha256(st)) != info['sha256']:
         raise ValueError(f'{st} is damaged or was replaced: '
                          f"SHA-256 {h[:12]}…, {js.name} says {info['sha256'][:12]}…")
-    try: ts = load_file(st)
-    except SafetensorError as e: raise ValueError(f'{st} is not a safetensors file ({e})') from None
     try:
-        with no_larger_than(ts): own = cls(**info['config']).state_dict()
+        ts = load_file(st)
+    except SafetensorError as e:
+        raise ValueError(f'{st} is not a safetensors file ({e})') from None
+    try:
+        with no_larger_than(ts):
+            own = cls(**info['config']).state_dict()
         check_tensors(own, ts, str(st), cls.__name__)
-        net = cls(**info['config']).eval(); net.load_state_dict(ts)           # what fits the sketch fits the network
+        net = cls(**info['config']).eval()
+        net.load_state_dict(ts)           # what fits the sketch fits the network
     except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as e:
         raise ValueError(f'{js}: the configuration does not fit a {cls.__name__} ({e})') from None
     net.meta = info
@@ -321,14 +368,16 @@ def package_file(package:str, # the name that would be imported
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f'{path} comes with the package {pip or package}: pip install {pip or package}')
     f = Path(spec.submodule_search_locations[0])/path
-    if not f.exists(): raise FileNotFoundError(f'{f} is missing; install {pip or package} anew')
+    if not f.exists():
+        raise FileNotFoundError(f'{f} is missing; install {pip or package} anew')
     return f
 
 # %% ../nbs/00_core.ipynb #e2566a39
 def forgiving_streams():
     "What a terminal can't show is shown as well as it can, and is no error"
     for s in (sys.stdout, sys.stderr):
-        if hasattr(s, 'reconfigure'): s.reconfigure(errors='backslashreplace')
+        if hasattr(s, 'reconfigure'):
+            s.reconfigure(errors='backslashreplace')
 
 def did_you_mean(name:str, names)->str: # '' where nothing is near
     "A hint for whoever mistyped a name"
@@ -337,8 +386,10 @@ def did_you_mean(name:str, names)->str: # '' where nothing is near
 
 def documented(f):
     "The comments beside its arguments, for `help`, too"
-    try: notes = docments(f)
-    except OSError: return f                                       # there is no source to be read
+    try:
+        notes = docments(f)
+    except OSError:
+        return f                                       # there is no source to be read
     rows = [f'    {name}: {notes[name]}' for name in inspect.signature(f).parameters if notes.get(name)]
     f.__doc__ = '\n'.join([f.__doc__ or '', '', *rows])
     return f

@@ -38,7 +38,9 @@ MAX_PIXELS = 89_478_485   # a quarter of a gigabyte of RGB; larger files are ref
 def meaning(im:Image.Image, # not decoded yet
            )->tuple: # the level that is white; is 0 white instead?; the grey or colour that means transparent, or None
     "What the numbers of a picture stand for, which its mode does not say; `ValueError` where nobody knows"
-    tags,key,top = getattr(im, 'tag_v2', {}),im.info.get('transparency'),255
+    tags = getattr(im, 'tag_v2', {})
+    key = im.info.get('transparency')
+    top = 255
     raw = str(im.tile[0][3]) if getattr(im, 'tile', None) else ''
     if 2 in np.atleast_1d(tags.get(339, 1)) or im.format == 'FITS' and im.mode.startswith('I'):
         raise ValueError('its numbers have signs, and nobody says which of them is black')
@@ -46,8 +48,10 @@ def meaning(im:Image.Image, # not decoded yet
         bits = tags.get(258, (16,))                                # 12 in a microscope's TIFF
         top = 2**bits[0] - 1
     if im.format == 'PNG' and key is not None:
-        if raw == 'RGB;16B': raise ValueError('a transparent colour of 3 × 16 bits, of which Pillow keeps 3 × 8')
-        if raw in ('L;2', 'L;4'): key *= 255//(2**int(raw[2]) - 1)
+        if raw == 'RGB;16B':
+            raise ValueError('a transparent colour of 3 × 16 bits, of which Pillow keeps 3 × 8')
+        if raw in ('L;2', 'L;4'):
+            key *= 255//(2**int(raw[2]) - 1)
     return top, top > 255 and tags.get(262) == 0, key
 
 def to_rgb(im:Image.Image)->Image.Image:
@@ -55,18 +59,24 @@ def to_rgb(im:Image.Image)->Image.Image:
     white,negative,key = meaning(im)
     im = ImageOps.exif_transpose(im)
     if white > 255:
-        a = np.asarray(im); g = (a.astype(np.float32)*255/white).round()
-        if negative: g = 255 - g
-        if key is not None: g[a == key] = 255
+        a = np.asarray(im)
+        g = (a.astype(np.float32)*255/white).round()
+        if negative:
+            g = 255 - g
+        if key is not None:
+            g[a == key] = 255
         im = Image.fromarray(g.clip(0, 255).astype(np.uint8))
-    elif key is not None: im.info['transparency'] = key
+    elif key is not None:
+        im.info['transparency'] = key
     if im.mode in ('I', 'F'):
         raise ValueError(f'pixels of mode {im.mode!r} (32-bit) have no defined white; convert the file to 8 or 16 bit')
     # what its inks look like; without a profile, or with a broken one, Pillow's formula
     if im.mode == 'CMYK' and (inks := im.info.get('icc_profile')):
-        try: return ImageCms.profileToProfile(im, ImageCms.ImageCmsProfile(io.BytesIO(inks)),
-                                              ImageCms.createProfile('sRGB'), outputMode='RGB')
-        except (OSError, ImageCms.PyCMSError): pass
+        try:
+            return ImageCms.profileToProfile(im, ImageCms.ImageCmsProfile(io.BytesIO(inks)),
+                                             ImageCms.createProfile('sRGB'), outputMode='RGB')
+        except (OSError, ImageCms.PyCMSError):
+            pass
     if im.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in im.info:
         im = im.convert('RGBA')
         return Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB')
@@ -89,11 +99,14 @@ MACHINE = errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOU
 def open_image(src, # a path, or the bytes of a file
               )->Image.Image: # not decoded yet
     "Look at the header; `ValueError` if it is no regular file or promises too many pixels"
-    if not isinstance(src, bytes) and not Path(src).is_file(): raise ValueError('not a regular file')
+    if not isinstance(src, bytes) and not Path(src).is_file():
+        raise ValueError('not a regular file')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)       # our own limit speaks below
-        try: im = Image.open(io.BytesIO(src) if isinstance(src, bytes) else src, formats=formats_of(src))
-        except UnidentifiedImageError: raise ValueError('no picture, or of a kind that is not known here') from None
+        try:
+            im = Image.open(io.BytesIO(src) if isinstance(src, bytes) else src, formats=formats_of(src))
+        except UnidentifiedImageError:
+            raise ValueError('no picture, or of a kind that is not known here') from None
     if im.width*im.height > MAX_PIXELS:
         im.close()
         raise ValueError(f'{im.width}×{im.height} pixels; at most {MAX_PIXELS:,} are read')
@@ -103,9 +116,11 @@ def read_image(src, # a path, or the bytes of a file
               )->Image.Image: # RGB, upright
     "Decode an image file; `ValueError` names the file and the reason"
     try:
-        with open_image(src) as im: return to_rgb(im)
+        with open_image(src) as im:
+            return to_rgb(im)
     except Exception as e:
-        if getattr(e, 'errno', None) in MACHINE: raise
+        if getattr(e, 'errno', None) in MACHINE:
+            raise
         raise ValueError(f'{"the uploaded bytes" if isinstance(src, bytes) else src}: '
                          f'cannot be read as an image ({e})') from None
 
@@ -154,23 +169,35 @@ class PhotoCrops:
                  n:int=2048, # number of items; item i is a fixed crop of photograph i mod 8
                  split:str='train', # 'train' avoids the lower right corners, 'valid' sees nothing else
                 ):
-        if split not in ('train', 'valid'): raise ValueError(f"split is 'train' or 'valid', not {split!r}")
-        self.size,self.n,self.split = size,n,split
-        self.photos = small_photos(size, self.HELD); self.classes = list(self.photos)
-        self.fingerprint,self.preprocessing = f'PhotoCrops({size}, {n}, {split})',f'crops, Lanczos to {size} px'
-    def __len__(self): return self.n
-    def label(self, i:int)->int: return i % len(self.photos)
-    def name(self, i:int)->str: return f'crop {i} of {self.classes[self.label(i)]}'
+        if split not in ('train', 'valid'):
+            raise ValueError(f"split is 'train' or 'valid', not {split!r}")
+        self.size = size
+        self.n = n
+        self.split = split
+        self.photos = small_photos(size, self.HELD)
+        self.classes = list(self.photos)
+        self.fingerprint = f'PhotoCrops({size}, {n}, {split})'
+        self.preprocessing = f'crops, Lanczos to {size} px'
+    def __len__(self):
+        return self.n
+    def label(self, i:int)->int:
+        return i % len(self.photos)
+    def name(self, i:int)->str:
+        return f'crop {i} of {self.classes[self.label(i)]}'
     def box(self, i:int, rng:torch.Generator, least:float=.4)->tuple: # (left, top, side) in the photograph's pixels
         "A random square with a side of at least `least` of the photograph's short side"
-        w,h = self.photos[self.classes[self.label(i)]].size; s = min(w, h); held = int(s*self.HELD)
+        w,h = self.photos[self.classes[self.label(i)]].size
+        s = min(w, h)
+        held = int(s*self.HELD)
         u = lambda hi: int(torch.randint(int(hi) + 1, (1,), generator=rng))
         if self.split == 'valid':
             side = self.size + u(held - self.size)
             return w - held + u(held - side), h - held + u(held - side), side
         while True:
-            side = int(least*s) + u((.7 - least)*s); l,t = u(w - side),u(h - side)
-            if l + side <= w - held or t + side <= h - held: return l,t,side
+            side = int(least*s) + u((.7 - least)*s)
+            l,t = u(w - side),u(h - side)
+            if l + side <= w - held or t + side <= h - held:
+                return l,t,side
     def image(self,
               i:int, # item
               rng:torch.Generator=None, # augmentation; None for the item's own fixed crop
@@ -202,8 +229,12 @@ def list_files(folder,
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder; give a folder of images, '
                          'or leave --data out for the bundled photographs')
-    def refuse(e): raise ValueError(f'{e.filename} cannot be read ({e.strerror}); pictures in it would be left out')
-    files,passed,seen,todo = [],{},set(),[folder]
+    def refuse(e):
+        raise ValueError(f'{e.filename} cannot be read ({e.strerror}); pictures in it would be left out')
+    files = []
+    passed = {}
+    seen = set()
+    todo = [folder]
     with progress_bar(what='looking for pictures', unit=' folders', show=progress) as bar:
         while todo:
             top = todo.pop(0)
@@ -212,7 +243,9 @@ def list_files(folder,
                 continue
             for r,inner,names in os.walk(top, onerror=refuse):
                 bar.update()
-                if (real := os.path.realpath(r)) in seen: inner.clear(); continue
+                if (real := os.path.realpath(r)) in seen:
+                    inner.clear()
+                    continue
                 seen.add(real)
                 passed |= {Path(r)/name: 'hidden, or the system\'s' for name in [*inner, *names] if hidden(name)}
                 inner[:] = sorted(d for d in inner if not hidden(d))
@@ -227,8 +260,10 @@ def listed(names, n:int=6)->str:
 
 def class_name(folder:str)->str:
     "A folder's name as a class's, in composed letters; `ValueError` if it is not UTF-8, as it could not be written down"
-    try: folder.encode()
-    except UnicodeEncodeError: raise ValueError(f'the name of the class folder {ascii(folder)} is not UTF-8; rename it') from None
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f'the name of the class folder {ascii(folder)} is not UTF-8; rename it') from None
     return unicodedata.normalize('NFC', folder)
 
 class ImageFolder:
@@ -240,22 +275,34 @@ class ImageFolder:
                  small:str='refuse', # a side below `size`: 'refuse' the folder, 'skip' the picture, or 'enlarge' it (usual on ImageNet)
                  progress:bool=False, # a bar while the headers are read
                 ):
-        if size < 1: raise ValueError(f'an image side is at least one pixel, got {size}')
+        if size < 1:
+            raise ValueError(f'an image side is at least one pixel, got {size}')
         if small not in ('refuse', 'skip', 'enlarge'):
             raise ValueError(f"small is 'refuse', 'skip' or 'enlarge', not {small!r}")
-        self.folder,self.size,self.max_bad,self.enlarge = Path(folder),size,max_bad,small == 'enlarge'
+        self.folder = Path(folder)
+        self.size = size
+        self.max_bad = max_bad
+        self.enlarge = small == 'enlarge'
         files,self.passed = list_files(folder, progress)
-        self.files,self.bad,self.small = [],[],[]
+        self.files = []
+        self.bad = []
+        self.small = []
         pictures = {e for e,f in Image.registered_extensions().items() if f in SIGNED}
         for f in progress_bar(files, 'reading headers', show=progress):
             try:
-                with open_image(f) as im: side = min(im.size)
-                if side < size: self.small.append(f'{f} ({im.size[0]}×{im.size[1]})')
-                if side >= size or small != 'skip': self.files.append(f)
+                with open_image(f) as im:
+                    side = min(im.size)
+                if side < size:
+                    self.small.append(f'{f} ({im.size[0]}×{im.size[1]})')
+                if side >= size or small != 'skip':
+                    self.files.append(f)
             except Exception as e:
-                if getattr(e, 'errno', None) in MACHINE: raise
-                if f.suffix.lower() in pictures: self.bad.append((str(f), str(e)))
-                else: self.passed[f] = 'a link to nothing' if f.is_symlink() and not f.exists() else 'no picture that is known here'
+                if getattr(e, 'errno', None) in MACHINE:
+                    raise
+                if f.suffix.lower() in pictures:
+                    self.bad.append((str(f), str(e)))
+                else:
+                    self.passed[f] = 'a link to nothing' if f.is_symlink() and not f.exists() else 'no picture that is known here'
         if not (self.files or self.bad or self.small):
             raise ValueError(f'{folder} holds no images that can be read here' + (f'; {self.told_passed()}' if self.passed else ''))
         n = len(self.files) + len(self.bad) + len(self.small)*(small == 'skip')
@@ -277,7 +324,8 @@ class ImageFolder:
         if len(self.bad) > max_bad*(n + len(folders)):
             raise ValueError(f'{len(self.bad)} of {n + len(folders)} files cannot be read '
                              f'(at most {max_bad:.0%} may be): {self.bad[:5]}')
-        if self.bad: warnings.warn(f'{len(self.bad)} unreadable files are left out: {self.bad[:5]}')
+        if self.bad:
+            warnings.warn(f'{len(self.bad)} unreadable files are left out: {self.bad[:5]}')
         if empty := [p.name for p in empty if p not in folders]:
             raise ValueError(f'{len(empty)} class folders of {folder} hold no usable images: {empty[:5]}; '
                              'fill them or remove them')
@@ -289,24 +337,31 @@ class ImageFolder:
                          for f in progress_bar(self.files, 'sizes of files', show=progress))
         self.fingerprint = f'ImageFolder({size}, {hashlib.sha256(os.fsencode(stat)).hexdigest()[:16]})'
         self.preprocessing = f'middle square, Lanczos to {size} px' + (', small ones enlarged' if self.enlarge else '')
-    def __len__(self): return len(self.files)
+    def __len__(self):
+        return len(self.files)
     def told(self)->str:
         "What was taken for what"
         found = Counter(self.labels)
         each = [f'{c} {found[i]:,}' for i,c in enumerate(self.classes)]
         says = [f'{self.folder}: {len(self):,} pictures' + (f' of {len(each):,} class{"es"*(len(each) > 1)}: {listed(each, 12)}' if self.classes != ['.'] else '')]
-        if self.deeper: says.append(f'with folders of their own, which are no classes: {listed(self.deeper)}')
-        if self.spellings: says.append(f'one class where names differ by how an accent is written: {listed(map(ascii, self.spellings))}')
-        if self.passed: says.append(self.told_passed())
+        if self.deeper:
+            says.append(f'with folders of their own, which are no classes: {listed(self.deeper)}')
+        if self.spellings:
+            says.append(f'one class where names differ by how an accent is written: {listed(map(ascii, self.spellings))}')
+        if self.passed:
+            says.append(self.told_passed())
         return '; '.join(says).encode(errors='backslashreplace').decode()      # names that are not UTF-8, too
     def told_passed(self)->str:
         "What was passed over, by kind"
         by = {}
-        for p,why in self.passed.items(): by.setdefault((why, p.suffix.lower() if why.startswith('no') else ''), []).append(p)
+        for p,why in self.passed.items():
+            by.setdefault((why, p.suffix.lower() if why.startswith('no') else ''), []).append(p)
         return 'left out: ' + '; '.join(f'{len(ps):,} {kind or ""}{" " if kind else ""}({why}: {listed([p.name for p in ps])})'
                                         for (why,kind),ps in sorted(by.items()))
-    def label(self, i:int)->int: return self.labels[i]
-    def name(self, i:int)->str: return str(self.files[i])
+    def label(self, i:int)->int:
+        return self.labels[i]
+    def name(self, i:int)->str:
+        return str(self.files[i])
     def image(self,
               i:int, # item
               rng:torch.Generator=None, # with it, mirrored half of the time
@@ -323,27 +378,38 @@ class Guarded:
                  quarantine, # file that lists what can't be read, a JSON object a line: file, why
                  max_bad:float=.05, # `ValueError` as soon as a larger share is on the list
                 ):
-        self.ds,self.quarantine,self.max_bad,self.known = ds,Path(quarantine),max_bad,{}
-    def __len__(self): return len(self.ds)
+        self.ds = ds
+        self.quarantine = Path(quarantine)
+        self.max_bad = max_bad
+        self.known = {}
+    def __len__(self):
+        return len(self.ds)
     def __getattr__(self, k):
-        if k == 'ds': raise AttributeError(k)                                 # while it is being unpickled
+        if k == 'ds':
+            raise AttributeError(k)                                 # while it is being unpickled
         return getattr(self.ds, k)
     def start(self):
         "Put on the list what was left out already"
         self.quarantine.parent.mkdir(parents=True, exist_ok=True)
-        for f,why in getattr(self.ds, 'bad', []): self.note(f, why)
+        for f,why in getattr(self.ds, 'bad', []):
+            self.note(f, why)
         return self
     def listed(self)->dict: # file → why
         out = {}
         for l in self.quarantine.read_text().splitlines() if self.quarantine.is_file() else ():
-            try: d = json.loads(l); out[d['file']] = d['why']
-            except (ValueError, LookupError, TypeError): pass         # a line that was torn when the machine went down
+            try:
+                d = json.loads(l)
+                out[d['file']] = d['why']
+            except (ValueError, LookupError, TypeError):
+                pass         # a line that was torn when the machine went down
         return out
     def note(self, file:str, why:str):
-        self.known[file] = why; known = self.listed()
+        self.known[file] = why
+        known = self.listed()
         if file not in known:                                                 # another process, or an earlier run, may have met it
             known[file] = why
-            with open(self.quarantine, 'a') as f: f.write(json.dumps(dict(file=file, why=why)) + '\n')
+            with open(self.quarantine, 'a') as f:
+                f.write(json.dumps(dict(file=file, why=why)) + '\n')
         if len(known) > self.max_bad*(len(self.ds) + len(getattr(self.ds, 'bad', []))):
             raise ValueError(f'{len(known)} files cannot be read, more than {self.max_bad:.0%}; '
                              f'they are listed in {self.quarantine}')
@@ -351,7 +417,8 @@ class Guarded:
         n = len(self.ds)
         kin = (j for d in range(n) if self.ds.label(j := (i + d) % n) == self.ds.label(i))
         for j in kin:
-            if (name := self.ds.name(j)) in self.known: continue
+            if (name := self.ds.name(j)) in self.known:
+                continue
             try:
                 if not (x := self.ds.image(j, rng)).isfinite().all():
                     raise ValueError(f'{name}: its pixels are not finite')
@@ -366,14 +433,22 @@ class Guarded:
 class Part:
     "Some items of a data set, as a data set of its own"
     def __init__(self, ds, idx:list, name:str):
-        self.ds,self.idx,self.fingerprint = ds,list(idx),f'{ds.fingerprint} {name}'
+        self.ds = ds
+        self.idx = list(idx)
+        self.fingerprint = f'{ds.fingerprint} {name}'
         for k in ('size', 'classes', 'preprocessing', 'folder', 'bad'):
-            if hasattr(ds, k): setattr(self, k, getattr(ds, k))
-        if hasattr(ds, 'files'): self.files = [ds.files[i] for i in self.idx]
-    def __len__(self): return len(self.idx)
-    def label(self, i:int)->int: return self.ds.label(self.idx[i])
-    def name(self, i:int)->str: return self.ds.name(self.idx[i])
-    def image(self, i:int, rng:torch.Generator=None)->Tensor: return self.ds.image(self.idx[i], rng)
+            if hasattr(ds, k):
+                setattr(self, k, getattr(ds, k))
+        if hasattr(ds, 'files'):
+            self.files = [ds.files[i] for i in self.idx]
+    def __len__(self):
+        return len(self.idx)
+    def label(self, i:int)->int:
+        return self.ds.label(self.idx[i])
+    def name(self, i:int)->str:
+        return self.ds.name(self.idx[i])
+    def image(self, i:int, rng:torch.Generator=None)->Tensor:
+        return self.ds.image(self.idx[i], rng)
 
 def unwatched(held, # a part of a data set
              )->list: # of class names
@@ -392,7 +467,8 @@ def three_parts(ds, # a data set
     "Set items aside by the hash of their names"
     if not (0 <= held and 0 <= test and held + test < 1):
         raise ValueError(f'shares for validation and test lie in [0,1), and leave something to train on; got {held} and {test}')
-    if isinstance(ds, PhotoCrops): return ds, PhotoCrops(ds.size, 64, 'valid'), None
+    if isinstance(ds, PhotoCrops):
+        return ds, PhotoCrops(ds.size, 64, 'valid'), None
     at = [place_of(Path(ds.name(i)).relative_to(ds.folder).as_posix()) for i in range(len(ds))]
     # in a small folder chance may leave a part without any: then the nearest two make it
     order = sorted(at)
@@ -407,11 +483,13 @@ def three_parts(ds, # a data set
     label = [ds.label(i) for i in range(len(ds))]
     if unseen := set(label) - {label[i] for i in of['train']}:
         first = {}
-        for i in sorted((i for i,c in enumerate(label) if c in unseen), key=lambda i: abs(at[i] - .5)): first.setdefault(label[i], i)
+        for i in sorted((i for i,c in enumerate(label) if c in unseen), key=lambda i: abs(at[i] - .5)):
+            first.setdefault(label[i], i)
         back = set(first.values())
         of = {k: [i for i in items if i not in back] for k,items in of.items()}
         of['train'] = sorted([*of['train'], *back])
-    if not of['train']: raise ValueError(f'of {len(ds)} pictures none is left to train on; give more, or hold less back')
+    if not of['train']:
+        raise ValueError(f'of {len(ds)} pictures none is left to train on; give more, or hold less back')
     name = lambda what: f'{what} part, {len(of[what])} (held {held:g}, test {test:g})'
     train = Part(ds, of['train'], name('train')) if held or test else ds
     return train, *(Part(ds, of[what], name(what)) if of[what] else None for what in ('held', 'test'))
@@ -422,7 +500,8 @@ def flat_and_busy(seed:int=0, # which picture
                   region:int=16, # side of a region; divides `size`
                  )->tuple: # pixels (3,size,size) in [-1,1], busy (size/region, size/region) bool
     "A picture of flat and textured regions, and the map that says which is which"
-    rng = keyed_rng(seed, 'flat_and_busy'); g = size//region
+    rng = keyed_rng(seed, 'flat_and_busy')
+    g = size//region
     yy,xx = torch.meshgrid(torch.arange(g), torch.arange(g), indexing='ij')
     cy,cx,r = (torch.rand(3, generator=rng)*torch.tensor([g, g, g*.3]) + torch.tensor([0, 0, g*.25])).tolist()
     busy = (yy - cy)**2 + (xx - cx)**2 < r**2

@@ -51,11 +51,15 @@ def train_all(run:Path, nproc:int=2, preset:str='demo', data:str='',
         p = subprocess.Popen(c, env=env, process_group=0)         # Ctrl-C comes here alone, and is passed on once
         stop = lambda s, _: (told.append(s), p.terminate())
         before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-        try: rc = p.wait()
+        try:
+            rc = p.wait()
         finally:
-            for s,h in before.items(): signal.signal(s, h)
-        if told: sys.exit(143)
-        if rc: sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
+            for s,h in before.items():
+                signal.signal(s, h)
+        if told:
+            sys.exit(143)
+        if rc:
+            sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
         after(stage)
 
 # %% ../nbs/80_demo.ipynb #c8
@@ -74,12 +78,15 @@ def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
     "Pictures that training did not see"
     vae = getattr(of, 'dvae', of)
     size,was = vae.meta['size'],vae.meta.get('trained', {})
-    if not data: return PhotoCrops(size, n, 'valid')
+    if not data:
+        return PhotoCrops(size, n, 'valid')
     ds = three_parts(ImageFolder(data, size, small=was.get('small', 'refuse'), progress=True),
                      was.get('held', 0.), was.get('test', 0.))[1]
     if ds is None:
         raise ValueError(f'the autoencoder was trained on all pictures of {data}: no share was held back (--held)')
-    if each: by = {ds.label(i): i for i in reversed(range(len(ds)))}; return Part(ds, [by[y] for y in sorted(by)], 'one of each class')
+    if each:
+        by = {ds.label(i): i for i in reversed(range(len(ds)))}
+        return Part(ds, [by[y] for y in sorted(by)], 'one of each class')
     n = min(n, len(ds))
     return Part(ds, [i*len(ds)//n for i in range(n)], f'{n} of them')
 
@@ -116,13 +123,15 @@ def draw_idea(pipe:D2iTPipeline, x:torch.Tensor=None)->list: # a picture (3,size
 @torch.no_grad()
 def draw_first(run:Path, data:str='', n:int=8)->list:
     "What stage 1 alone has learned: held-out pictures, their maps, and what is left of them with fewer and fewer codes"
-    net,cal = load_net(Path(run)/'dvae'/'model', DVAE),load_calibration(Path(run)/'dvae'/'thresholds.json')
+    net = load_net(Path(run)/'dvae'/'model', DVAE)
+    cal = load_calibration(Path(run)/'dvae'/'thresholds.json')
     ds = not_seen(net, n, data)
     x = torch.stack([ds.image(i) for i in range(len(ds))])
     E,rows = cal.entropy_map(x),{'held out': x}
     for name,r in (('all fine', 1.), ('half fine', .5), ('all coarse', 0.)):
         M = by_entropy(cal, r, net.k)(E, range(len(x)))
-        if 0 < r < 1: rows['map at ½'] = [grain_rgb(m, net.k) for m in M]
+        if 0 < r < 1:
+            rows['map at ½'] = [grain_rgb(m, net.k) for m in M]
         rows[f'{name}: {n_codes(M).float().mean():.0f} codes'] = net.decode(net.encode(x, M), M).clamp(-1, 1)
     return film_strip(rows, n=len(x), size=1.1)
 
@@ -164,7 +173,9 @@ def draw_curves(run)->list:
         log = read_log(Path(run)/stage/'log.jsonl')
         ax.set_axis_on()
         ax.plot([l['step'] for l in log], [l['loss'] for l in log], lw=.8)
-        ax.set_title(stage, fontsize=8); ax.set_yscale('log'); ax.tick_params(labelsize=6)
+        ax.set_title(stage, fontsize=8)
+        ax.set_yscale('log')
+        ax.tick_params(labelsize=6)
     return axs
 
 def brush(n:int)->list: # cells, in the order of the strokes
@@ -187,32 +198,42 @@ def draw_paint(pipe:D2iTPipeline, label=None, # None: the middle class
         films.extend([to_image(enlarge(pair, scale))]*n)
     frame(s.x[0], M, 8)
     cells = brush(pipe.grid[0]) if cells is None else cells
-    for r,c in cells: M[r, c] = pipe.k - 1; frame(s.x[0], M)
+    for r,c in cells:
+        M[r, c] = pipe.k - 1
+        frame(s.x[0], M)
     seen = []
     new = pipe.edit(s, M, steps=steps, each=lambda step: seen.append(step.x0))
     keep = on_finest((M > 0).long()[None], pipe.k).bool()
-    for z in seen: frame(pipe.decode(torch.where(keep, z, s.z), M[None])[0], M)
+    for z in seen:
+        frame(pipe.decode(torch.where(keep, z, s.z), M[None])[0], M)
     frame(new.x[0], M, 12)
     return films
 
 def draw_cost(size:str='B')->list:
     "Multiply-adds of a forward pass on 32×32 codes over the fine ratio, beside DiTs that treat all regions alike"
-    with torch.device('meta'): net,dits = d2it(size),[dit(size, patch=p, grid=(32//p, 32//p)) for p in (2, 1)]
+    with torch.device('meta'):
+        net = d2it(size)
+        dits = [dit(size, patch=p, grid=(32//p, 32//p)) for p in (2, 1)]
     GMAC = lambda net, M: sum(flops(net, M.long().view(1, 16, 16)).values())/2e9
-    rank,rs = torch.randperm(256, generator=keyed_rng(0, 'order')).argsort(),[i/8 for i in range(9)]
-    ax = axes(1, size=3)[0]; ax.set_axis_on()
+    rank = torch.randperm(256, generator=keyed_rng(0, 'order')).argsort()
+    rs = [i/8 for i in range(9)]
+    ax = axes(1, size=3)[0]
+    ax.set_axis_on()
     ax.plot(rs, [GMAC(net, rank < 256*r) for r in rs], 'o-', label=f'D²iT-{size}')
     for p,ls,d in zip((2, 1), '-:', dits):
         ax.axhline(GMAC(d, rank >= 0), color='.5', ls=ls, label=f'DiT-{size}/{p}')
     ax.set_xlabel('share of fine regions', fontsize=8)
     ax.set_ylabel('10⁹ multiply-adds a step', fontsize=8)
-    ax.set_ylim(0); ax.tick_params(labelsize=7); ax.legend(fontsize=7)
+    ax.set_ylim(0)
+    ax.tick_params(labelsize=7)
+    ax.legend(fontsize=7)
     return [ax]
 
 def report(run, pipe:D2iTPipeline, data:str='')->dict:
     "Write the pictures and figures of a run folder, and tell each; returns the figures"
     run,res = Path(run),{}
-    def save(name, axs): axs[0].figure.savefig(run/name, dpi=110)
+    def save(name, axs):
+        axs[0].figure.savefig(run/name, dpi=110)
     def paint(name):
         first,*more = draw_paint(pipe)
         first.save(run/name, save_all=True, append_images=more, duration=100, loop=0)
@@ -235,7 +256,8 @@ def report(run, pipe:D2iTPipeline, data:str='')->dict:
     return res
 
 # %% ../nbs/80_demo.ipynb #c19
-if __name__ == '__main__': forgiving_streams()                               # of --help, too
+if __name__ == '__main__':
+    forgiving_streams()                               # of --help, too
 
 @call_parse
 def main(run:str='runs/demo', # folder of the run
@@ -245,12 +267,15 @@ def main(run:str='runs/demo', # folder of the run
          ship:str='', # folder for the networks in half precision, which `D2iTPipeline.load` reads
         ):
     "Train all three stages, then draw what came out"
-    matplotlib.use('Agg'); t = time.time(); run = Path(run)
+    matplotlib.use('Agg')
+    t = time.time()
+    run = Path(run)
     if bad := [s for s in STAGES if preset not in PRESETS[s]]:
         sys.exit(f'no preset {preset!r} for {", ".join(bad)}; all stages have '
                  f'{", ".join(p for p in PRESETS["dvae"] if all(p in PRESETS[s] for s in STAGES))}')
     def after(stage):
-        if stage != 'dvae': return
+        if stage != 'dvae':
+            return
         draw_first(run, data)[0].figure.savefig(run/'first.png', dpi=110)
         print(f'\nFirst pictures, after {(time.time() - t)/60:.1f} minutes: {run/"first.png"} shows photographs, '
               'grain maps, and what stage 1 makes of them. Two stages are left.', flush=True)
@@ -259,7 +284,8 @@ def main(run:str='runs/demo', # folder of the run
     pipe = D2iTPipeline.load(run)
     torch.set_num_threads(pipe.pace(1)[0])
     res = report(run, pipe, data)
-    if ship: pipe.save(ship)
+    if ship:
+        pipe.save(ship)
     print(f'''
 Done in {(time.time() - t)/60:.1f} minutes. In {run}/ you find
   first.png      photographs, their maps, reconstructions with all, half and none of the regions fine

@@ -35,8 +35,10 @@ class Process(nn.Module):
     ("x_t = a·x0 + s·ε: what all forward processes share. "
      "A process gives `coef(t)`, numbers for one time, and `at(t, x)`, tensors for a batch of times")
     def _set(self, predict:str, allowed):
-        if predict not in allowed: raise ValueError(f'this process can predict {", ".join(allowed)}, not {predict!r}')
-        self.predict = predict; self._target,self._back = PREDICT[predict]
+        if predict not in allowed:
+            raise ValueError(f'this process can predict {", ".join(allowed)}, not {predict!r}')
+        self.predict = predict
+        self._target,self._back = PREDICT[predict]
     def q_sample(self,
                  x0:Tensor, # (N,...)
                  t:Tensor, # times (N,)
@@ -72,7 +74,8 @@ class Diffusion(Process):
                  schedule='linear', # a name of SCHEDULES, or betas (T,)
                  predict:str='eps', # 'eps', 'x0' or 'v'
                 ):
-        super().__init__(); self._set(predict, ('eps', 'x0', 'v'))
+        super().__init__()
+        self._set(predict, ('eps', 'x0', 'v'))
         if isinstance(schedule, str) and schedule not in SCHEDULES:
             raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}')
         # numbers, even where the network is only sketched (`meta`)
@@ -81,11 +84,13 @@ class Diffusion(Process):
         if len(betas) < 2 or not (betas.min() > 0 and betas.max() < 1):
             raise ValueError('every β must lie strictly between 0 and 1; '
                              f'T = {T} is too small for this schedule')
-        abar = (1 - betas).cumprod(0); self.T = len(betas)
+        abar = (1 - betas).cumprod(0)
+        self.T = len(betas)
         # double precision, on the host; [-1] is the clean image
         self.table = list(zip(abar.sqrt().tolist(), (1 - abar).sqrt().tolist())) + [(1., 0.)]
         prev = torch.cat([abar.new_ones(1), abar[:-1]])
-        low = betas*(1 - prev)/(1 - abar); low[0] = low[1]
+        low = betas*(1 - prev)/(1 - abar)
+        low[0] = low[1]
         # the same for the device; [:, -1] is clean
         self.register_buffer('scale', torch.tensor(self.table).T.float(), persistent=False)
         # see `variance_loss`
@@ -93,7 +98,8 @@ class Diffusion(Process):
                              persistent=False)
     def coef(self, t:int)->tuple: # a, s
         "√ᾱ_t and √(1-ᾱ_t) as numbers; t = -1 is the clean image"
-        if not -1 <= t < self.T: raise ValueError(f'times run from -1 (clean) to {self.T - 1}, got {t}')
+        if not -1 <= t < self.T:
+            raise ValueError(f'times run from -1 (clean) to {self.T - 1}, got {t}')
         return self.table[int(t)]
     def at(self, t:Tensor, x:Tensor)->tuple:
         "√ᾱ_t and √(1-ᾱ_t), shaped to multiply `x`"
@@ -110,7 +116,8 @@ class Diffusion(Process):
               power:float=1., # 1: evenly spaced; larger: more of them at small t
              )->list: # steps + 1 times
         "Times from T-1 down to 0, all different, and -1"
-        if power < 1: raise ValueError(f'a power of at least 1 keeps the times apart, got {power}')
+        if power < 1:
+            raise ValueError(f'a power of at least 1 keeps the times apart, got {power}')
         if not 1 <= steps <= self.T:
             raise ValueError(f'between 1 and {self.T} sampling steps are possible, got {steps}')
         return [max(round((1 - i/max(steps - 1, 1))**power*(self.T - 1)), steps - 1 - i) for i in range(steps)] + [-1]
@@ -139,7 +146,8 @@ def grain_loss_literal(e2:Tensor, # squared errors (N,c,H,W)
                        M:Tensor, # grain maps (N,h,w)
                        k:int=2)->Tensor: # (N,)
     "E_i as the mean over the grains that an image has: every grain has one vote"
-    l = per_grain_loss(e2, M, k); there = ~l.isnan()
+    l = per_grain_loss(e2, M, k)
+    there = ~l.isnan()
     return torch.where(there, l, 0).sum(1)/there.sum(1)
 
 # %% ../nbs/30_diffusion.ipynb #c27
@@ -148,15 +156,18 @@ def snr_weight(diff:Diffusion, # schedule, and what is predicted
                gamma:float=0., # γ; 0 gives ones
               )->Tensor: # (N,)
     "The min-SNR weight of a loss on what the process predicts"
-    if gamma < 0: raise ValueError(f'γ is at least 0, got {gamma}')
+    if gamma < 0:
+        raise ValueError(f'γ is at least 0, got {gamma}')
     snr = diff.snr(t)
-    if not gamma: return torch.ones_like(snr)
+    if not gamma:
+        return torch.ones_like(snr)
     return snr.clamp(max=gamma)/dict(eps=snr, x0=1, v=snr + 1, u=(snr.sqrt() + 1)**2)[diff.predict]
 
 # %% ../nbs/30_diffusion.ipynb #c32
 def reverse_variance(diff:Process, t, s)->tuple: # two numbers
     "log β̃ (posterior, the least) and log β (the most) of the step from time t to s, which is not yet clean"
-    (a,n),(b,m) = diff.coef(t),diff.coef(s); beta = n**2 - (a/b)**2*m**2
+    (a,n),(b,m) = diff.coef(t),diff.coef(s)
+    beta = n**2 - (a/b)**2*m**2
     return math.log(beta*m**2/n**2), math.log(beta)
 
 def variance_loss(diff:Diffusion, # the process
@@ -183,7 +194,9 @@ class Flow(Process):
                  T:int=1000, # the noise end's time
                  predict:str='u', # 'u' or 'x0' (ε alone says nothing of x0 where there is no signal)
                 ):
-        super().__init__(); self._set(predict, ('u', 'x0')); self.T = T
+        super().__init__()
+        self._set(predict, ('u', 'x0'))
+        self.T = T
     def coef(self, t:float)->tuple: # a, s
         "Signal and noise as numbers"
         return 1 - t/self.T, t/self.T
@@ -199,14 +212,16 @@ class Flow(Process):
         return torch.rand((), generator=rng)*self.T
     def nodes(self, steps:int, power:float=1.)->list:
         "steps + 1 times from T down to 0"
-        if steps < 1: raise ValueError(f'at least one sampling step is needed, got {steps}')
+        if steps < 1:
+            raise ValueError(f'at least one sampling step is needed, got {steps}')
         return [(1 - i/steps)**power*self.T for i in range(steps + 1)]
 
 def process(schedule:str='linear', # 'linear', 'cosine' or 'flow'
             predict:str=None, # default: 'eps' for linear, 'v' for cosine (which ends with hardly any signal), 'u' for a flow
            )->Process:
     "A forward process by name"
-    if schedule == 'flow': return Flow(predict=predict or 'u')
+    if schedule == 'flow':
+        return Flow(predict=predict or 'u')
     if schedule not in SCHEDULES:
         raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}, flow')
     return Diffusion(schedule=schedule, predict=predict or dict(linear='eps', cosine='v')[schedule])

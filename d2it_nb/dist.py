@@ -27,7 +27,9 @@ class Ranks:
     device:torch.device = torch.device('cpu')
     patient:object = None # the same group of processes, without a time-out
     @property
-    def main(self)->bool: "The one that writes and prints"; return self.rank == 0
+    def main(self)->bool:
+        "The one that writes and prints"
+        return self.rank == 0
     def share(self, ns # a global batch, whose length is a multiple of `world`
              )->list:
         "This rank's contiguous part"
@@ -38,29 +40,42 @@ class Ranks:
         return self.sum(t)/self.world
     def sum(self, t:Tensor)->Tensor:
         "The sum over all ranks, on all of them"
-        if self.world == 1: return t
-        t = t.detach().clone(); dist.all_reduce(t); return t
+        if self.world == 1:
+            return t
+        t = t.detach().clone()
+        dist.all_reduce(t)
+        return t
     def any(self, flag)->bool:
         "True on all ranks if true on one; told over the CPU, so that no GPU is waited for"
-        if self.world == 1: return bool(flag)
-        t = torch.tensor(float(bool(flag))); dist.all_reduce(t, dist.ReduceOp.MAX); return bool(t)
+        if self.world == 1:
+            return bool(flag)
+        t = torch.tensor(float(bool(flag)))
+        dist.all_reduce(t, dist.ReduceOp.MAX)
+        return bool(t)
     def gather(self, obj)->list:
         "What each rank says, in their order, on all of them"
-        if self.world == 1: return [obj]
-        out = [None]*self.world; dist.all_gather_object(out, obj); return out
+        if self.world == 1:
+            return [obj]
+        out = [None]*self.world
+        dist.all_gather_object(out, obj)
+        return out
     def tell(self, obj):
         "What the main rank says, on all of them"
         return self.gather(obj if self.main else None)[0]
     def wait(self):
         "Until every rank is here, which may take hours: one that dies meanwhile ends the job by its launcher"
-        if self.world > 1: dist.all_reduce(torch.zeros(1), group=self.patient)
+        if self.world > 1:
+            dist.all_reduce(torch.zeros(1), group=self.patient)
     @contextmanager
     def main_first(self):
         "The main rank runs the block first, however long it takes, the others when it is done"
-        if not self.main: self.wait()
-        try: yield
+        if not self.main:
+            self.wait()
+        try:
+            yield
         finally:
-            if self.main: self.wait()
+            if self.main:
+                self.wait()
 SOLO = Ranks()   # the only process
 
 # %% ../nbs/06_dist.ipynb #c7
@@ -69,17 +84,20 @@ def _fresh(store, # that all ranks share
            timeout:float, # seconds
           ): # a store with nothing in it
     "A store of this start alone, whatever dead ranks left in the old one"
-    me,at = uuid.uuid4().hex,'d2it_nb/'; store = dist.PrefixStore(at, store)
+    me,at = uuid.uuid4().hex,'d2it_nb/'
+    store = dist.PrefixStore(at, store)
     end = time.monotonic() + timeout
     if rank:
         store.set(f'ask/{rank}', me)
         store.wait([f'answer/{me}'], timedelta(seconds=timeout))              # the question is new, so the answer is
-        name = store.get(f'answer/{me}').decode(); store.add(f'heard/{name}', 1)
+        name = store.get(f'answer/{me}').decode()
+        store.add(f'heard/{name}', 1)
     else:
         name = me
         while store.add(f'heard/{name}', 0) < world - 1:
             for r in range(1, world):
-                if store.check([f'ask/{r}']): store.set(f'answer/{store.get(f"ask/{r}").decode()}', name)
+                if store.check([f'ask/{r}']):
+                    store.set(f'answer/{store.get(f"ask/{r}").decode()}', name)
             if time.monotonic() > end:
                 raise RuntimeError(f'only {store.add(f"heard/{name}", 0) + 1} of {world} ranks came '
                                    f'within {timeout:g} s')
@@ -98,7 +116,8 @@ def start(device:str='auto', # 'auto', 'cpu', 'cuda'
         raise ValueError(f"device is 'auto', 'cpu' or 'cuda', not {device!r}")
     if device == 'cuda' and not torch.cuda.is_available():
         raise ValueError("no CUDA device is available; use --device cpu")
-    here,gpus = int(os.environ.get('LOCAL_WORLD_SIZE', 1)),torch.cuda.device_count()
+    here = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    gpus = torch.cuda.device_count()
     if device == 'cuda' and here > gpus:
         raise ValueError(f'{here} processes on this machine, but {gpus} CUDA device(s); '
                          f'use --nproc_per_node {gpus} or --device cpu')
@@ -108,7 +127,8 @@ def start(device:str='auto', # 'auto', 'cpu', 'cuda'
         warnings.warn(f'{here} processes on this machine, but {gpus} CUDA device(s): all work on the CPU; '
                       f'--nproc_per_node {gpus} uses the GPUs')
     dev = torch.device('cuda', local) if cuda else torch.device('cpu')
-    if cuda: torch.cuda.set_device(dev)
+    if cuda:
+        torch.cuda.set_device(dev)
     if world > 1:
         wait = timedelta(seconds=timeout)
         store = next(dist.rendezvous('env://', rank, world, timeout=wait))[0]
@@ -119,10 +139,12 @@ def start(device:str='auto', # 'auto', 'cpu', 'cuda'
 
 def finish():
     "Leave the group"
-    if not dist.is_initialized(): return
+    if not dist.is_initialized():
+        return
     # networks that are done with: one that outlives its group aborts the process
     gc.collect()
-    dist.destroy_process_group(); gc.collect()
+    dist.destroy_process_group()
+    gc.collect()
 
 # %% ../nbs/06_dist.ipynb #b5395231
 def cut_batch(batch:int, # samples a step, over all ranks
@@ -142,7 +164,8 @@ def cut_batch(batch:int, # samples a step, over all ranks
         raise ValueError(f"a rank's share of {share} samples can't be cut into micro-batches of {micro}; "
                          f"nearest choices: {' and '.join(str(n) for n in near if n)}")
     for n in [micro] if micro else parts:
-        if micro or fits(n): return dict(world=world, micro=n, accumulate=share//n)
+        if micro or fits(n):
+            return dict(world=world, micro=n, accumulate=share//n)
     raise MemoryError('not even a micro-batch of one sample fits into memory')
 
 # %% ../nbs/06_dist.ipynb #dafe24e4
@@ -154,8 +177,10 @@ def together(net:nn.Module, # on its device
              unit:type=nn.Module, # for 'fsdp': modules of this type are collected one at a time
             )->nn.Module: # to be called in place of `net`
     "The network as all ranks train it"
-    if how not in PARALLEL: raise ValueError(f'parallel is one of {", ".join(PARALLEL)}, not {how!r}')
-    if ranks.world == 1: return net
+    if how not in PARALLEL:
+        raise ValueError(f'parallel is one of {", ".join(PARALLEL)}, not {how!r}')
+    if ranks.world == 1:
+        return net
     if how == 'ddp':
         # a hint for small convolutions, on every rank, that nobody can act on
         warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
@@ -164,20 +189,24 @@ def together(net:nn.Module, # on its device
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
-    for m in [m for m in net.modules() if isinstance(m, unit) and m is not net]: fully_shard(m, mesh=mesh)
+    for m in [m for m in net.modules() if isinstance(m, unit) and m is not net]:
+        fully_shard(m, mesh=mesh)
     return fully_shard(net, mesh=mesh)
 
 def last_part(net:nn.Module, # what `together` returned
               on:bool, # False: more parts of the batch follow
              ):
     "A context: ranks exchange gradients after the last part of a batch only"
-    if isinstance(net, DDP): return nullcontext() if on else net.no_sync()
-    if hasattr(net, 'set_requires_gradient_sync'): net.set_requires_gradient_sync(on)     # FSDP's
+    if isinstance(net, DDP):
+        return nullcontext() if on else net.no_sync()
+    if hasattr(net, 'set_requires_gradient_sync'):
+        net.set_requires_gradient_sync(on)     # FSDP's
     return nullcontext()
 
 def rows(n:int, rank:int, world:int)->tuple: # start, stop
     "Which of a tensor's n rows a rank holds"
-    per = -(-n//world); return min(rank*per, n), min((rank + 1)*per, n)
+    per = -(-n//world)
+    return min(rank*per, n), min((rank + 1)*per, n)
 
 def is_cut(t:Tensor)->bool:
     "Does this rank hold only some rows of it? (then it is a `DTensor`, whose class is not imported just to ask)"
@@ -201,7 +230,8 @@ def as_rows_of(t:Tensor, like:Tensor)->Tensor:
 def unsharded(net:nn.Module, # has `config`
              )->nn.Module: # itself if it is whole, else a whole copy
     "A network that one rank can run without the others; all ranks must call this together"
-    if not any(is_cut(p) for p in net.parameters()): return net
+    if not any(is_cut(p) for p in net.parameters()):
+        return net
     dev = next(net.parameters()).device
     twin = type(net)(**net.config).to(dev).train(net.training)
     twin.load_state_dict({k: whole(v) for k,v in net.state_dict().items()})
@@ -214,7 +244,8 @@ def same_steps(how:str, # 'ddp' or 'fsdp'
               )->Tensor: # all weights, in one row
     "Five steps of a small network on a batch of 8; the same for any number of ranks"
     ranks = Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else SOLO
-    torch.manual_seed(0); net = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3))
     f = together(net, ranks, how, nn.Linear)
     opt = torch.optim.AdamW(net.parameters(), lr=.01, fused=True)
     g = torch.Generator().manual_seed(1)
@@ -222,7 +253,8 @@ def same_steps(how:str, # 'ddp' or 'fsdp'
         xs = torch.stack(ranks.share(torch.randn(8, 5, generator=g))).chunk(parts)
         opt.zero_grad()
         for i,x in enumerate(xs):
-            with last_part(f, i == parts - 1): (f(x).pow(2).mean()/parts).backward()
+            with last_part(f, i == parts - 1):
+                (f(x).pow(2).mean()/parts).backward()
         opt.step()
     return torch.cat([whole(p).flatten() for p in net.parameters()])
 
@@ -231,15 +263,23 @@ class Stop:
     "A flag that SIGTERM, SIGINT or SIGUSR1 raises"
     SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
     def __init__(self, echo:float=2. # seconds in which further signals are the same request: launchers often send two
-                ): self.asked,self.old,self.echo = False,{},echo
+                ):
+        self.asked = False
+        self.old = {}
+        self.echo = echo
     def __enter__(self):
-        for s in self.SIGNALS: self.old[s] = signal.signal(s, self._ask)
+        for s in self.SIGNALS:
+            self.old[s] = signal.signal(s, self._ask)
         return self
     def __exit__(self, *_):
-        for s,h in self.old.items(): signal.signal(s, h)
+        for s,h in self.old.items():
+            signal.signal(s, h)
     def _ask(self, num, frame):
-        if not self.asked: self.asked,self.when = True,time.monotonic()
-        elif time.monotonic() - self.when > self.echo: self.__exit__(); signal.raise_signal(num)
+        if not self.asked:
+            self.asked,self.when = True,time.monotonic()
+        elif time.monotonic() - self.when > self.echo:
+            self.__exit__()
+            signal.raise_signal(num)
 
 
 
@@ -273,26 +313,36 @@ def sum_of_ranks(ranks:Ranks,
     t = []
     for _ in range(times):
         x = torch.full((n,), float(ranks.rank + 1), device=device)
-        ranks.wait(); t0 = time.perf_counter()
-        x = ranks.sum(x); right = bool((x == ranks.world*(ranks.world + 1)/2).all())
+        ranks.wait()
+        t0 = time.perf_counter()
+        x = ranks.sum(x)
+        right = bool((x == ranks.world*(ranks.world + 1)/2).all())
         t.append(time.perf_counter() - t0)
     return dict(right=right, ms=min(t)*1e3, GB_s=4*n/min(t)/1e9)
 
 def same_folder(ranks:Ranks, out)->str: # what is wrong, or ''
     "Is `out` one folder for all ranks, and can it be written?"
-    out,note,bad = Path(out),ranks.tell(f'{os.getpid()} {time.time()}'),''
+    out = Path(out)
+    note = ranks.tell(f'{os.getpid()} {time.time()}')
+    bad = ''
     f,mine = out/'.doctor',out/f'.doctor-{ranks.rank}'
     try:
-        if ranks.main: out.mkdir(parents=True, exist_ok=True); f.write_text(note)
-    except OSError as e: bad = f'{out} can not be written ({e.strerror})'
+        if ranks.main:
+            out.mkdir(parents=True, exist_ok=True)
+            f.write_text(note)
+    except OSError as e:
+        bad = f'{out} can not be written ({e.strerror})'
     ranks.wait()
     try:
         if not bad and not (f.is_file() and f.read_text() == note):
             bad = f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: is it on a shared file system?'
-        mine.write_text(note); mine.unlink()                                  # every rank writes checkpoints and latents
-    except OSError as e: bad = bad or f'rank {ranks.rank} can not write to {out} ({e.strerror})'
+        mine.write_text(note)
+        mine.unlink()                                  # every rank writes checkpoints and latents
+    except OSError as e:
+        bad = bad or f'rank {ranks.rank} can not write to {out} ({e.strerror})'
     bads = ranks.gather(bad)
-    if ranks.main and f.is_file(): f.unlink()
+    if ranks.main and f.is_file():
+        f.unlink()
     return next(filter(None, bads), '')
 
 def idle_gpus(me:list # what `about_me` says of each rank
@@ -306,30 +356,36 @@ def doctor(ranks:Ranks, # what `start` returned
            timeout:float=600, # seconds that ranks wait for each other, for the report
           )->tuple: # report, number of problems
     "Look at everything that a run with several ranks needs; all ranks must call this together"
-    me = ranks.gather(about_me(ranks)); bad = []
+    me = ranks.gather(about_me(ranks))
+    bad = []
     for k in ('python', 'torch', 'nccl', 'threads'):
         if len(found := {m[k] for m in me}) > 1:
             bad.append(f'{k} differs between ranks: {sorted(map(str, found))}')
     if len({(m['host'], m['device']) for m in me}) < ranks.world and ranks.device.type == 'cuda':
         bad.append('several ranks share a GPU')
-    if ranks.device.type == 'cuda': bad += idle_gpus(me)
+    if ranks.device.type == 'cuda':
+        bad += idle_gpus(me)
     if ranks.device.type == 'cpu' and torch.cuda.is_available():
         bad.append(f'{torch.cuda.device_count()} GPU(s) here are not used: '
                    'start as many processes as GPUs, or fewer')
     lines = [as_table(me), '']
     for name,d in dict(CPU=torch.device('cpu'), GPU=ranks.device).items():
-        if name == 'GPU' and d.type != 'cuda': continue
+        if name == 'GPU' and d.type != 'cuda':
+            continue
         s = sum_of_ranks(ranks, d)
         lines.append(f'sum over {ranks.world} rank(s), {name}: {"right" if s["right"] else "WRONG"}, '
                      f'{s["ms"]:.2f} ms for 4 MB, {s["GB_s"]:.2f} GB/s')
-        if ranks.any(not s['right']): bad.append(f'the ranks can not add numbers on the {name}')
+        if ranks.any(not s['right']):
+            bad.append(f'the ranks can not add numbers on the {name}')
     lines.append(f'time-out {timeout:g} s; '
                  f'''{", ".join(f"{k}={v}" for k,v in sorted(os.environ.items())
                                 if k.startswith(("NCCL_", "GLOO_", "MASTER_", "TORCHELASTIC_MAX", "OMP_NUM")))
                       or "no settings in the environment"}''')
     if out:
-        if b := same_folder(ranks, out): bad.append(b)
-        else: lines.append(f'{out}: seen by all ranks, {shutil.disk_usage(out).free/1e9:.1f} GB free')
+        if b := same_folder(ranks, out):
+            bad.append(b)
+        else:
+            lines.append(f'{out}: seen by all ranks, {shutil.disk_usage(out).free/1e9:.1f} GB free')
     return '\n'.join(lines + [f'problem: {b}' for b in bad] + ([] if bad else ['no problem found'])), len(bad)
 
 # %% ../nbs/06_dist.ipynb #a7f2af29
@@ -345,14 +401,17 @@ def main(argv:list)->int: # exit status
         wait = flags.get('--timeout', '60')
         if not wait.replace('.', '', 1).isdecimal() or not float(wait):
             raise ValueError(f'--timeout is a number of seconds, not {wait!r}')
-        wait = float(wait); ranks = start(flags.get('--device', 'auto'), wait)
+        wait = float(wait)
+        ranks = start(flags.get('--device', 'auto'), wait)
         report,bad = doctor(ranks, flags.get('--out', ''), wait)
-        if ranks.main: print(report, flush=True)
+        if ranks.main:
+            print(report, flush=True)
         return min(bad, 1)
     except (ValueError, RuntimeError) as e:
         print(f'error: {e}', file=sys.stderr, flush=True)
         return 2
-    finally: finish()
+    finally:
+        finish()
 
 if __name__ == '__main__' and '__file__' in globals():                        # as a program, not in a notebook
     sys.exit(main(sys.argv[1:]))

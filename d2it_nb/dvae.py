@@ -27,7 +27,10 @@ class ResBlock(nn.Module):
     "norm–swish–conv, twice, plus the input"
     def __init__(self, i:int, o:int):
         super().__init__()
-        self.n1,self.c1,self.n2,self.c2 = norm(i), conv(i, o), norm(o), conv(o, o)
+        self.n1 = norm(i)
+        self.c1 = conv(i, o)
+        self.n2 = norm(o)
+        self.c2 = conv(o, o)
         self.skip = conv(i, o, 1) if i != o else nn.Identity()
     def forward(self, x):
         h = self.c1(F.silu(self.n1(x)))
@@ -48,7 +51,9 @@ class AttnBlock(nn.Module):
     "One head of attention over all positions"
     def __init__(self, ch:int):
         super().__init__()
-        self.n,self.qkv,self.out = norm(ch), conv(ch, 3*ch, 1), conv(ch, ch, 1)
+        self.n = norm(ch)
+        self.qkv = conv(ch, 3*ch, 1)
+        self.out = conv(ch, ch, 1)
     def forward(self, x):
         # as a list of places: 1×1 convolutions are linear maps of it, and nothing is copied for each of q, k, v
         h = rearrange(self.n(x), 'n c h w -> n (h w) c')
@@ -59,8 +64,11 @@ class AttnBlock(nn.Module):
 
 class Up(nn.Module):
     "Twice the grid, by nearest neighbour and a convolution"
-    def __init__(self, ch:int): super().__init__(); self.c = conv(ch, ch)
-    def forward(self, x): return self.c(F.interpolate(x, scale_factor=2, mode='nearest'))
+    def __init__(self, ch:int):
+        super().__init__()
+        self.c = conv(ch, ch)
+    def forward(self, x):
+        return self.c(F.interpolate(x, scale_factor=2, mode='nearest'))
 
 # %% ../nbs/20_dvae.ipynb #c8
 def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
@@ -75,25 +83,34 @@ class Encoder(nn.Module):
     "Image → moments of every grain's codes (Eq. 1)"
     def __init__(self, factors, z, ch, mult, n_res, attn, patch): # as in `DVAE`
         super().__init__()
-        self.factors,self.patch,self.recompute = factors,patch,False
-        i = ch; self.stem = conv(3*patch**2, ch)
+        self.factors = factors
+        self.patch = patch
+        self.recompute = False
+        i = ch
+        self.stem = conv(3*patch**2, ch)
         self.levels,self.heads = nn.ModuleList(), nn.ModuleDict()
         for l,m in enumerate(mult):
-            f = patch*2**l; layers = [nn.Conv2d(i, i, 3, 2, 1)] if l else []
+            f = patch*2**l
+            layers = [nn.Conv2d(i, i, 3, 2, 1)] if l else []
             for _ in range(n_res):
-                layers.append(ResBlock(i, ch*m)); i = ch*m
-                if attn and f in factors: layers.append(AttnBlock(i))
+                layers.append(ResBlock(i, ch*m))
+                i = ch*m
+                if attn and f in factors:
+                    layers.append(AttnBlock(i))
             self.levels.append(nn.Sequential(*layers))
             if f in factors:
                 self.heads[str(f)] = nn.Sequential(ResBlock(i, i), AttnBlock(i), ResBlock(i, i),
                                                    norm(i), nn.SiLU(), conv(i, 2*z))
         # born nearly certain: with unit variance the first codes would be mere noise
-        for h in self.heads.values(): nn.init.constant_(h[-1].bias[z:], -6.)
+        for h in self.heads.values():
+            nn.init.constant_(h[-1].bias[z:], -6.)
     def forward(self, x):                                                     # (n,3,H,W)
-        h = self.stem(F.pixel_unshuffle(x, self.patch)); out = []
+        h = self.stem(F.pixel_unshuffle(x, self.patch))
+        out = []
         for l,level in enumerate(self.levels):
             h = again(level, h, on=self.recompute)                            # (n,ch,H/f,W/f)
-            if (f := str(self.patch*2**l)) in self.heads: out.append(again(self.heads[f], h, on=self.recompute))
+            if (f := str(self.patch*2**l)) in self.heads:
+                out.append(again(self.heads[f], h, on=self.recompute))
         return out[::-1]                                                      # coarsest first: (n,2z,H/f,W/f)
 
 # %% ../nbs/20_dvae.ipynb #c10
@@ -109,8 +126,11 @@ class Decoder(nn.Module):
     def __init__(self, k, # number of grains
                  z, ch, mult, n_res, attn, patch, pos): # as in `DVAE`
         super().__init__()
-        self.k,self.patch,self.recompute = k,patch,False
-        i = ch*mult[-1]; j = 2**(k - 1) if pos else 1
+        self.k = k
+        self.patch = patch
+        self.recompute = False
+        i = ch*mult[-1]
+        j = 2**(k - 1) if pos else 1
         self.post,self.stem = conv(z, z, 1), conv(z, i)
         self.where = conv(24, i, 1) if pos else None
         self.place = nn.Parameter(torch.randn(k, i, j, j)*.02)                # (grain, channels, place in the cell)
@@ -118,17 +138,22 @@ class Decoder(nn.Module):
         levels = []
         for l in reversed(range(len(mult))):
             for _ in range(n_res + 1):
-                levels.append(ResBlock(i, ch*mult[l])); i = ch*mult[l]
-                if attn and l == len(mult) - 1: levels.append(AttnBlock(i))
-            if l: levels.append(Up(i))
+                levels.append(ResBlock(i, ch*mult[l]))
+                i = ch*mult[l]
+                if attn and l == len(mult) - 1:
+                    levels.append(AttnBlock(i))
+            if l:
+                levels.append(Up(i))
         self.levels = nn.Sequential(*levels)
         self.n,self.last = norm(i), conv(i, 3*patch**2)
     def forward(self, z, M):                                                  # (n,z,h',w') (n,h,w)
         h = self.stem(self.post(z))                                           # (n,ch,h',w')
         place = self.place.expand(-1, -1, *[2**(self.k - 1)]*2)[M]            # (n,h,w,ch,a,b)
         h = h + rearrange(place, 'n h w c a b -> n c (h a) (w b)')
-        if self.where is not None: h = h + self.where(fourier(*z.shape[2:], device=z.device).to(z))
-        for l in (self.mid, *self.levels): h = again(l, h, on=self.recompute)  # (n,ch,H/patch,W/patch)
+        if self.where is not None:
+            h = h + self.where(fourier(*z.shape[2:], device=z.device).to(z))
+        for l in (self.mid, *self.levels):
+            h = again(l, h, on=self.recompute)  # (n,ch,H/patch,W/patch)
         return F.pixel_shuffle(self.last(F.silu(self.n(h))), self.patch)      # (n,3,H,W)
 
 # %% ../nbs/20_dvae.ipynb #c12
@@ -145,7 +170,8 @@ def sample_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
     "Dynamic grained coding (§3.1): one sample a code, then neighbour copy"
     k,codes = len(moments),[]
     for g,m in enumerate(moments):
-        mean,logvar = split_moments(m); j = block_side(g, k)
+        mean,logvar = split_moments(m)
+        j = block_side(g, k)
         codes.append(mean if e is None else mean + (.5*logvar).exp()*block_avg(e, j)*j)
     return copy_codes(codes, M)
 
@@ -166,7 +192,9 @@ class DVAE(nn.Module):
         factors = check_factors(factors)
         self.config = dict(factors=list(factors), z=z, ch=ch, mult=list(mult), n_res=n_res,
                            attn=attn, patch=patch, pos=pos)
-        self.factors,self.k,self.z = factors,len(factors),z
+        self.factors = factors
+        self.k = len(factors)
+        self.z = z
         if patch < 1 or factors[0] % patch:
             raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
         if len(mult) != (n := int(math.log2(factors[-1]//patch)) + 1):
@@ -176,12 +204,15 @@ class DVAE(nn.Module):
         self.register_buffer('shift', torch.zeros(self.k, z))
         self.register_buffer('scale', torch.ones(self.k, z))
     @property
-    def region(self)->int: "Side of a region in pixels"; return self.factors[-1]
+    def region(self)->int:
+        "Side of a region in pixels"
+        return self.factors[-1]
     def recompute(self, on:bool=True):
         "Gradient checkpointing: training keeps the borders of the levels only and computes each level twice"
         self.encoder.recompute = self.decoder.recompute = on
         return self
-    def _at(self, a, M): return rearrange(a[on_finest(M, self.k)[:, 0]], 'n h w c -> n c h w')
+    def _at(self, a, M):
+        return rearrange(a[on_finest(M, self.k)[:, 0]], 'n h w c -> n c h w')
     def normalize(self,
                   z:Tensor, # codes (N,z,h',w')
                   M:Tensor, # grain maps (N,h,w)
@@ -241,10 +272,13 @@ def dvae(size:str='base', # one of SIZES
          **overrides, # any argument of DVAE
         )->DVAE:
     "A Dynamic VAE of a named size"
-    if size not in SIZES: raise ValueError(f'no DVAE size {size!r}; there are {", ".join(SIZES)}')
-    factors = check_factors(factors); a = SIZES[size] | overrides
+    if size not in SIZES:
+        raise ValueError(f'no DVAE size {size!r}; there are {", ".join(SIZES)}')
+    factors = check_factors(factors)
+    a = SIZES[size] | overrides
     n = int(math.log2(factors[-1]//a['patch'])) + 1
-    if 'mult' not in overrides: a['mult'] = a['mult'][:n]
+    if 'mult' not in overrides:
+        a['mult'] = a['mult'][:n]
     return DVAE(factors, z, **a)
 
 # %% ../nbs/20_dvae.ipynb #c24
@@ -254,11 +288,15 @@ def fit_scale(net:DVAE, # its shift and scale are set
              )->DVAE:
     "Measure mean and standard deviation of the codes of each grain and channel, and how far they reach (`net.reach`)"
     n,s1,s2 = (torch.zeros(net.k, net.z, dtype=torch.double, device=net.shift.device) for _ in range(3))
-    low,high = torch.full_like(n, torch.inf),torch.full_like(n, -torch.inf)
-    seen,bins = [],[]                                                         # sums of each picture's own codes; how fine its map is
+    low = torch.full_like(n, torch.inf)
+    high = torch.full_like(n, -torch.inf)
+    # sums of each picture's own codes; how fine its map is
+    seen = []
+    bins = []
     for x,M,e in batches:
         moments = net.moments(x)
-        z = sample_codes(moments, M, e).double(); Mf = on_finest(M, net.k)
+        z = sample_codes(moments, M, e).double()
+        Mf = on_finest(M, net.k)
         own = []
         for g in range(net.k):
             here = Mf == g
@@ -270,8 +308,10 @@ def fit_scale(net:DVAE, # its shift and scale are set
             high[g] = high[g].maximum(everywhere.amax((0, 2, 3)))
         seen.append(torch.stack(own, 2))                                      # (3,N,k,z)
         bins.append(quarter(M, net.k))
-        for total,part in zip((n, s1, s2), seen[-1].sum(1)): total += part
-    if n.sum() < 2: raise ValueError('no codes, so no scale: the batches are empty')
+        for total,part in zip((n, s1, s2), seen[-1].sum(1)):
+            total += part
+    if n.sum() < 2:
+        raise ValueError('no codes, so no scale: the batches are empty')
     mean = s1/n.clamp(min=1)
     # a grain that no map asks for (an autoencoder trained all fine) is left as it is
     scale = torch.where(n > 1, (s2/n.clamp(min=1) - mean**2).clamp(min=1e-12).rsqrt(), 1.)

@@ -31,15 +31,19 @@ class GrainMap:
                  cells=None, # start, rows of ints; default all coarse
                  note=None, # anything that goes with the map and comes back with it
                 ):
-        self.grid,self.k,self.note = tuple(grid),k,note
+        self.grid = tuple(grid)
+        self.k = k
+        self.note = note
         self.cells = self.valid(cells if cells is not None else [[0]*self.grid[1] for _ in range(self.grid[0])])
         self.past,self.future = [],[]
     def valid(self, cells)->list: # rows of ints
         "A map of this size with grains 0..k-1, or `ValueError` that names the cell"
-        try: M = torch.as_tensor(cells)
+        try:
+            M = torch.as_tensor(cells)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError('a grain map is rows of whole numbers, all of the same length') from None
-        if M.dtype == torch.bool or not M.is_floating_point(): M = M.long()
+        if M.dtype == torch.bool or not M.is_floating_point():
+            M = M.long()
         if tuple(M.shape) != self.grid:
             raise ValueError(f'a grain map of {self.grid[0]}×{self.grid[1]} cells is wanted, '
                              f'got {"×".join(map(str, M.shape))}')
@@ -51,8 +55,10 @@ class GrainMap:
         "One step of the history"
         new,note = self.valid(cells),self.note if note is ... else note
         if new != self.cells or note is not self.note:
-            self.past.append((self.cells, self.note)); del self.past[:-self.LONGEST]
-            self.cells,self.note = new,note; self.future.clear()
+            self.past.append((self.cells, self.note))
+            del self.past[:-self.LONGEST]
+            self.cells,self.note = new,note
+            self.future.clear()
         return self
     def amend(self, cells)->'GrainMap':
         "Another map in place of the present one, within the same step of the history"
@@ -60,17 +66,20 @@ class GrainMap:
         return self
     def painted(self, cells, g:int)->list: # rows of ints
         "What the map would be with these (row, column) cells at grain g; cells beyond the edge are left out"
-        if g not in range(self.k): raise ValueError(f'grains are 0 (coarsest) … {self.k-1} (finest), got {g}')
+        if g not in range(self.k):
+            raise ValueError(f'grains are 0 (coarsest) … {self.k-1} (finest), got {g}')
         new = [list(r) for r in self.cells]
         for r,c in cells:
-            if 0 <= r < self.grid[0] and 0 <= c < self.grid[1]: new[r][c] = g
+            if 0 <= r < self.grid[0] and 0 <= c < self.grid[1]:
+                new[r][c] = g
         return new
     def paint(self, cells, g:int)->'GrainMap':
         "Set a set of (row, column) cells to grain g"
         return self.replace(self.painted(cells, g))
     def line(self, a:tuple, b:tuple, g:int, brush:int=1)->'GrainMap':
         "All cells from a to b, as wide as the brush: a fast drag leaves no gaps"
-        n = max(abs(a[0] - b[0]), abs(a[1] - b[1]), 1); o = brush//2
+        n = max(abs(a[0] - b[0]), abs(a[1] - b[1]), 1)
+        o = brush//2
         at = [(round(a[0] + (b[0] - a[0])*i/n), round(a[1] + (b[1] - a[1])*i/n)) for i in range(n + 1)]
         return self.paint([(r + i - o, c + j - o) for r,c in at for i in range(brush) for j in range(brush)], g)
     def rectangle(self, a:tuple, b:tuple, g:int)->'GrainMap':
@@ -82,11 +91,15 @@ class GrainMap:
         h,w = self.grid
         if not (0 <= at[0] < h and 0 <= at[1] < w):
             raise ValueError(f'cell {tuple(at)} is not on a map of {h}×{w}')
-        seen,todo,g = set(),[tuple(at)],self.cells[at[0]][at[1]]
+        seen = set()
+        todo = [tuple(at)]
+        g = self.cells[at[0]][at[1]]
         while todo:
             r,c = todo.pop()
-            if (r, c) in seen or not (0 <= r < h and 0 <= c < w) or self.cells[r][c] != g: continue
-            seen.add((r, c)); todo += [(r + 1, c), (r - 1, c), (r, c + 1), (r, c - 1)]
+            if (r, c) in seen or not (0 <= r < h and 0 <= c < w) or self.cells[r][c] != g:
+                continue
+            seen.add((r, c))
+            todo += [(r + 1, c), (r - 1, c), (r, c + 1), (r, c - 1)]
         return seen
     def fill(self, g:int)->'GrainMap':
         "All cells at grain g"
@@ -111,24 +124,30 @@ class GrainMap:
             self.cells,self.note = self.future.pop()
         return self
     @property
-    def tensor(self)->Tensor: "(1,h,w) int64"; return torch.tensor(self.cells)[None]
+    def tensor(self)->Tensor:
+        "(1,h,w) int64"
+        return torch.tensor(self.cells)[None]
     def to_json(self)->str:
         "The map as text that `from_json` reads"
         return json.dumps(dict(kind='GrainMap', k=self.k, cells=self.cells))
     @classmethod
     def from_json(cls, s:str)->'GrainMap':
         "`ValueError` if the text holds no grain map"
-        try: d = json.loads(s)
-        except (ValueError, RecursionError, UnicodeDecodeError) as e: raise ValueError(f'no grain map: {e}') from None
+        try:
+            d = json.loads(s)
+        except (ValueError, RecursionError, UnicodeDecodeError) as e:
+            raise ValueError(f'no grain map: {e}') from None
         ok = (isinstance(d, dict) and d.get('kind') == 'GrainMap' and type(d.get('k')) is int and 1 <= d['k'] <= 8
               and isinstance(d.get('cells'), list) and d['cells']
               and all(isinstance(r, list) and r and all(type(g) is int for g in r) for r in d['cells']))
-        if not ok: raise ValueError('no grain map: kind, k (1 … 8) and cells, rows of whole numbers, are wanted')
+        if not ok:
+            raise ValueError('no grain map: kind, k (1 … 8) and cells, rows of whole numbers, are wanted')
         return cls((len(d['cells']), len(d['cells'][0])), d['k'], d['cells'])
     def to_png(self, side:int=16 # pixels a cell
               )->bytes:
         "A picture of the map, red fine and blue coarse, that `from_png` reads"
-        img = to_image(grain_rgb(self.tensor[0], self.k)); b = BytesIO()
+        img = to_image(grain_rgb(self.tensor[0], self.k))
+        b = BytesIO()
         img.resize((side*img.width, side*img.height), Image.NEAREST).save(b, 'PNG')
         return b.getvalue()
     @classmethod
@@ -150,7 +169,8 @@ class GrainMap:
         own = (grain_rgb(torch.arange(k)[None], k)[:, 0].T + 1)*127.5
         grey = torch.linspace(0, 255, k)[:, None].expand(k, 3)
         # (2,h,w,k), (2,h,w)
-        far = torch.stack([(at - c).abs().amax(-1) for c in (own, grey)]); bad = far.amin(-1) > 12
+        far = torch.stack([(at - c).abs().amax(-1) for c in (own, grey)])
+        bad = far.amin(-1) > 12
         which = int(bad.flatten(1).sum(1).argmin())
         if bad[which].any():
             r,c = bad[which].nonzero()[0].tolist()
@@ -271,11 +291,13 @@ class GrainCanvas(anywidget.AnyWidget):
 def data_url(img:Image.Image)->str:
     "A PNG that a browser shows without asking anyone"
     import base64
-    b = BytesIO(); img.save(b, 'PNG')
+    b = BytesIO()
+    img.save(b, 'PNG')
     return 'data:image/png;base64,' + base64.b64encode(b.getvalue()).decode()
 
 # %% ../nbs/63_editor.ipynb #c9867c04
-class Stopped(Exception): "The user pressed Stop"
+class Stopped(Exception):
+    "The user pressed Stop"
 
 def allowed_samplers(pipe)->list: # of names
     "Heun's method walks flows only, the others diffusion"
@@ -296,7 +318,11 @@ class Editor:
                  picture=None, # a photograph to begin with: anything that `open` takes
                  wait:bool=False, # sample in the foreground: for scripts and tests
                 ):
-        self.pipe,self.wait_for_it,self.photo,self.message,self.error = pipe,wait,None,'',''
+        self.pipe = pipe
+        self.wait_for_it = wait
+        self.photo = None
+        self.message = ''
+        self.error = ''
         if (isinstance(label, str) and label not in pipe.classes
             or isinstance(label, int) and pipe.classes and not 0 <= label < len(pipe.classes)):
             raise ValueError(f'no class {label!r}; there are '
@@ -304,45 +330,53 @@ class Editor:
         if sampler not in (can := allowed_samplers(pipe)):
             raise ValueError(f'no sampler {sampler!r} for these networks; there are {", ".join(can)}')
         always = bool(getattr(pipe, 'labelled', ()))                           # networks that know no picture without a label
-        if always and label is None: raise ValueError(f'these networks were trained with --drop 0: say which class, of {", ".join(pipe.classes)}')
+        if always and label is None:
+            raise ValueError(f'these networks were trained with --drop 0: say which class, of {", ".join(pipe.classes)}')
         guided = 'content' not in getattr(pipe, 'labelled', ())
-        if cfg is None: cfg = 1.5 if guided else 1.
+        if cfg is None:
+            cfg = 1.5 if guided else 1.
         label = (pipe.classes.index(label) if isinstance(label, str) else
                  'any' if label is None or not pipe.classes else label)
-        self.map,self.lock,self.stopping,self.worker,self.busy = (
-            GrainMap(pipe.grid, pipe.k, note=(None, frozenset(), None)),
-            threading.RLock(), threading.Event(), None, False)
-        self.rate,self.drawn,self.kept,self.number,self.made,self.meanwhile = None,0,[],0,None,set()
+        self.map = GrainMap(pipe.grid, pipe.k, note=(None, frozenset(), None))
+        self.lock = threading.RLock()
+        self.stopping = threading.Event()
+        self.worker = None
+        self.busy = False
+        self.rate = None
+        self.drawn = 0
+        self.kept = []
+        self.number = 0
+        self.made = None
+        self.meanwhile = set()
         self._controls(label, seed, steps, sampler, cfg)
         self._show()
-        if picture is not None: self._safely(lambda: self.open(picture))
+        if picture is not None:
+            self._safely(lambda: self.open(picture))
 
 # %% ../nbs/63_editor.ipynb #34f31f8f
 @patch
 def _controls(self:Editor, label, seed, steps, sampler, cfg):
-    p,wide = self.pipe,dict(layout=W.Layout(width='20em'), style=dict(description_width='6em'))
+    p = self.pipe
+    wide = dict(layout=W.Layout(width='20em'), style=dict(description_width='6em'))
     self.canvas = GrainCanvas(grid=list(p.grid), k=p.k, cells=self.map.cells, grain=p.k - 1)
     self.tool = W.ToggleButtons(options=['brush', 'rectangle', 'fill'], style=dict(button_width='auto'))
     self.grain = W.ToggleButtons(
         options=[('coarse', 0), *[(f'{g}', g) for g in range(1, p.k - 1)], ('fine', p.k - 1)][-p.k:],
         value=p.k - 1, style=dict(button_width='auto'))
-    self.brush,self.alpha = (
-        W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide),
-        W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide))
+    self.brush = W.IntSlider(1, 1, max(2, min(8, min(p.grid)//2)), description='brush', **wide)
+    self.alpha = W.FloatSlider(.35, min=0, max=1, step=.05, description='overlay', **wide)
     self.label = W.Dropdown(options=[*[(c, i) for i,c in enumerate(p.classes)], *[('any', 'any')][:not getattr(p, 'labelled', ())]],
                             value=label, description='class', **wide)
-    self.seed,self.steps = (
-        W.IntText(seed, description='seed', **wide),
-        W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide))
-    self.sampler,self.cfg = (
-        W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide),
-        W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', disabled='content' in getattr(p, 'labelled', ()), **wide))
+    self.seed = W.IntText(seed, description='seed', **wide)
+    self.steps = W.IntSlider(steps, min(2, steps), max(100, steps), description='steps', **wide)
+    self.sampler = W.Dropdown(options=allowed_samplers(p), value=sampler, description='sampler', **wide)
+    self.cfg = W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25, description='guidance', disabled='content' in getattr(p, 'labelled', ()), **wide)
     self.ratio = W.FloatSlider(.5, min=0, max=1, step=.05, description='fine ratio', **wide)
     self.shows = W.ToggleButtons(options=['picture', 'before', 'difference'], style=dict(button_width='auto'))
-    self.status,self.cost,self.bar,self.gallery = (
-        W.HTML(), W.HTML(),
-        W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden')),
-        W.HBox(layout=W.Layout(flex_flow='row wrap')))
+    self.status = W.HTML()
+    self.cost = W.HTML()
+    self.bar = W.IntProgress(0, 0, steps, layout=W.Layout(width='384px', visibility='hidden'))
+    self.gallery = W.HBox(layout=W.Layout(flex_flow='row wrap'))
     acts = {'Resample all': self.resample_all, 'Resample painted': self.resample_painted,
             'Re-encode': self.re_encode, 'Stop': self.stop,
             'Random': self.random, 'From entropy': self.from_entropy, 'From transformer': self.draw_map,
@@ -360,15 +394,17 @@ def _controls(self:Editor, label, seed, steps, sampler, cfg):
         description=n, tooltip=tips.get(n, n),
         button_style={'Resample all': 'primary', 'Resample painted': 'primary', 'Stop': 'danger'}.get(n, ''),
         layout=W.Layout(width='auto')) for n in acts}
-    for n,b in self.buttons.items(): b.on_click(lambda _, f=acts[n]: self._safely(f))
+    for n,b in self.buttons.items():
+        b.on_click(lambda _, f=acts[n]: self._safely(f))
     for a,b in ((self.grain, 'grain'), (self.brush, 'brush'), (self.alpha, 'alpha'), (self.tool, 'tool')):
         W.link((a, 'value'), (self.canvas, b))
     self.canvas.on_msg(lambda _, msg, buffers: self._heard(msg, buffers))
-    for w in (self.steps, self.cfg): w.observe(lambda _: self._safely(self._price), 'value')
+    for w in (self.steps, self.cfg):
+        w.observe(lambda _: self._safely(self._price), 'value')
     self.ratio.observe(lambda _: self._safely(self._follow), 'value')
     self.shows.observe(lambda _: self._safely(self._draw), 'value')
-    row,title = (lambda *names: W.HBox([self.buttons[n] for n in names], layout=W.Layout(flex_flow='row wrap')),
-                 lambda t: W.HTML(f'<b>{t}</b>'))
+    row = lambda *names: W.HBox([self.buttons[n] for n in names], layout=W.Layout(flex_flow='row wrap'))
+    title = lambda t: W.HTML(f'<b>{t}</b>')
     left = W.VBox([W.HBox([self.tool, self.grain],
                           layout=W.Layout(justify_content='space-between', width='384px')),
                    self.canvas, self.shows, self.bar, self.status])
@@ -381,16 +417,19 @@ def _controls(self:Editor, label, seed, steps, sampler, cfg):
 
 # %% ../nbs/63_editor.ipynb #3a47193e
 @patch
-def _new(self:Editor)->GrainMap: return GrainMap(self.map.grid, self.map.k, self.map.cells)
+def _new(self:Editor)->GrainMap:
+    return GrainMap(self.map.grid, self.map.k, self.map.cells)
 
 @patch
-def _changed(self:Editor, f): self._replace(f(self._new()).cells)
+def _changed(self:Editor, f):
+    self._replace(f(self._new()).cells)
 
 @patch
 def anew(self:Editor)->Tensor: # (1,h,w) bool
     "The cells that Resample painted will draw: painted ones, and those whose grain is not the picture's"
     R = torch.zeros(1, *self.map.grid, dtype=torch.bool)
-    for r,c in self.dirty: R[0, r, c] = True
+    for r,c in self.dirty:
+        R[0, r, c] = True
     return R | (self.map.tensor != self.sample.M.cpu()) if self.sample is not None else R
 
 @patch
@@ -400,8 +439,10 @@ def say(self:Editor, text:str):
 
 @patch
 def _safely(self:Editor, f):
-    try: f()
-    except Exception as e: self._failed(e)
+    try:
+        f()
+    except Exception as e:
+        self._failed(e)
 
 @patch
 def _failed(self:Editor, e):
@@ -425,13 +466,17 @@ def _price(self:Editor):
     if hasattr(self.pipe, 'content'):
         n = self._flops(M.to(self.pipe.device), self.cfg.value)
         text += f', {n/1e9:.2f} GFLOP a step'
-        if self.rate: text += f', about {max(n*self.rate*self.steps.value, .1):.1f} s'
+        if self.rate:
+            text += f', about {max(n*self.rate*self.steps.value, .1):.1f} s'
     self.cost.value = f'<span class="grain-cost">{html.escape(text)}</span>'
 
 @patch
 def _draw(self:Editor):
     "The picture under the map"
-    s,b,how = self.sample,self.before,self.shows.value; x = None if s is None else s.x[0].cpu()
+    s = self.sample
+    b = self.before
+    how = self.shows.value
+    x = None if s is None else s.x[0].cpu()
     if how != 'picture' and b is not None and x is not None:
         x = (b.x[0].cpu() if how == 'before' else
              (x - b.x[0].cpu()).abs().mean(0, keepdim=True).expand(3, -1, -1)*4 - 1)
@@ -461,14 +506,20 @@ def _do(self:Editor, msg, buffers):
     if kind == 'save':
         name,data = self.save(msg.get('what'))
         self.canvas.send(dict(file=name, to=str(msg.get('id'))), [data])
-    elif kind == 'paint': self.paint([divmod(int(i), w) for i in msg['cells']], msg['grain'])
-    elif kind == 'fill': self.paint(self.map.patch(tuple(msg['at'])), msg['grain'])
-    elif kind in ('undo', 'redo'): getattr(self, kind)()
-    elif kind == 'open': (self.open if msg.get('what') == 'picture' else self.open_map)(bytes(buffers[0]))
+    elif kind == 'paint':
+        self.paint([divmod(int(i), w) for i in msg['cells']], msg['grain'])
+    elif kind == 'fill':
+        self.paint(self.map.patch(tuple(msg['at'])), msg['grain'])
+    elif kind in ('undo', 'redo'):
+        getattr(self, kind)()
+    elif kind == 'open':
+        (self.open if msg.get('what') == 'picture' else self.open_map)(bytes(buffers[0]))
 
 @patch
 def _replace(self:Editor, cells):
-    with self.lock: self.map.replace(cells); self._show()
+    with self.lock:
+        self.map.replace(cells)
+        self._show()
 
 @patch
 def paint(self:Editor, cells, g:int):
@@ -479,23 +530,30 @@ def paint(self:Editor, cells, g:int):
         new = self.map.painted(on, g)
         # also what is marked already: while it samples, that will be drawn, and this comes after
         self.meanwhile |= on
-        if new == self.map.cells and on <= self.dirty: return    # nothing new: no step of the history
-        self.map.replace(new, (self.sample, self.dirty | on, self.before)); self._show()
+        if new == self.map.cells and on <= self.dirty:
+            return    # nothing new: no step of the history
+        self.map.replace(new, (self.sample, self.dirty | on, self.before))
+        self._show()
 
 @patch
-def undo(self:Editor): self._back(self.map.undo)
+def undo(self:Editor):
+    self._back(self.map.undo)
 
 @patch
-def redo(self:Editor): self._back(self.map.redo)
+def redo(self:Editor):
+    self._back(self.map.redo)
 
 @patch
 def _back(self:Editor, f):
     self._free()
-    with self.lock: f(); self._show()
+    with self.lock:
+        f()
+        self._show()
 
 @patch
 def _free(self:Editor):
-    if self.busy: raise RuntimeError('it is still sampling; press Stop first')
+    if self.busy:
+        raise RuntimeError('it is still sampling; press Stop first')
 
 # %% ../nbs/63_editor.ipynb #f70b4b67
 @patch
@@ -523,10 +581,15 @@ def _make(self:Editor, f):
 @patch
 def _follow(self:Editor):
     with self.lock:
-        if not self.made or self.made[0] is not self.map.cells: return
+        if not self.made or self.made[0] is not self.map.cells:
+            return
         _,f,step = self.made
-        if step: self.map.amend(f()); self.made = self.map.cells,f,True; self._show()
-        else: self._make(f)
+        if step:
+            self.map.amend(f())
+            self.made = self.map.cells,f,True
+            self._show()
+        else:
+            self._make(f)
 
 @patch
 def draw_map(self:Editor):
@@ -538,8 +601,10 @@ def open_map(self:Editor, data):
     "A map, as JSON or PNG (bytes)"
     m = (GrainMap.from_png(data, self.map.grid, self.map.k) if data[:4] == b'\x89PNG' else
          GrainMap.from_json(data.decode(errors='replace')) if data[:1] != b'\xff' else None)
-    if m is None: raise ValueError('a map is a .json or a .png file')
-    if m.k != self.map.k: raise ValueError(f'this map has {m.k} grains, the pipeline has {self.map.k}')
+    if m is None:
+        raise ValueError('a map is a .json or a .png file')
+    if m.k != self.map.k:
+        raise ValueError(f'this map has {m.k} grains, the pipeline has {self.map.k}')
     self._replace(m.cells)
 
 # %% ../nbs/63_editor.ipynb #a98b481a
@@ -557,33 +622,50 @@ def open(self:Editor, picture):
 @patch
 def save(self:Editor, what:str)->tuple: # file name, bytes
     "The map as 'map.json' or 'map.png', or the 'picture.png'"
-    if what == 'map.json': return 'grain_map.json',self.map.to_json().encode()
-    if what == 'map.png': return 'grain_map.png',self.map.to_png()
-    if self.sample is None: raise ValueError('there is no picture yet')
-    b = BytesIO(); self.sample.images[0].save(b, 'PNG'); return 'picture.png',b.getvalue()
+    if what == 'map.json':
+        return 'grain_map.json',self.map.to_json().encode()
+    if what == 'map.png':
+        return 'grain_map.png',self.map.to_png()
+    if self.sample is None:
+        raise ValueError('there is no picture yet')
+    b = BytesIO()
+    self.sample.images[0].save(b, 'PNG')
+    return 'picture.png',b.getvalue()
 
 @patch
 def wanted(self:Editor): # class id, or None for any
     return None if self.label.value == 'any' else self.label.value
 
 @patch
-def settings(self:Editor)->dict: return dict(label=self.label.value, seed=self.seed.value, **self.how())
+def settings(self:Editor)->dict:
+    return dict(label=self.label.value, seed=self.seed.value, **self.how())
 
 @patch
-def how(self:Editor)->dict: return dict(steps=self.steps.value, sampler=self.sampler.value, cfg=self.cfg.value)
+def how(self:Editor)->dict:
+    return dict(steps=self.steps.value, sampler=self.sampler.value, cfg=self.cfg.value)
 
 @patch
 def resample_all(self:Editor):
     "A new picture for this map, class and seed"
-    M,label,seed,how = self.map.tensor,self.wanted(),self.seed.value,self.how()
+    M = self.map.tensor
+    label = self.wanted()
+    seed = self.seed.value
+    how = self.how()
     self._work(lambda each: self.pipe.generate(label, M, seed=seed, each=each, progress=False, **how), M, 'resampled')
 
 @patch
 def resample_painted(self:Editor):
     "Draw the painted cells anew, keep the codes of the rest; the image's own seed gives them their own noise"
-    if self.sample is None: return self.resample_all()
-    M,R,s,label,seed,how = self.map.tensor,self.anew(),self.sample,self.wanted(),self.seed.value,self.how()
-    if not R.any(): raise ValueError('nothing is painted; paint some cells first')
+    if self.sample is None:
+        return self.resample_all()
+    M = self.map.tensor
+    R = self.anew()
+    s = self.sample
+    label = self.wanted()
+    seed = self.seed.value
+    how = self.how()
+    if not R.any():
+        raise ValueError('nothing is painted; paint some cells first')
     others = R.sum().item() - len(self.dirty)
     self._work(lambda each: self.pipe.edit(s, M, R, seed=seed, label=[label], each=each, progress=False, **how), M,
                f'{len(self.dirty)} painted cells resampled' + (f', and {others} whose grain was not the picture\'s' if others else ''))
@@ -599,12 +681,14 @@ def re_encode(self:Editor):
 @patch
 def stop(self:Editor):
     self.stopping.set()
-    if self.busy: self.say('stopping …')
+    if self.busy:
+        self.say('stopping …')
 
 @patch
 def wait(self:Editor, timeout:float=None):
     "Until the sampling that runs is done"
-    if self.worker: self.worker.join(timeout)
+    if self.worker:
+        self.worker.join(timeout)
     return self
 
 # %% ../nbs/63_editor.ipynb #cd4c88a2
@@ -614,31 +698,46 @@ def _work(self:Editor, f, M, what):
     was = self.settings()
     self.stopping.clear()
     self.meanwhile,self.busy = set(),True
-    self.bar.max,self.bar.value,self.bar.layout.visibility,self.shows.value = was['steps'],0,'visible','picture'
+    self.bar.max = was['steps']
+    self.bar.value = 0
+    self.bar.layout.visibility = 'visible'
+    self.shows.value = 'picture'
     self.say('sampling …')
     self.worker = threading.Thread(target=self._run, args=(f, M, what, was), daemon=True)
     self.worker.start()
-    if self.wait_for_it: self.wait()
+    if self.wait_for_it:
+        self.wait()
 
 @patch
 def _run(self:Editor, f, M, what, was):
-    t0,shown,n = time.monotonic(),0.,0
+    t0 = time.monotonic()
+    shown = 0.
+    n = 0
     def each(s):
         nonlocal shown,n
-        n += 1; self.bar.value = n
-        if self.stopping.is_set(): raise Stopped
+        n += 1
+        self.bar.value = n
+        if self.stopping.is_set():
+            raise Stopped
         if time.monotonic() - shown > .15 and hasattr(self.pipe, 'decode') and hasattr(s, 'x0'):
             self.canvas.picture = data_url(to_image(self.pipe.decode(s.x0, M.to(s.x0.device))[0].cpu()))
             shown = time.monotonic()
-    try: s,fault = f(each),None
-    except Exception as e: s,fault = None,e
+    try:
+        s,fault = f(each),None
+    except Exception as e:
+        s,fault = None,e
     with self.lock:
-        self.busy,seconds = False,time.monotonic() - t0; self.bar.layout.visibility = 'hidden'
+        self.busy,seconds = False,time.monotonic() - t0
+        self.bar.layout.visibility = 'hidden'
         if s is not None:
-            if n and hasattr(self.pipe, 'content'): self.rate = seconds/n/self._flops(s.M, was['cfg'])
+            if n and hasattr(self.pipe, 'content'):
+                self.rate = seconds/n/self._flops(s.M, was['cfg'])
             self._safely(lambda: self._took(s, self.map.tensor[0], what, was, f'{what} in {seconds:.1f} s'))
-        elif isinstance(fault, Stopped): self._show(f'stopped after step {n}; nothing was changed')
-        else: self._draw(); self._failed(fault)
+        elif isinstance(fault, Stopped):
+            self._show(f'stopped after step {n}; nothing was changed')
+        else:
+            self._draw()
+            self._failed(fault)
 
 @patch
 def _took(self:Editor, s, M, what, was, text=None):
@@ -653,14 +752,16 @@ def _keep(self:Editor, s, what, was):
     name = next((n for n,v in self.label.options if v == was['label']), 'any')
     b = BytesIO()
     to_image(overlay_grain(s.x[0], s.M[0], self.map.k, .2)).resize((72, 72), Image.NEAREST).save(b, 'PNG')
-    self.kept,self.number = [*self.kept, (s, was, self.photo)][-self.SHOWN:],self.number + 1
+    self.kept = [*self.kept, (s, was, self.photo)][-self.SHOWN:]
+    self.number = self.number + 1
     back = W.Button(description=f'{self.number}: {name}',
                     tooltip=f'{what}: ' + ', '.join(f'{k} {v}' for k,v in was.items()),
                     layout=W.Layout(width='76px'))
     def restore(photo=self.photo):
         self._free()
         with self.lock:
-            for k,v in was.items(): getattr(self, k).value = v
+            for k,v in was.items():
+                getattr(self, k).value = v
             self.photo = photo
             self.map.replace(s.M[0], (s, frozenset(), self.sample))
             self._show('back again')
@@ -679,16 +780,17 @@ class Stepper:
         self.M = pipe.draw_map(label, 1, seed) if grain_map is None else pipe.maps(grain_map, 1)
         self.looks = list(pipe.film(label, self.M, 1, seed, **how))
         self.png,self.top = {},max(l.strength.max().item() for l in self.looks) or 1.
-        self.at,self.image = (
-            W.IntSlider(0, 0, len(self.looks) - 1, description='step', layout=W.Layout(width='30em')),
-            W.Image(format='png'))
+        self.at = W.IntSlider(0, 0, len(self.looks) - 1, description='step', layout=W.Layout(width='30em'))
+        self.image = W.Image(format='png')
         play = W.Play(value=0, min=0, max=len(self.looks) - 1, interval=400)
         W.jslink((play, 'value'), (self.at, 'value'))
-        self.at.observe(lambda c: self._show(c['new']), 'value'); self._show(0)
+        self.at.observe(lambda c: self._show(c['new']), 'value')
+        self._show(0)
         self.view = W.VBox([W.HBox([play, self.at]), self.image])
     def panels(self, i:int)->dict: # title → picture in [-1,1]
         "What is seen at a step; of codes the first channel"
-        l = self.looks[i]; grey = lambda z: (z[0, 0]/2.5).cpu()
+        l = self.looks[i]
+        grey = lambda z: (z[0, 0]/2.5).cpu()
         out = {f'x_t, t = {l.t:.0f}': grey(l.x)}
         for n,(a,b,c) in enumerate(l.parts):
             tick = "'"*n
@@ -703,6 +805,7 @@ class Stepper:
         return figure_of(axs[0])
     def _show(self, i):
         if i not in self.png:
-            b = BytesIO(); self.figure(i).savefig(b, format='png')
+            b = BytesIO()
+            self.figure(i).savefig(b, format='png')
             self.png[i] = b.getvalue()
         self.image.value = self.png[i]

@@ -18,9 +18,12 @@ def check_pixels(x:Tensor, # what was given
                  lo:float=-1., # value of black; white is 1
                 ):
     "A finite float batch (N,3,H,W) in [lo,1], or `ValueError` that says what is wrong"
-    if x.ndim != 4 or x.shape[1] != 3: raise ValueError(f'images must be (N,3,H,W), got {tuple(x.shape)}')
-    if not x.is_floating_point():      raise ValueError(f'pixels must be floats in [{lo:g},1], got {x.dtype}')
-    if not x.numel():                  raise ValueError(f'images must hold pixels, got {tuple(x.shape)}')
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f'images must be (N,3,H,W), got {tuple(x.shape)}')
+    if not x.is_floating_point():
+        raise ValueError(f'pixels must be floats in [{lo:g},1], got {x.dtype}')
+    if not x.numel():
+        raise ValueError(f'images must hold pixels, got {tuple(x.shape)}')
     a,b = x.aminmax()
     if not (a >= lo - 1e-4 and b <= 1 + 1e-4):   # False for NaN as well
         raise ValueError(f'pixels must lie in [{lo:g},1], got [{a:.4g}, {b:.4g}]')
@@ -106,8 +109,11 @@ def grey_histogram(g:Tensor, # grey (N,H,W) in [lo,1]
     "How many pixels of each region have which grey"
     u = rearrange((g - lo)*((levels - 1)/(1 - lo)), 'n (h a) (w b) -> (n h w) (a b)', a=region, b=region)
     h = u.new_zeros(len(u), levels)
-    if rounded: return h.scatter_add_(1, u.round().long().clamp(0, levels - 1), h.new_ones(()).expand_as(u))
-    i = u.floor().clamp(0, levels - 2); f = u - i; i = i.long()
+    if rounded:
+        return h.scatter_add_(1, u.round().long().clamp(0, levels - 1), h.new_ones(()).expand_as(u))
+    i = u.floor().clamp(0, levels - 2)
+    f = u - i
+    i = i.long()
     return h.scatter_add_(1, i, 1 - f).scatter_add_(1, i + 1, f)
 
 # %% ../nbs/10_entropy.ipynb #c40
@@ -126,7 +132,8 @@ def entropy_map(x:Tensor, # pixels (N,3,H,W) in [lo,1]
     N,_,H,W = x.shape
     if region < 1 or H % region or W % region:
         raise ValueError(f'regions of {region} px do not divide an image of {H}×{W} px')
-    if not sigma > 0: raise ValueError(f'a positive sigma is needed, got {sigma}')
+    if not sigma > 0:
+        raise ValueError(f'a positive sigma is needed, got {sigma}')
     levels = 256 if rounded else 255*max(4, math.ceil(5*(1 - lo)/255/sigma)) + 1
     step = (1 - lo)/(levels - 1)
     K = _bumps(bins, sigma if rounded else math.sqrt(sigma**2 - step**2/6), lo, levels)

@@ -46,10 +46,13 @@ def in_chunks(n:int, # items
     folder.mkdir(parents=True, exist_ok=True)
     fs = [folder/f'{i:08d}.npz' for i in range(0, n, chunk)]
     for f in tqdm([f for f in fs[ranks.rank::ranks.world] if not f.is_file()], desc=desc, disable=not ranks.main):
-        if stop and stop.asked: break
-        i = int(f.stem); write_atomic(f, npz(**work(range(i, min(i + chunk, n)))))
+        if stop and stop.asked:
+            break
+        i = int(f.stem)
+        write_atomic(f, npz(**work(range(i, min(i + chunk, n)))))
     ranks.wait()
-    if ranks.any(stop and stop.asked and not all(f.is_file() for f in fs)): raise KeyboardInterrupt
+    if ranks.any(stop and stop.asked and not all(f.is_file() for f in fs)):
+        raise KeyboardInterrupt
     return fs
 
 def read_chunks(fs:list, *names, n:int=None # items that all of them must hold
@@ -58,7 +61,8 @@ def read_chunks(fs:list, *names, n:int=None # items that all of them must hold
     starts = [int(f.stem) for f in fs] + [n]
     for f,a,b in zip(fs, starts, starts[1:]):
         try:
-            with np.load(f, allow_pickle=False) as z: out = tuple(z[k] for k in names)
+            with np.load(f, allow_pickle=False) as z:
+                out = tuple(z[k] for k in names)
             if b is not None and any(len(x) != b - a for x in out):
                 raise ValueError(f'{len(out[0])} items, {b - a} are wanted')
             yield out
@@ -76,7 +80,9 @@ class Features:
 def gather_features(fs:list, dim:int, what:dict, n:int, keep:int=10_000, seed:int=0, name:str='f')->Features:
     "One pass over the files of `in_chunks`, in order; at most `keep` of the n features are kept themselves"
     kept = set(torch.randperm(n, generator=keyed_rng(seed, 'kept features'))[:keep].tolist()) if n > keep else None
-    stats,some,i = FeatureStats(dim),[],0
+    stats = FeatureStats(dim)
+    some = []
+    i = 0
     for f, in progress_bar(read_chunks(fs, name, n=n), 'reading features', len(fs)):
         f = torch.from_numpy(f)
         stats.update(f)
@@ -92,8 +98,10 @@ def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
                   keep:int=10_000, # of the features themselves
                  )->Features:
     "Features of real pictures, computed once"
-    arr = isinstance(ds, np.ndarray); data = f'pictures {digest_of(ds)}' if arr else ds.fingerprint
-    if len(ds) < 5: raise ValueError(f'a reference of {len(ds)} pictures is too small; at least 5 are needed')
+    arr = isinstance(ds, np.ndarray)
+    data = f'pictures {digest_of(ds)}' if arr else ds.fingerprint
+    if len(ds) < 5:
+        raise ValueError(f'a reference of {len(ds)} pictures is too small; at least 5 are needed')
     what = dict(data=data, n=len(ds), size=ds.shape[1] if arr else ds.size,
                 resized='as they are in the file' if arr else ds.preprocessing,
                 features=net.name, source=net.source, chunk=chunk, files=None if arr else stamp(ds))
@@ -103,7 +111,8 @@ def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
                           torch.stack([ds.image(i) for i in r]))
     fs = in_chunks(len(ds), chunk, at, lambda r: dict(f=net(pictures(r).to(dev)).cpu().numpy()),
                    ranks, stop, 'features of real pictures')
-    if ranks.main: write_atomic(at/'what.json', json.dumps(what, indent=1).encode())
+    if ranks.main:
+        write_atomic(at/'what.json', json.dumps(what, indent=1).encode())
     return gather_features(fs, net.dim, what, len(ds), keep) if ranks.main else None
 
 def stamp(ds)->str: # 12 hex digits
@@ -125,7 +134,8 @@ def read_pictures(file)->np.ndarray: # uint8 (N,H,W,3)
             if 'mu' in z:
                 warnings.warn(f'{file} also holds moments (mu, sigma) of other pictures, probably of more; '
                               f'they are not used: the distance is to the {0 if a is None else len(a)} pictures in it')
-    except Exception as e: raise ValueError(f'{file} is not an .npz that can be read ({e})') from None
+    except Exception as e:
+        raise ValueError(f'{file} is not an .npz that can be read ({e})') from None
     if a is None or a.dtype != np.uint8 or a.ndim != 4 or a.shape[-1] != 3:
         raise ValueError(f'{file} holds no pictures: arr_0 must be uint8 (N,H,W,3)'
                          f'{"" if a is None else f", not {a.dtype} {a.shape}"}')
@@ -150,10 +160,12 @@ def maps_of(kind:str, # 'drawn', or one of MAPS
             seed:int=0,
            )->tuple: # labels (n,), maps (n,h,w)
     "What a chunk of pictures is asked for"
-    if kind not in ('drawn', *MAPS): raise ValueError(f'no maps {kind!r}; there are drawn, {", ".join(MAPS)}')
+    if kind not in ('drawn', *MAPS):
+        raise ValueError(f'no maps {kind!r}; there are drawn, {", ".join(MAPS)}')
     items = [item_of(i, len(ds), seed) for i in ns]
     y = [ds.label(i) for i in items] if pipe.classes else None
-    if kind == 'drawn': return pipe.labels(y, len(ns)),pipe.draw_map(y, len(ns), seed, first=ns.start, progress=False)
+    if kind == 'drawn':
+        return pipe.labels(y, len(ns)),pipe.draw_map(y, len(ns), seed, first=ns.start, progress=False)
     look = lambda js: pipe.map_of(torch.stack([ds.image(j) for j in js]), ratio)
     M = MAPS[kind](look(items),
                    look([(i + 1 + len(ds)//3) % len(ds) for i in items]) if kind == 'other' else None,
@@ -189,7 +201,8 @@ def source_and_reference(ds, # a data set
                          what:str='generated', # what will be judged
                         )->tuple: # pictures that labels and maps are taken from; pictures to be compared with
     "All pictures for both; or the training part, and a part that the networks have not seen"
-    if part not in PARTS: raise ValueError(f'no part {part!r}; there are {", ".join(PARTS)}')
+    if part not in PARTS:
+        raise ValueError(f'no part {part!r}; there are {", ".join(PARTS)}')
     if part == 'all':
         # real pictures must not be compared with themselves: one half with the other
         return (ds, ds) if what == 'generated' or isinstance(ds, PhotoCrops) else three_parts(ds, 0., .5)[::2]
@@ -251,17 +264,20 @@ def evaluate(pipe:D2iTPipeline,
         raise ValueError(f'the eye knows the classes {", ".join(eye.classes)}, the data have {", ".join(ds.classes)}')
     if reference is not None and len(reference) < 5:
         raise ValueError(f'a reference of {len(reference)} pictures is too small; at least 5 are needed')
-    if n < 5 or chunk < 1: raise ValueError(f'at least 5 pictures, in chunks of at least 1; got {n} and {chunk}')
+    if n < 5 or chunk < 1:
+        raise ValueError(f'at least 5 pictures, in chunks of at least 1; got {n} and {chunk}')
     if type(pipe.content).__name__ == 'DiT' and maps != 'fine' and what == 'generated':
         raise ValueError('a DiT knows no grains; use maps fine')
-    if what not in WHAT: raise ValueError(f'there are pictures {", ".join(WHAT)}, not {what!r}')
+    if what not in WHAT:
+        raise ValueError(f'there are pictures {", ".join(WHAT)}, not {what!r}')
     if what != 'generated' and maps == 'drawn':
         raise ValueError(f'pictures that are {what} have maps of their own, none is drawn; use maps real')
     source,compared = source_and_reference(ds, pipe, part, what)
     if what != 'generated' and n > len(source):
         raise ValueError(f'{n} pictures are asked for, and there are {len(source)} to be {what}: some would count twice')
     net = extractor(features).to(pipe.device)
-    if eye is not None: eye = eye.to(pipe.device)
+    if eye is not None:
+        eye = eye.to(pipe.device)
     settings = dict(n=n, maps=maps, ratio=ratio, seed=seed, steps=steps, sampler=sampler, cfg=cfg, interval=interval,
                     chunk=chunk, features=net.name, source=net.source, data=ds.fingerprint, size=pipe.size,
                     resized=ds.preprocessing, calibration=sha_of(pipe.cal.to_json())[:12],
@@ -275,13 +291,19 @@ def evaluate(pipe:D2iTPipeline,
         note = out/'settings.json'
         old = None
         if ranks.main and note.is_file():
-            try: old = read_json(note)
-            except ValueError: old = {}
-            if old.keys() != settings.keys(): old = {}
+            try:
+                old = read_json(note)
+            except ValueError:
+                old = {}
+            if old.keys() != settings.keys():
+                old = {}
         old = ranks.tell(old)
-        if old == {}: raise ValueError(f'{note} is damaged, or of another version; delete {out}, or choose another --out')
-        if old: check_same(old, json.loads(json.dumps(settings)))
-        elif ranks.main: write_atomic(note, json.dumps(settings, indent=1).encode())
+        if old == {}:
+            raise ValueError(f'{note} is damaged, or of another version; delete {out}, or choose another --out')
+        if old:
+            check_same(old, json.loads(json.dumps(settings)))
+        elif ranks.main:
+            write_atomic(note, json.dumps(settings, indent=1).encode())
         at = out/f'chunks-{sha_of(settings)[:12]}'                            # never those of other settings
         # one number of threads for all of it, also after a stop: another one may change last bits
         chosen = out/'threads.json'
@@ -305,11 +327,14 @@ def evaluate(pipe:D2iTPipeline,
         fs = in_chunks(n, chunk, at, some, ranks, stop, 'sampling' if what == 'generated' else what)
         real = real_features(compared if reference is None else reference, net, cache or out, ranks, stop)
         real_seen = real_features(compared, eye, cache or out, ranks, stop, keep=10**7) if eye is not None else None
-        if not ranks.main: ranks.wait(); return {}
+        if not ranks.main:
+            ranks.wait()
+            return {}
         column = lambda name: torch.from_numpy(np.concatenate([a for a, in read_chunks(fs, name, n=n)]))
         with warnings.catch_warnings(record=True, action='always') as said:
             fake = gather_features(fs, net.dim, {}, n, keep=50_000)
-            with waiting('scoring'): scores = score(fake, real, net)
+            with waiting('scoring'):
+                scores = score(fake, real, net)
             if eye is not None:
                 fake_seen = gather_features(fs, eye.dim, {}, n, keep=10**7, name='seen')
                 scores |= seen_by_eye(fake_seen, column('y') if pipe.classes else None, real_seen, compared, eye)
@@ -366,10 +391,12 @@ def split_error(pipe:D2iTPipeline,
     rows,before = [],None
     fine = type(pipe.content).__name__ == 'DiT'
     for name,step in STEPS.items():
-        if fine and name == 'maps' or name == 'maps' and pipe.grain is None: continue
+        if fine and name == 'maps' or name == 'maps' and pipe.grain is None:
+            continue
         step = step | (dict(maps='fine') if fine else {})
         card = evaluate(pipe, Path(out)/name, ds, **dict(how, cache=how.get('cache') or out) | step)
-        if not card: continue
+        if not card:
+            continue
         s = card['scores']
         kind = next(k for k in s if k.endswith('KID'))
         now,error = s[kind],s[f'{kind} error']
@@ -377,11 +404,13 @@ def split_error(pipe:D2iTPipeline,
         rows.append({'with': name, kind: now, 'error': error} | adds
                     | {k: s[k] for k in ('eye FD', 'labels', 'pFD', 'FID', 'runaways') if k in s})
         before = now,error
-    if rows: write_atomic(Path(out)/'error-budget.json', json.dumps(rows, indent=1).encode())
+    if rows:
+        write_atomic(Path(out)/'error-budget.json', json.dumps(rows, indent=1).encode())
     return rows
 
 # %% ../nbs/62_evaluate.ipynb #d7b3fbd7
-if __name__ == '__main__': forgiving_streams()                               # of --help, too
+if __name__ == '__main__':
+    forgiving_streams()                               # of --help, too
 
 @call_parse
 def main(out:str, # folder of this evaluation; started again, it goes on
@@ -412,7 +441,8 @@ def main(out:str, # folder of this evaluation; started again, it goes on
         ranks = start(device, timeout)
         pipe = D2iTPipeline.load(model or (None if data else asset('demo')), ranks.device)
         ds = ImageFolder(data, pipe.size, small=small, progress=ranks.main) if data else PhotoCrops(pipe.size, crops)
-        if data and ranks.main: print(ds.told(), flush=True)
+        if data and ranks.main:
+            print(ds.told(), flush=True)
         how = dict(n=images, ratio=ratio, seed=seed, steps=steps, sampler=sampler, cfg=cfg,
                    interval=None if (guide_from, guide_to) == (0, math.inf) else (guide_from, guide_to),
                    features=features, chunk=chunk, cache=cache or None, part=part, eye=load_eye(eye) if eye else None,
@@ -420,14 +450,17 @@ def main(out:str, # folder of this evaluation; started again, it goes on
         with Stop() as stop:
             if error_budget:
                 rows = split_error(pipe, out, ds, ranks=ranks, stop=stop, **how)
-                if ranks.main: print(as_table(rows), flush=True)
+                if ranks.main:
+                    print(as_table(rows), flush=True)
             else:
                 card = evaluate(pipe, out, ds, maps=maps, png=png, ranks=ranks, stop=stop, **how)
-                if ranks.main: print(as_card(card), flush=True)
+                if ranks.main:
+                    print(as_card(card), flush=True)
     except KeyboardInterrupt:
         print('stopped; the same command goes on from here', flush=True)
         raise SystemExit(143) from None
     except (ValueError, OSError, ModuleNotFoundError) as e:
         print(f'error: {e}', file=sys.stderr, flush=True)
         raise SystemExit(2) from None
-    finally: finish()
+    finally:
+        finish()

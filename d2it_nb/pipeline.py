@@ -35,16 +35,20 @@ def number(name:str, # for the message
            kind=float, # or int
           ):
     "The value as a number, or `ValueError` that names it"
-    try: ok = not isinstance(v, bool) and kind(v) == v
-    except (TypeError, ValueError, OverflowError): ok = False
-    if not ok: raise ValueError(f'{name} must be a {"whole " if kind is int else ""}number, got {v!r}')
+    try:
+        ok = not isinstance(v, bool) and kind(v) == v
+    except (TypeError, ValueError, OverflowError):
+        ok = False
+    if not ok:
+        raise ValueError(f'{name} must be a {"whole " if kind is int else ""}number, got {v!r}')
     return kind(v)
 
 def pick_device(device='auto')->torch.device:
     "'auto' is CUDA, else MPS, else the CPU"
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-    try: dev = torch.device(device)
+    try:
+        dev = torch.device(device)
     except RuntimeError:
         raise ValueError(f"device is 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …, not {device!r}") from None
     if (dev.type == 'cuda' and (dev.index or 0) >= torch.cuda.device_count()
@@ -62,21 +66,27 @@ class Samples:
     seeds:tuple      # per image: (seed, number), the key of its randomness
     e:Tensor         # the noise it began with, at the finest grain (N,c,h',w')
     settings:dict    # sampler, steps, guidance
-    def __len__(self): return len(self.x)
+    def __len__(self):
+        return len(self.x)
     def __repr__(self):
         (h,w),(a,b) = self.x.shape[2:],self.M.shape[1:]
         return (f'Samples({len(self)} of {h}×{w} pixels, grain maps of {a}×{b}, labels {listed(self.y.tolist())}, '
                 f'seeds {listed(self.seeds, 3)}, {self.settings})')
     def __getitem__(self, i)->'Samples': # a slice or a number of images, still Samples
-        if not isinstance(i, slice): i = range(len(self))[i]; i = slice(i, i + 1)
+        if not isinstance(i, slice):
+            i = range(len(self))[i]
+            i = slice(i, i + 1)
         return Samples(self.x[i], self.z[i], self.M[i], self.y[i], self.seeds[i], self.e[i], self.settings)
     def to(self, device)->'Samples':
         "All tensors on another device"
         return dataclasses.replace(self, **{k: getattr(self, k).to(device) for k in ('x', 'z', 'M', 'y', 'e')})
     @property
-    def images(self)->list: "PIL images"; return [to_image(x) for x in self.x]
+    def images(self)->list:
+        "PIL images"
+        return [to_image(x) for x in self.x]
     def _repr_png_(self):
-        if not len(self): return None
+        if not len(self):
+            return None
         row,b = to_image(torch.cat(list(self.x), -1)),BytesIO()
         row.resize((3*row.width, 3*row.height), 0).save(b, 'PNG')
         return b.getvalue()
@@ -103,8 +113,12 @@ class D2iTPipeline:
             raise ValueError(f"the grain transformer knows the classes {', '.join(grain.meta['classes'])}, "
                              f"the content transformer {', '.join(content.meta['classes'])}")
         cal.check(region=dvae.region, size=dvae.meta['size'])
-        self.dvae,self.content,self.grain,self.cal = dvae,content,grain,cal
-        self.device,self.diff = pick_device(device),process(**content.meta.get('process', {}))
+        self.dvae = dvae
+        self.content = content
+        self.grain = grain
+        self.cal = cal
+        self.device = pick_device(device)
+        self.diff = process(**content.meta.get('process', {}))
         # what they were trained without, they can't be asked for
         told = lambda net, flag, usual: usual if net is None else net.meta.get('trained', {}).get(flag, usual)
         self.labelled = [n for n,net in dict(content=content, grain=grain).items()
@@ -113,11 +127,12 @@ class D2iTPipeline:
         self.threads = None                                                    # a number: no trying, see `pace`
         self.reach = dvae.meta.get('reach')                                    # how far codes go; None: guesses are not kept within
         for m in (dvae, content, grain, self.diff):
-            if m is not None: m.to(self.device).eval().requires_grad_(False)
-        self.k,self.size,self.classes,self.grid = (
-            dvae.k, dvae.meta['size'],
-            list(content.meta['classes'] if content.num_classes else ()),
-            (dvae.meta['size']//dvae.region,)*2)
+            if m is not None:
+                m.to(self.device).eval().requires_grad_(False)
+        self.k = dvae.k
+        self.size = dvae.meta['size']
+        self.classes = list(content.meta['classes'] if content.num_classes else ())
+        self.grid = (dvae.meta['size']//dvae.region,)*2
 
 # %% ../nbs/60_pipeline.ipynb #48a2d398
 @patch(cls_method=True)
@@ -133,7 +148,8 @@ def load(cls:D2iTPipeline,
     if not path.is_dir():
         raise FileNotFoundError(f'{path} is not a folder; give a run folder (with dvae/, grain/, content/), '
                                 'one made by `save`, or a content transformer\'s .safetensors file in one')
-    run = (path/'dvae').is_dir(); at = lambda n: path/n/'model' if run else path/n
+    run = (path/'dvae').is_dir()
+    at = lambda n: path/n/'model' if run else path/n
     if not run and not (path/'dvae.json').is_file():
         there = listed(sorted(p.name for p in path.iterdir()))
         raise FileNotFoundError(f'{path} holds no networks; it {f"holds {there}" if there else "is empty"}. '
@@ -150,15 +166,21 @@ def load(cls:D2iTPipeline,
 @patch
 def labels(self:D2iTPipeline, label, n:int=None)->Tensor:
     "Class ids (n,) from a name, an id, a sequence of them, or None for 'any'; without n, one a label"
-    K,label = len(self.classes),label.tolist() if hasattr(label, 'tolist') else label
+    K = len(self.classes)
+    label = label.tolist() if hasattr(label, 'tolist') else label
     several = isinstance(label, (list, tuple, range))
     n = (len(label) if several else 1) if n is None else number('n', n, int)
-    if n < 1: raise ValueError(f'n must be at least 1, got {n}')
+    if n < 1:
+        raise ValueError(f'n must be at least 1, got {n}')
     ls = list(label) if several else [label]*n
-    if len(ls) != n: raise ValueError(f'{len(ls)} labels for {n} images')
+    if len(ls) != n:
+        raise ValueError(f'{len(ls)} labels for {n} images')
     for i,l in enumerate(ls):
-        if l is None: ls[i] = K; continue
-        if not K: raise ValueError(f'these networks are unconditional and know no class {l!r}')
+        if l is None:
+            ls[i] = K
+            continue
+        if not K:
+            raise ValueError(f'these networks are unconditional and know no class {l!r}')
         if isinstance(l, str):
             composed = lambda s: unicodedata.normalize('NFC', s)               # an é is an é, however it is written
             known = [*map(composed, self.classes)]
@@ -172,15 +194,19 @@ def labels(self:D2iTPipeline, label, n:int=None)->Tensor:
 @patch
 def maps(self:D2iTPipeline, grain_map, n:int, unknown:bool=False)->Tensor:
     "Grain maps (n,h,w) from one map or a batch; `ValueError` names a bad cell"
-    try: M = torch.as_tensor(grain_map)
+    try:
+        M = torch.as_tensor(grain_map)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError('a grain map is an array of whole numbers, '
                          f'got {type(grain_map).__name__}') from None
     M = M[None] if M.ndim == 2 else M
-    if M.is_complex(): raise ValueError(f'a grain map holds whole numbers, got {M.dtype}')
-    if M.dtype != torch.long and not M.is_floating_point(): M = M.long()
+    if M.is_complex():
+        raise ValueError(f'a grain map holds whole numbers, got {M.dtype}')
+    if M.dtype != torch.long and not M.is_floating_point():
+        M = M.long()
     check_map(M.cpu(), self.k, (None, *self.grid), unknown)
-    if len(M) not in (1, n): raise ValueError(f'{len(M)} grain maps for {n} images')
+    if len(M) not in (1, n):
+        raise ValueError(f'{len(M)} grain maps for {n} images')
     return M.expand(n, -1, -1).to(self.device).clone()           # the caller may go on painting in its own
 
 @patch
@@ -188,12 +214,15 @@ def pixels(self:D2iTPipeline, img)->Tensor:
     ("(N,3,size,size) from a path, the bytes of a file, a PIL image, levels 0…255 as an array (H,W,3) or a tensor (3,H,W) "
      "of bytes, pixels in [-1,1] as a tensor (3,H,W); from several at once, or a list of them")
     if isinstance(img, (list, tuple)):
-        if not img: raise ValueError('an empty list holds no pictures')
+        if not img:
+            raise ValueError('an empty list holds no pictures')
         return torch.cat([self.pixels(i) for i in img])
     if isinstance(img, np.ndarray) and img.dtype != np.uint8:
-        if img.dtype.kind != 'f': raise ValueError(f'an array holds levels 0…255 as uint8, or pixels in [-1,1] as floats; got {img.dtype}')
+        if img.dtype.kind != 'f':
+            raise ValueError(f'an array holds levels 0…255 as uint8, or pixels in [-1,1] as floats; got {img.dtype}')
         img = torch.from_numpy(np.ascontiguousarray(img))
-    if isinstance(img, Tensor) and img.dtype == torch.uint8 and img.ndim in (3, 4): img = img.movedim(-3, -1).cpu().numpy()
+    if isinstance(img, Tensor) and img.dtype == torch.uint8 and img.ndim in (3, 4):
+        img = img.movedim(-3, -1).cpu().numpy()
     if isinstance(img, np.ndarray):
         if img.ndim not in (3, 4) or img.shape[-1] != 3:
             raise ValueError(f'levels are an array (H,W,3) or (N,H,W,3), or a tensor (3,H,W) or (N,3,H,W); got {img.shape}')
@@ -230,14 +259,17 @@ def pace(self:D2iTPipeline,
         )->tuple: # threads; seconds that an evaluation takes on them, for n images
     "How a network works on a CPU"
     net = self.content if net is None else net
-    if self.threads: return self.threads,math.inf
-    if self.device.type != 'cpu' or not isinstance(net, nn.Module): return torch.get_num_threads(),math.inf
+    if self.threads:
+        return self.threads,math.inf
+    if self.device.type != 'cpu' or not isinstance(net, nn.Module):
+        return torch.get_num_threads(),math.inf
     m = min(n, 32)
     key = type(net),n_params(net),self.grid,m,torch.get_num_threads()
     if key not in _paces:
         M = torch.arange(math.prod(self.grid)).view(1, *self.grid) % self.k
         M = M.expand(m, -1, -1) if isinstance(net, D2iT) else torch.full((m, *self.grid), self.k - 1)
-        z,zero = grain_noise(M, self.dvae.z, self.k),torch.zeros(m, dtype=torch.long)
+        z = grain_noise(M, self.dvae.z, self.k)
+        zero = torch.zeros(m, dtype=torch.long)
         maps = isinstance(net, GrainTransformer)
         _paces[key] = best_threads(lambda: net(torch.zeros(m, self.k, *self.grid), zero, zero) if maps else net(z, zero, zero, M))
     k,seconds = _paces[key]
@@ -250,7 +282,8 @@ def map_of(self:D2iTPipeline,
            ratio:float=.5, # of the data set's regions that would be fine
           )->Tensor: # (N,h,w)
     "The grain map that a picture's entropy asks for, at a data-set ratio"
-    if not 0 <= number('a ratio', ratio) <= 1: raise ValueError(f'a ratio lies in [0,1], got {ratio}')
+    if not 0 <= number('a ratio', ratio) <= 1:
+        raise ValueError(f'a ratio lies in [0,1], got {ratio}')
     return map_from_entropy(self.cal.entropy_map(self.pixels(img).cpu()),
                             self.cal.thresholds(cumulative_ratios(ratio, self.k))).to(self.device)
 
@@ -276,8 +309,10 @@ def draw_map(self:D2iTPipeline,
              progress:bool=True, # a bar, if it takes longer
             )->Tensor: # (n,h,w)
     "Grain maps from the grain transformer"
-    if self.grain is None: raise ValueError('this pipeline has no grain transformer; give a grain_map')
-    y = self.labels(label, n); n = len(y)
+    if self.grain is None:
+        raise ValueError('this pipeline has no grain transformer; give a grain_map')
+    y = self.labels(label, n)
+    n = len(y)
     self._must_know(y, 'grain')
     if number('cfg', cfg) != 1 and 'grain' in self.labelled:
         raise ValueError(f'this grain transformer was trained with --drop 0 and has nothing to be guided away from; cfg is 1, not {cfg!r}')
@@ -295,7 +330,8 @@ def draw_map(self:D2iTPipeline,
         raise ValueError('no cell of the known map is -1 (unknown), so nothing is left to be drawn')
     drawing = draw_maps(self.grain, y, ratio=rs, steps=number('steps', steps, int), scale=number('cfg', cfg),
                         generator=rngs, exact=exact, known=known, temperature=number('temperature', temperature))
-    for s in progress_bar(on_threads(drawing, *self.pace(n, self.grain)), 'drawing maps', steps, progress): pass
+    for s in progress_bar(on_threads(drawing, *self.pace(n, self.grain)), 'drawing maps', steps, progress):
+        pass
     return to_grains(s.x)
 
 # %% ../nbs/60_pipeline.ipynb #a4ed89f1
@@ -310,7 +346,8 @@ def encode(self:D2iTPipeline,
     "A picture's codes (posterior means) at a given map, or at its own; `x` is the reconstruction"
     x = self.pixels(img)
     M = self.map_of(x, ratio) if grain_map is None else self.maps(grain_map, len(x))
-    with waiting('encoding'), threads(self.pace(len(x))[0]): z = self.dvae.encode(x, M)
+    with waiting('encoding'), threads(self.pace(len(x))[0]):
+        z = self.dvae.encode(x, M)
     seeds = tuple((0, i) for i in range(len(x)))
     return Samples(self.decode(z, M), z, M, self.labels(None, len(x)), seeds,
                    self._start(seeds, M)[1], dict(encoded=True))
@@ -322,7 +359,8 @@ def decode(self:D2iTPipeline,
            M:Tensor, # their grain maps (N,h,w)
           )->Tensor: # pixels (N,3,H,W) in [-1,1]
     "Codes → pictures"
-    with threads(self.pace(len(z))[0]): return self.dvae.decode(z, M).clamp(-1, 1)
+    with threads(self.pace(len(z))[0]):
+        return self.dvae.decode(z, M).clamp(-1, 1)
 
 # %% ../nbs/60_pipeline.ipynb #c6dd5283
 def as_sampler(sampler)->callable: # a name, or a function like those of `samplers`
@@ -335,7 +373,8 @@ def as_sampler(sampler)->callable: # a name, or a function like those of `sample
 def _checked(self:D2iTPipeline, steps, sampler, cfg, interval, more)->tuple: # steps, cfg, lo, hi
     "Options of a sampling, or `ValueError` before anything is done"
     guides = 'content' not in self.labelled
-    if cfg is None: cfg = 1.5 if guides else 1.
+    if cfg is None:
+        cfg = 1.5 if guides else 1.
     if cfg != 1 and not guides:
         raise ValueError(f'guidance leads away from what a network draws for no class, and this one was trained with --drop 0; '
                          f'leave cfg out, or 1, instead of {cfg!r}')
@@ -345,11 +384,14 @@ def _checked(self:D2iTPipeline, steps, sampler, cfg, interval, more)->tuple: # s
         verbs = inspect.signature(D2iTPipeline.generate).parameters
         hint = did_you_mean(min(odd), [*own, *(v for v in verbs if v not in ('self', 'more'))])
         raise ValueError(f'{sampler} takes no {", ".join(sorted(odd))}{hint}; it takes {", ".join(own)}')
-    if not math.isfinite(number('cfg', cfg)): raise ValueError(f'cfg must be a finite number, got {cfg!r}')
-    try: lo,hi = (0, math.inf) if interval is None else (float(v) for v in interval)
+    if not math.isfinite(number('cfg', cfg)):
+        raise ValueError(f'cfg must be a finite number, got {cfg!r}')
+    try:
+        lo,hi = (0, math.inf) if interval is None else (float(v) for v in interval)
     except (TypeError, ValueError):
         raise ValueError(f'an interval is a pair of times (lo, hi), got {interval!r}') from None
-    if not lo <= hi: raise ValueError(f'an interval begins with the smaller time: ({hi:g}, {lo:g}), not ({lo:g}, {hi:g})')
+    if not lo <= hi:
+        raise ValueError(f'an interval begins with the smaller time: ({hi:g}, {lo:g}), not ({lo:g}, {hi:g})')
     if ((ts := more.get('times')) is not None
             and (len(ts) < 2 or any(a <= b for a,b in zip(ts, ts[1:])))):
         raise ValueError(f'times descend, at least two of them, got {ts}')
@@ -372,9 +414,11 @@ def trace(self:D2iTPipeline,
     "Denoise step by step"
     steps,cfg,lo,hi = self._checked(steps, sampler, cfg, interval, more)
     self._must_know(y, 'content')
-    rngs,drawn = self._start(seeds, M); x_T = share_noise(drawn if e is None else e, M, self.k)
+    rngs,drawn = self._start(seeds, M)
+    x_T = share_noise(drawn if e is None else e, M, self.k)
     model = guided(self.content, y, cfg if self.content.num_classes else 1., interval=(lo, hi))
-    if self.reach: model = within(model, self.reach, self.diff, self.k)
+    if self.reach:
+        model = within(model, self.reach, self.diff, self.k)
     model = wrap(model)
     walk = as_sampler(sampler)(model, x_T, M, self.diff, steps=steps, k=self.k, generator=rngs, **more)
     yield from on_threads(iter(walk), *self.pace(len(M)))
@@ -386,26 +430,34 @@ def _run(self:D2iTPipeline, y, M, seeds, e, wrap, each, progress, batch, steps, 
     steps,how['cfg'],_,_ = self._checked(steps, how['sampler'], how['cfg'], how['interval'],
                                          {k: v for k,v in how.items() if k not in ('sampler', 'cfg', 'interval')})
     self._must_know(y, 'content')
-    if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
+    if batch < 1:
+        raise ValueError(f'batch must be at least 1, got {batch}')
     if isinstance(self.content, DiT) and (M < self.k - 1).any():
         raise ValueError('a DiT knows no grains: all cells of its maps are fine')
-    zs,xs,cuts = [],[],[slice(i, i + batch) for i in range(0, len(M), batch)]
+    zs = []
+    xs = []
+    cuts = [slice(i, i + batch) for i in range(0, len(M), batch)]
     with progress_bar(what='sampling', total=steps*len(cuts), show=progress) as bar:
         for p in cuts:
             for s in self.trace(y[p], M[p], seeds[p], steps, e=e[p], wrap=lambda model, p=p: wrap(model, p), **how):
                 bar.update()
-                if each: each(s)
-            zs.append(s.x); xs.append(self.decode(s.x, M[p]))
+                if each:
+                    each(s)
+            zs.append(s.x)
+            xs.append(self.decode(s.x, M[p]))
     return Samples(torch.cat(xs), torch.cat(zs), M, y, tuple(seeds), e,
                    dict(steps=steps, **{k: v for k,v in how.items() if v is not None}))
 
 @patch
 def _asked(self:D2iTPipeline, label, grain_map, n, seed, first, ratio, exact, temperature, progress)->tuple: # labels, maps, seeds
     "What pictures are asked for; maps are drawn where none are given"
-    y = self.labels(label, n); n,first = len(y),number('first', first, int)
-    if grain_map is None and isinstance(self.content, DiT): grain_map = torch.full(self.grid, self.k - 1)
+    y = self.labels(label, n)
+    n,first = len(y),number('first', first, int)
+    if grain_map is None and isinstance(self.content, DiT):
+        grain_map = torch.full(self.grid, self.k - 1)
     M = None if grain_map is None else self.maps(grain_map, n, unknown=True)
-    if M is None or (M < 0).any(): M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first, progress=progress)
+    if M is None or (M < 0).any():
+        M = self.draw_map(label, n, seed, ratio, exact, M, temperature, first=first, progress=progress)
     elif ratio is not None or exact:
         raise ValueError('the grain map is complete; a ratio can only be asked of a map that is drawn')
     return y, M, [(seed, first + i) for i in range(n)]
@@ -457,16 +509,20 @@ def film(self:D2iTPipeline,
         ): # yields a Look each
     ("Denoise step by step, and look into the network (with its label, without guidance) "
      "at what each step began with")
-    if not isinstance(self.content, D2iT): raise ValueError('only a D2iT has parts to look at')
+    if not isinstance(self.content, D2iT):
+        raise ValueError('only a D2iT has parts to look at')
     self._checked(steps, sampler, cfg, interval, more)
     y,M,seeds = self._asked(label, grain_map, n, seed, first, ratio, exact, temperature, False)
     how = dict(steps=steps, sampler=sampler, cfg=cfg, interval=interval, **more)
     began = []
     def listening(model):
-        def heard(x, t, m): began.append((x, t)); return model(x, t, m)
+        def heard(x, t, m):
+            began.append((x, t))
+            return model(x, t, m)
         return heard
     for s in self.trace(y, M, seeds, wrap=listening, **how):
-        (x,t),parts = began[0],[]; began.clear()                          # some samplers look twice
+        (x,t),parts = began[0],[]
+        began.clear()                          # some samplers look twice
         merged = self.content(x, torch.full((len(x),), t, device=x.device), y, M, seen=parts)[:, :x.shape[1]]
         parts = [tuple(p[:, :x.shape[1]] for p in level) for level in parts]
         yield Look(t, x, s.x0, parts, merged, sum((b - a).pow(2).mean(1).sqrt() for _,a,b in parts))
@@ -490,18 +546,22 @@ def edit(self:D2iTPipeline,
          **more, # the sampler's own, e.g. eta for ddim
         )->Samples:
     "Draw some regions anew; the codes of all others stay bit-identical"
-    self._checked(steps, sampler, cfg, interval, more); given,s = s,s.to(self.device)
-    n = len(s); M = s.M if grain_map is None else self.maps(grain_map, n)
+    self._checked(steps, sampler, cfg, interval, more)
+    given,s = s,s.to(self.device)
+    n = len(s)
+    M = s.M if grain_map is None else self.maps(grain_map, n)
     R = M != s.M
     if region is not None:
         r = torch.as_tensor(region)
         if r.is_floating_point() or r.is_complex():
             raise ValueError(f'a region is true or false in each cell, got {r.dtype}')
-        r = r.bool().to(self.device); r = r[None] if r.ndim == 2 else r
+        r = r.bool().to(self.device)
+        r = r[None] if r.ndim == 2 else r
         if tuple(r.shape[1:]) != tuple(self.grid) or len(r) not in (1, n):
             raise ValueError(f'a region is a map of {self.grid[0]}×{self.grid[1]} cells, got {tuple(r.shape)}')
         R = R | r
-    if not R.any(): return given
+    if not R.any():
+        return given
     Rf = on_finest(R.long(), self.k).bool()
     y = s.y if label is ... else self.labels(label, n)
     seeds = s.seeds if seed is None else [(seed, i) for _,i in s.seeds]
@@ -530,15 +590,19 @@ def save(self:D2iTPipeline,
     folder.mkdir(parents=True, exist_ok=True)
     # in a folder of its own, so that a full disk leaves all as it was
     with ExitStack() as stack:
-        if made: stack.callback(lambda: any(folder.iterdir()) or folder.rmdir())
+        if made:
+            stack.callback(lambda: any(folder.iterdir()) or folder.rmdir())
         new = stack.enter_context(tempfile.TemporaryDirectory(prefix='.new-', dir=folder))
         for n in ('dvae', 'grain', 'content'):
-            if (net := getattr(self, n)) is not None: save_net(Path(new)/n, net, half, **net.meta)
+            if (net := getattr(self, n)) is not None:
+                save_net(Path(new)/n, net, half, **net.meta)
         write_atomic(Path(new)/'thresholds.json', self.cal.to_json().encode())
         write_atomic(Path(new)/'README.md',       card)
-        for f in sorted(Path(new).iterdir()): os.replace(f, folder/f.name)
+        for f in sorted(Path(new).iterdir()):
+            os.replace(f, folder/f.name)
     if self.grain is None:
-        for f in (folder/'grain.json', folder/'grain.safetensors'): f.unlink(missing_ok=True)
+        for f in (folder/'grain.json', folder/'grain.safetensors'):
+            f.unlink(missing_ok=True)
 
 @patch
 def card(self:D2iTPipeline)->str:

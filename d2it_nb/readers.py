@@ -16,7 +16,8 @@ from torch import Tensor
 class Packer(pickle.Pickler):
     "Packs tensors as NumPy arrays: not by reference, as PyTorch does between processes"
     def reducer_override(self, value):
-        if isinstance(value, Tensor) and value.dtype != torch.bfloat16: return torch.from_numpy, (value.detach().numpy(),)
+        if isinstance(value, Tensor) and value.dtype != torch.bfloat16:
+            return torch.from_numpy, (value.detach().numpy(),)
         return NotImplemented
 
 def packed(value, # anything that holds tensors
@@ -34,7 +35,8 @@ def put(value, slot)->tuple: # what it is made of; how many bytes each of its te
     arrays = []
     head = packed(value, lambda b: arrays.append(b.raw()))
     sizes = [a.nbytes for a in arrays]
-    if sum(sizes) > len(slot): return packed(value), None
+    if sum(sizes) > len(slot):
+        return packed(value), None
     at = 0
     for a in arrays:
         slot[at:at + a.nbytes] = a
@@ -43,42 +45,53 @@ def put(value, slot)->tuple: # what it is made of; how many bytes each of its te
 
 def take(head:bytes, sizes, slot):
     "The inverse of `put`; the slot may be used again"
-    if sizes is None: return pickle.loads(head)
+    if sizes is None:
+        return pickle.loads(head)
     ends = [*accumulate(sizes, initial=0)]
     numbers = memoryview(bytearray(memoryview(slot)[:ends[-1]]))
     return pickle.loads(head, buffers=[numbers[a:b] for a,b in zip(ends, ends[1:])])
 
 def reply(samples, ask, join, slot)->tuple: # as `put` returns it: (value, None), or (None, why there is none)
     "What a reading process answers"
-    try: return put((read(samples, ask, join), None), slot)
+    try:
+        return put((read(samples, ask, join), None), slot)
     except Exception as e:
         # a sentence comes without the path that it took; what nobody foresaw comes with it
-        if not isinstance(e, (ValueError, OSError)): e.add_note(traceback.format_exc())
-        try: return packed((None, pickle.loads(packed(e)))), None
-        except Exception: return packed((None, RuntimeError(f'{type(e).__name__}: {e}\n{traceback.format_exc()}'))), None
+        if not isinstance(e, (ValueError, OSError)):
+            e.add_note(traceback.format_exc())
+        try:
+            return packed((None, pickle.loads(packed(e)))), None
+        except Exception:
+            return packed((None, RuntimeError(f'{type(e).__name__}: {e}\n{traceback.format_exc()}'))), None
 
 def read(samples, # a data set
          ask, # an index, or a list of them
          join, # list of samples â†’ batch
         ):
     "One sample; or a batch, which a data set may make in one go (`__getitems__`)"
-    if not isinstance(ask, list): return samples[ask]
-    if hasattr(samples, '__getitems__'): return join(samples.__getitems__(ask))
+    if not isinstance(ask, list):
+        return samples[ask]
+    if hasattr(samples, '__getitems__'):
+        return join(samples.__getitems__(ask))
     return join([samples[i] for i in ask])
 
 # %% ../nbs/05_readers.ipynb #4e2ebbbf
 def only_read():
     "What a reading process does first"
-    for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1): signal.signal(s, signal.SIG_IGN)
-    if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, signal.SIGKILL)    # PR_SET_PDEATHSIG
+    for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(s, signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)    # PR_SET_PDEATHSIG
     torch.set_num_threads(1)
 
 def serve(samples, join, slots, pipe):
     "A reading process: an answer for each that is asked, until nobody is there"
     only_read()
     for number in count():
-        try: pipe.send(reply(samples, pipe.recv(), join, slots[number % len(slots)]))
-        except (EOFError, OSError): return
+        try:
+            pipe.send(reply(samples, pipe.recv(), join, slots[number % len(slots)]))
+        except (EOFError, OSError):
+            return
 
 class ReaderDied(RuntimeError):
     "A reading process is gone: killed, mostly for the memory that it took"
@@ -97,15 +110,20 @@ class Reader:
         self.asked,self.had = 0,0
         _readers.append(self)
     def ask(self, what):
-        try: self.pipe.send(what)
-        except OSError: self.died()
+        try:
+            self.pipe.send(what)
+        except OSError:
+            self.died()
         self.asked += 1
     def answer(self):
         "Of the first question that is open"
-        try: value,fault = take(*self.pipe.recv(), self.slots[self.had % AHEAD])
-        except (EOFError, OSError): self.died()
+        try:
+            value,fault = take(*self.pipe.recv(), self.slots[self.had % AHEAD])
+        except (EOFError, OSError):
+            self.died()
         self.had += 1
-        if fault: raise fault
+        if fault:
+            raise fault
         return value
     def died(self):
         self.process.join(5)
@@ -128,20 +146,26 @@ def reading(samples, # a data set: `samples[i]`, or `samples.__getitems__([i, â€
            ): # yields a sample or batch for each of `asks`, in order
     "Read ahead in other processes; ends with the reader's own error, or with one that says what to do"
     if not workers:
-        for ask in asks: yield read(samples, ask, join)
+        for ask in asks:
+            yield read(samples, ask, join)
         return
     asks,readers = iter(asks),[]
     try:
         try:
-            for _ in range(workers): readers.append(Reader(samples, join))
+            for _ in range(workers):
+                readers.append(Reader(samples, join))
         except OSError as e:
             raise OSError(f'{workers} reading processes could not be started ({e.strerror or e}); '
                           '--workers 0 reads without them') from None
-        for r,ask in zip(readers*AHEAD, asks): r.ask(ask)
+        for r,ask in zip(readers*AHEAD, asks):
+            r.ask(ask)
         for r in cycle(readers):
-            if r.had == r.asked: return                                       # all that was asked is answered
+            if r.had == r.asked:
+                return                                       # all that was asked is answered
             value = r.answer()
-            for ask in islice(asks, 1): r.ask(ask)                            # only now, as its slot is free again
+            for ask in islice(asks, 1):
+                r.ask(ask)                            # only now, as its slot is free again
             yield value
     finally:
-        for r in readers: r.end()
+        for r in readers:
+            r.end()

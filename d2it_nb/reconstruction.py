@@ -79,17 +79,23 @@ def assess(net:DVAE,
            progress:bool=True, # a bar, if it takes longer
           )->dict: # name → {n, psnr, ssim, codes, bits, stlpips, sse and cells of each grain, features}; 'real': their FeatureStats
     "Reconstruct with each kind of map, and add up; sides of at least 11 px"
-    items = list(range(len(ds)) if items is None else items); dev = net.shift.device; out = {}
+    items = list(range(len(ds)) if items is None else items)
+    dev = net.shift.device
+    out = {}
     for b in progress_bar([items[i:i + batch] for i in range(0, len(items), batch)], 'reconstructing', show=progress):
         x = torch.stack([ds.image(i) for i in b])
-        E = cal.entropy_map(x).to(dev); x = x.to(dev); moments = net.moments(x)
-        if features: out.setdefault('real', FeatureStats(features.dim, dev)).update(features(x))
+        E = cal.entropy_map(x).to(dev)
+        x = x.to(dev)
+        moments = net.moments(x)
+        if features:
+            out.setdefault('real', FeatureStats(features.dim, dev)).update(features(x))
         for name,f in maps.items():
             M = f(E, b)
             rec = net.decode(net.normalize(sample_codes(moments, M), M), M).clamp(-1, 1)
             now = dict(n=torch.ones(len(b), device=dev), psnr=psnr(rec, x), ssim=ssim(rec, x), codes=n_codes(M),
                        bits=code_bits(net, moments, M) + M[0].numel()*math.log2(net.k))
-            if eye: now['stlpips'] = eye(rec, x)
+            if eye:
+                now['stlpips'] = eye(rec, x)
             if net.k > 1:
                 e = F.avg_pool2d((rec - x).pow(2).mean(1, keepdim=True), net.region)[:, 0]
                 for g in range(net.k):
@@ -108,9 +114,11 @@ def add_sums(a:dict, b:dict)->dict: # either may be empty
 def scores(sums:dict # of `assess`
           )->list: # a row a kind of map
     "Means, PSNR within the cells of each grain, and the proxy Fréchet distance (pFD) if features were measured"
-    real = sums.get('real'); rows = []
+    real = sums.get('real')
+    rows = []
     for name,s in sums.items():
-        if name == 'real': continue
+        if name == 'real':
+            continue
         r = dict(maps=name, **{k: (v/s['n']).item() for k,v in s.items()
                                if k in ('psnr', 'ssim', 'stlpips', 'codes', 'bits')})
         for g in range(sum(k.startswith('cells') for k in s)):                # within the cells of a grain

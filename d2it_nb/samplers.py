@@ -20,7 +20,8 @@ Step = namedtuple('Step', 't x x0 eps')   # x after the step that left time t, a
 def look(model, x:Tensor, t, M:Tensor, diff:Process, k:int)->tuple: # x0, eps, v or None
     "Ask the model, in code space"
     out,v = block_mean(model(x, t, M), M, k),None
-    if out.shape[1] == 2*x.shape[1]: out,v = out.chunk(2, 1)
+    if out.shape[1] == 2*x.shape[1]:
+        out,v = out.chunk(2, 1)
     return *diff.back(out, x, t), v
 
 def ahead(M:Tensor, channels:int, k:int, generator, n:int, per:int): # yields chunks (per,N,channels,H,W); the last may be shorter
@@ -34,10 +35,12 @@ def draws(M:Tensor, channels:int, k:int, generator, n:int): # yields n times (N,
         raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
     g = generator[0] if isinstance(generator, (list, tuple)) else generator
     if g is None or g.device == M.device:
-        for _ in range(n): yield grain_noise(M, channels, k, generator)
+        for _ in range(n):
+            yield grain_noise(M, channels, k, generator)
         return
     per = max(1, 2**26//(channels*M.numel()*4**(k - 1)))                      # at most a quarter of a gigabyte
-    for z in ahead(M.to(g.device), channels, k, generator, n, per): yield from z.to(M.device)
+    for z in ahead(M.to(g.device), channels, k, generator, n, per):
+        yield from z.to(M.device)
 
 # %% ../nbs/31_samplers.ipynb #c10
 def ddpm(model, # (x, t, M) → what the process predicts, or that and variance channels
@@ -50,10 +53,12 @@ def ddpm(model, # (x, t, M) → what the process predicts, or that and variance 
          times:list=None, # descending, the end included; default `diff.nodes(steps)`
         ): # yields a Step each
     "Ancestral sampling (Ho et al. 2020), respaced; the variance is the model's, or the posterior's"
-    x,diff = x_T,diff or Diffusion(); ts = diff.nodes(steps) if times is None else times
+    x,diff = x_T,diff or Diffusion()
+    ts = diff.nodes(steps) if times is None else times
     fresh = draws(M, x.shape[1], k, generator, sum(diff.coef(s)[1] > 0 for s in ts[1:]))
     for t,s in zip(ts, ts[1:]):
-        x0,eps,v = look(model, x, t, M, diff, k); (a,n),(b,m) = diff.coef(t),diff.coef(s)
+        x0,eps,v = look(model, x, t, M, diff, k)
+        (a,n),(b,m) = diff.coef(t),diff.coef(s)
         x = a/b*m**2/n**2*x + b*(1 - (a*m/b/n)**2)*x0
         if m:
             low,high = reverse_variance(diff, t, s)
@@ -65,14 +70,18 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=50, k:int=2, 
          eta:float=0., # 0: deterministic, 1: as noisy as DDPM
         ): # yields a Step each
     "Implicit sampling (Song et al. 2021)"
-    if not 0 <= eta <= 1: raise ValueError(f'eta lies in [0,1], got {eta}')
-    x,diff = x_T,diff or Diffusion(); ts = diff.nodes(steps) if times is None else times
+    if not 0 <= eta <= 1:
+        raise ValueError(f'eta lies in [0,1], got {eta}')
+    x,diff = x_T,diff or Diffusion()
+    ts = diff.nodes(steps) if times is None else times
     fresh = draws(M, x.shape[1], k, generator, sum(diff.coef(s)[1] > 0 for s in ts[1:]) if eta else 0)
     for t,s in zip(ts, ts[1:]):
-        x0,eps,_ = look(model, x, t, M, diff, k); b,m = diff.coef(s)
+        x0,eps,_ = look(model, x, t, M, diff, k)
+        b,m = diff.coef(s)
         sd = eta*math.exp(.5*reverse_variance(diff, t, s)[0]) if eta and m else 0.
         x = b*x0 + math.sqrt(m**2 - sd**2)*eps
-        if sd: x = x + sd*next(fresh).to(x)
+        if sd:
+            x = x + sd*next(fresh).to(x)
         yield Step(t, x, x0, eps)
 
 # %% ../nbs/31_samplers.ipynb #c14
@@ -80,12 +89,15 @@ def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=20, k:int=2,
           generator=None, # not used: it is deterministic
           times:list=None): # yields a Step each
     "DPM-Solver++(2M) (Lu et al. 2022): second order, one look a step"
-    x,diff = x_T,diff or Diffusion(); ts = diff.nodes(steps, power=2) if times is None else times
+    x,diff = x_T,diff or Diffusion()
+    ts = diff.nodes(steps, power=2) if times is None else times
     lam = lambda a, n: math.log(a/n) if a else -math.inf
     old = h_old = None
     for t,s in zip(ts, ts[1:]):
-        x0,eps,_ = look(model, x, t, M, diff, k); (a,n),(b,m) = diff.coef(t),diff.coef(s)
-        if not m: x = x0                                       # the clean image is the last x̂0
+        x0,eps,_ = look(model, x, t, M, diff, k)
+        (a,n),(b,m) = diff.coef(t),diff.coef(s)
+        if not m:
+            x = x0                                       # the clean image is the last x̂0
         else:
             h = lam(b, m) - lam(a, n)
             D = x0 if old is None else x0 + h/(2*h_old)*(x0 - old)
@@ -98,13 +110,16 @@ def heun(model, x_T:Tensor, M:Tensor, diff:Flow=None, steps:int=25, k:int=2,
          generator=None, # not used: it is deterministic
          times:list=None): # yields a Step each
     "Heun's second-order method for flow matching"
-    x,diff = x_T,diff or Flow(); ts = diff.nodes(steps) if times is None else times
+    x,diff = x_T,diff or Flow()
+    ts = diff.nodes(steps) if times is None else times
     if not isinstance(diff, Flow):
         raise ValueError(f'heun follows the velocity of a Flow; for a {type(diff).__name__} take ddpm, ddim or dpmpp')
     for t,s in zip(ts, ts[1:]):
-        x0,eps,_ = look(model, x, t, M, diff, k); u,h = eps - x0, (s - t)/diff.T
+        x0,eps,_ = look(model, x, t, M, diff, k)
+        u,h = eps - x0, (s - t)/diff.T
         if s > 0:
-            x0b,epsb,_ = look(model, x + h*u, s, M, diff, k); u = (u + epsb - x0b)/2
+            x0b,epsb,_ = look(model, x + h*u, s, M, diff, k)
+            u = (u + epsb - x0b)/2
         x = x + h*u
         yield Step(t, x, x0, eps)
 
@@ -114,7 +129,8 @@ def last(steps, # a sampler
          x:Tensor=None, # what is returned if there is nothing to walk
         )->Tensor:
     "Run a sampler to its end and return the final x"
-    for s in steps: x = s.x
+    for s in steps:
+        x = s.x
     return x
 
 # %% ../nbs/31_samplers.ipynb #c46
@@ -135,14 +151,16 @@ def guided(net, # (x, t, y, M, **more) → output
           ): # (x, t, M) → output
     "Bind labels to a network, with classifier-free guidance (Ho & Salimans 2021)"
     plain = bind(net, y, **more)
-    if scale == 1: return plain
+    if scale == 1:
+        return plain
     twice = lambda a: torch.cat([a, a])
     both = bind(net, torch.cat([y, torch.full_like(y, net.num_classes if null is None else null)]),
                 **{k: twice(v) for k,v in more.items()})
     # the doubled map is one object for all steps, so that a network can remember it
     pair = LastMap()
     def model(x, t, M):
-        if not interval[0] <= t <= interval[1]: return plain(x, t, M)
+        if not interval[0] <= t <= interval[1]:
+            return plain(x, t, M)
         cond,free = both(twice(x), t, pair(M, twice)).chunk(2)
         n = x.shape[1] if channels is None else min(channels, x.shape[1])    # variance channels are never guided
         return torch.cat([free[:, :n] + scale*(cond[:, :n] - free[:, :n]), cond[:, n:]], 1)
@@ -156,8 +174,10 @@ def autoguided(model, # (x, t, M) → output
     "Away from what a weaker model says (Karras et al. 2024)"
     def guided_by_weak(x, t, M):
         out = model(x, t, M)
-        if scale == 1 or not interval[0] <= t <= interval[1]: return out
-        said = weak(x, t, M); n = x.shape[1]
+        if scale == 1 or not interval[0] <= t <= interval[1]:
+            return out
+        said = weak(x, t, M)
+        n = x.shape[1]
         return torch.cat([said[:, :n] + scale*(out[:, :n] - said[:, :n]), out[:, n:]], 1)
     return guided_by_weak
 
@@ -188,7 +208,8 @@ def keep_known(model, # (x, t, M) → output
               ): # (x, t, M) → output
     "Everything outside `region` follows the known codes; afterwards put them back: `torch.where(region, new, z)`"
     def wrapped(x, t, M):
-        a,s = diff.coef(t); out = model(torch.where(region, x, a*z + s*eps), t, M)
+        a,s = diff.coef(t)
+        out = model(torch.where(region, x, a*z + s*eps), t, M)
         return torch.cat([torch.where(region, out[:, :x.shape[1]], diff.say(z, x, t)), out[:, x.shape[1]:]], 1)
     return wrapped
 
@@ -202,8 +223,10 @@ def restart(z:Tensor, # codes (N,c,H,W)
             k:int=2, # number of grains
            )->tuple: # x_t, times: a start and `times=` for any sampler
     "Codes noised up to a time, and the times from there on (Meng et al. 2022)"
-    if not 0 <= strength <= 1: raise ValueError(f'a strength lies in [0,1], got {strength}')
+    if not 0 <= strength <= 1:
+        raise ValueError(f'a strength lies in [0,1], got {strength}')
     # with none, times has one entry, and a sampler nothing to do
     walk = max(1, round(strength*steps)) if strength else 0
-    times = diff.nodes(steps, power)[steps - walk:]; a,s = diff.coef(times[0])
+    times = diff.nodes(steps, power)[steps - walk:]
+    a,s = diff.coef(times[0])
     return a*block_mean(z, M, k) + s*eps, times

@@ -202,7 +202,8 @@ def _value(name:str, kind, text:str):
         if text.lower() not in ('true', 'false', '1', '0'):
             raise ValueError(f'--{name} is true or false, not {text!r}')
         return text.lower() in ('true', '1')
-    try: return kind(text)
+    try:
+        return kind(text)
     except ValueError:
         raise ValueError(f'--{name} is a{"n" if kind is int else ""} {kind.__name__}, not {text!r}') from None
 
@@ -210,7 +211,8 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
          )->tuple: # stage, Config
     "The command line; `ValueError` says what is wrong and what is allowed"
     stage = argv[0] if argv else ''
-    if stage not in STAGES: raise ValueError(f'the first argument is the stage: {", ".join(STAGES)}; got {stage!r}')
+    if stage not in STAGES:
+        raise ValueError(f'the first argument is the stage: {", ".join(STAGES)}; got {stage!r}')
     kinds = {f.name: type(f.default) for f in dataclasses.fields(STAGES[stage])}
     flags,rest = {},list(argv[1:])
     while rest:
@@ -222,7 +224,8 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
             raise ValueError(f'unknown argument {a!r} for {stage}{hint} '
                              f'Known: {" ".join("--" + k for k in ["preset", *kinds])}')
         if not eq:
-            if not rest: raise ValueError(f'--{name} needs a value')
+            if not rest:
+                raise ValueError(f'--{name} needs a value')
             text = rest.pop(0)
         flags[name] = text
     preset = flags.pop('preset', 'demo')
@@ -234,16 +237,19 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
 
 def check(cfg:Config):
     "`ValueError` for values that can't work"
-    if not cfg.out: raise ValueError('--out is missing: the folder of this run')
+    if not cfg.out:
+        raise ValueError('--out is missing: the folder of this run')
     averages_of(cfg)
     for k in ('steps', 'batch', 'log_every', 'save_every', 'keep', 'crops', 'eval_n', 'snapshots', 'gan_ch', 'calib', 'z', 'size'):
-        if getattr(cfg, k, 1) < 1: raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
+        if getattr(cfg, k, 1) < 1:
+            raise ValueError(f'--{k} must be at least 1, got {getattr(cfg, k)}')
     choices = dict(decay=tuple(DECAYS), parallel=PARALLEL, amp=('auto', 'on', 'off'), layout=('auto', 'contiguous', 'channels_last'), device=('auto', 'cpu', 'cuda'),
                    net=('d2it', 'dit'), refine=('residual', 'replace'), handoff=('features', 'eps'),
                    pos=('sincos', 'learned'), loss=('code', 'cell'), packed=tuple(PACKED), design=tuple(DESIGNS),
                    maps=('entropy', 'shuffled'), small=('refuse', 'skip', 'enlarge'), pixel=tuple(PIXEL), perceptual=tuple(PERCEPTUAL))
     for k,allowed in choices.items():
-        if k == 'pos' and isinstance(cfg, DVAEConfig): continue                # yes or no there
+        if k == 'pos' and isinstance(cfg, DVAEConfig):
+            continue                # yes or no there
         if getattr(cfg, k, allowed[0]) not in allowed:
             raise ValueError(f'--{k} is one of {", ".join(allowed)}, not {getattr(cfg, k)!r}')
     positive = ('eval_every', 'gan_start', 'gan_warmup', 'gan_cap', 'w_gan', 'w_kl', 'w_perceptual')
@@ -253,14 +259,16 @@ def check(cfg:Config):
                      micro=cfg.micro >= 0, skip=cfg.skip >= 0, keep_every=cfg.keep_every >= 0,
                      **{k: 0 <= getattr(cfg, k, 0) <= 1 for k in ('p_disturb', 'p_known', 'drop', 'drop_ratio')},
                     ).items():
-        if not ok: raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
+        if not ok:
+            raise ValueError(f'--{k} {getattr(cfg, k)} is out of range')
     if isinstance(cfg, DVAEConfig) and cfg.size < 32 and (cfg.eval_every or cfg.perceptual not in ('none', 'edges')):
         raise ValueError(f'LPIPS needs sides of at least 32 pixels; '
                          f'with --size {cfg.size} use --perceptual edges and --eval_every 0')
     if getattr(cfg, 'perceptual', '') == 'vgg' and not cfg.vgg:
         raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
     if isinstance(cfg, ContentConfig):
-        try: diff = process(cfg.schedule, cfg.predict or None)
+        try:
+            diff = process(cfg.schedule, cfg.predict or None)
         except ValueError as e:
             raise ValueError(f'--schedule {cfg.schedule} --predict {cfg.predict or "(default)"}: {e}') from None
         if cfg.schedule == 'cosine' and diff.predict == 'eps' and not steps_in(Path(cfg.out)/'checkpoints'):
@@ -271,12 +279,15 @@ def check(cfg:Config):
         if cfg.depth < -1 or cfg.refine_depth < -1 or cfg.depth == 0:
             raise ValueError(f'--depth {cfg.depth} --refine_depth {cfg.refine_depth}: blocks are counted from 1 '
                              '(from 0 for the RefineNet); -1 leaves it to the size')
-        if cfg.patch < 0: raise ValueError(f'--patch is at least 1, or 0 for the side of a region; got {cfg.patch}')
-        if cfg.net == 'd2it' and cfg.patch: raise ValueError("--patch belongs to --net dit; a D²iT's tokens are the regions, and their fine codes")
+        if cfg.patch < 0:
+            raise ValueError(f'--patch is at least 1, or 0 for the side of a region; got {cfg.patch}')
+        if cfg.net == 'd2it' and cfg.patch:
+            raise ValueError("--patch belongs to --net dit; a D²iT's tokens are the regions, and their fine codes")
         if cfg.net == 'dit' and (odd := [f for f in ('refine_depth', 'refine', 'handoff', 'packed')
                                          if getattr(cfg, f) != getattr(ContentConfig, f)]):
             raise ValueError(f'--net dit has no RefineNet, so --{odd[0]} means nothing')
-        if not 0 <= cfg.min_snr < math.inf: raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
+        if not 0 <= cfg.min_snr < math.inf:
+            raise ValueError(f'--min_snr is at least 0, got {cfg.min_snr}')
     ratio_of(cfg)
 
 def averages_of(cfg:Config)->list: # of names, as `EMA` takes them
@@ -284,36 +295,51 @@ def averages_of(cfg:Config)->list: # of names, as `EMA` takes them
     names = []
     for part in cfg.ema.split(','):
         relative = part.endswith('%')
-        try: v = float(part.rstrip('%'))
-        except ValueError: v = -1
+        try:
+            v = float(part.rstrip('%'))
+        except ValueError:
+            v = -1
         if not (0 < v/100 <= LONGEST if relative else 0 <= v < 1):
             raise ValueError(f'--ema is a decay in [0,1) or a length such as 10%, up to {LONGEST:.1%}; '
                              f'or several, separated by commas; not {cfg.ema!r}')
         names.append(f'{v:g}{"%"*relative}')
-    if len(set(names)) < len(names): raise ValueError(f'--ema {cfg.ema} names an average twice (in six digits)')
+    if len(set(names)) < len(names):
+        raise ValueError(f'--ema {cfg.ema} names an average twice (in six digits)')
     return names
 
 def ratio_of(cfg:Config):
     "The field `ratio` as `draw_ratio` takes it"
-    if cfg.ratio in ('uniform', 'normal'): return cfg.ratio
-    try: r = float(cfg.ratio)
-    except ValueError: r = -1
-    if not 0 <= r <= 1: raise ValueError(f"--ratio is 'uniform', 'normal' or a number in [0,1], not {cfg.ratio!r}")
+    if cfg.ratio in ('uniform', 'normal'):
+        return cfg.ratio
+    try:
+        r = float(cfg.ratio)
+    except ValueError:
+        r = -1
+    if not 0 <= r <= 1:
+        raise ValueError(f"--ratio is 'uniform', 'normal' or a number in [0,1], not {cfg.ratio!r}")
     return r
 
 # %% ../nbs/53_stages.ipynb #c13
 class DVAESamples:
     "Stage 1: a picture, the map it is seen with, the draw for its codes"
     def __init__(self, ds, cal:Calibration, net:DVAE, cfg:DVAEConfig):
-        self.ds,self.cal,self.cfg = ds,cal,cfg
-        self.k,self.z,self.factors,self.region = net.k,net.z,net.factors,net.region
+        self.ds = ds
+        self.cal = cal
+        self.cfg = cfg
+        self.k = net.k
+        self.z = net.z
+        self.factors = net.factors
+        self.region = net.region
     def __getitem__(self, n:int)->dict:
-        ds,cfg,rng = self.ds,self.cfg,keyed_rng(self.cfg.seed, 'dvae', n)
+        ds = self.ds
+        cfg = self.cfg
+        rng = keyed_rng(self.cfg.seed, 'dvae', n)
         E = lambda x: self.cal.entropy_map(x[None])[0]
         x = ds.image(item_of(n, len(ds), cfg.seed), rng)
         other = lambda: E(ds.image(int(torch.randint(len(ds), (1,), generator=rng)), rng))
         M = training_map(E(x), self.cal, self.k, rng, ratio_of(cfg), cfg.p_disturb, other)
-        if cfg.maps == 'shuffled': M = M.flatten()[torch.randperm(M.numel(), generator=rng)].view_as(M)
+        if cfg.maps == 'shuffled':
+            M = M.flatten()[torch.randperm(M.numel(), generator=rng)].view_as(M)
         s = ds.size//self.factors[0]
         return dict(x=x, M=M, e=torch.randn(self.z, s, s, generator=rng))
 
@@ -323,13 +349,22 @@ class LatentSamples:
                  draw, # (map, generator) → what else a sample needs
                  more=lambda M: {}, # maps → what else the batch needs
                 ):
-        self.lat,self.cal,self.cfg,self.purpose,self.diff,self.draw,self.more = lat,cal,cfg,purpose,diff,draw,more
+        self.lat = lat
+        self.cal = cal
+        self.cfg = cfg
+        self.purpose = purpose
+        self.diff = diff
+        self.draw = draw
+        self.more = more
         self.k = lat.k
     def one(self, n:int, E:Tensor, y:int)->dict:
-        cfg,rng,lat = self.cfg,keyed_rng(self.cfg.seed, self.purpose, n),self.lat
+        cfg = self.cfg
+        rng = keyed_rng(self.cfg.seed, self.purpose, n)
+        lat = self.lat
         other = lambda: lat.entropies(int(torch.randint(len(lat), (1,), generator=rng)))
         M = training_map(E, self.cal, lat.k, rng, ratio_of(cfg), cfg.p_disturb, other)
-        t,drop = self.diff.draw_t(rng),torch.rand((), generator=rng) < cfg.drop
+        t = self.diff.draw_t(rng)
+        drop = torch.rand((), generator=rng) < cfg.drop
         return dict(M=M, t=t, y=torch.where(drop, len(lat.info['classes']), y), **self.draw(M, rng))
     def __getitems__(self, ns:list)->dict:
         r = self.lat.read([item_of(n, len(self.lat), self.cfg.seed) for n in ns])
@@ -342,11 +377,15 @@ def stack(items)->dict:
 
 def to_device(b, device):
     "Whatever a batch is made of"
-    if isinstance(b, dict): return {k: to_device(v, device) for k,v in b.items()}
-    if isinstance(b, list): return [to_device(v, device) for v in b]
-    if b is None: return None
+    if isinstance(b, dict):
+        return {k: to_device(v, device) for k,v in b.items()}
+    if isinstance(b, list):
+        return [to_device(v, device) for v in b]
+    if b is None:
+        return None
     # from pinned memory the copy runs beside the computation
-    if isinstance(b, Tensor) and device.type == 'cuda' and b.device.type == 'cpu': b = b.pin_memory()
+    if isinstance(b, Tensor) and device.type == 'cuda' and b.device.type == 'cpu':
+        b = b.pin_memory()
     return b.to(device, non_blocking=True)
 
 # %% ../nbs/53_stages.ipynb #64066f3b
@@ -381,7 +420,8 @@ def by_time(l:Tensor, # a loss a sample (N,)
             bins:int=4,
            )->dict: # 'time0' (nearly clean) … → [sum, count]
     "The loss of each stretch of times"
-    b = (t*bins/T).long().clamp(max=bins - 1); l = l.detach().float()
+    b = (t*bins/T).long().clamp(max=bins - 1)
+    l = l.detach().float()
     return {f'time{i}': sum_count(torch.where(b == i, l, torch.nan)) for i in range(bins)}
 
 # %% ../nbs/53_stages.ipynb #545da4d5
@@ -396,25 +436,32 @@ def open_data(cfg:Config, size:int, held:float, test:float, ranks:Ranks, folder,
         print(getattr(parts[0], 'ds', parts[0]).told(), flush=True)
         if parts[1] and (none := unwatched(parts[1])):
             print(f'held back for validation: {len(parts[1]):,} pictures, and none of {listed(none)}', flush=True)
-        if held and not parts[1]: print('nothing is held back for validation: each class has one picture', flush=True)
+        if held and not parts[1]:
+            print('nothing is held back for validation: each class has one picture', flush=True)
     if len(parts[0]) < cfg.batch:
         raise ValueError(f'{len(parts[0])} training pictures do not fill a batch of {cfg.batch}; '
                          'give more, or a smaller --batch')
     safe = [ds and Guarded(ds, Path(folder)/f'quarantine{what}.jsonl') for ds,what in zip(parts, ('', '-held'))]
-    if ranks.main and safe[0]: safe[0].start()
+    if ranks.main and safe[0]:
+        safe[0].start()
     return *parts, *safe
 
 def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Calibration:
     "The calibration of this run's data, made when missing"
-    path = Path(cfg.out)/'thresholds.json'; part = Path(f'{path}.part')
+    path = Path(cfg.out)/'thresholds.json'
+    part = Path(f'{path}.part')
     with ranks.main_first():
         if ranks.main and not path.is_file():
             cal = calibrate(ds, region, cfg.calib, workers=cfg.workers, partial=part, stop=lambda: stop.asked)
-            write_atomic(path, cal.to_json().encode()); part.unlink(missing_ok=True)
-        if stop.asked and not path.is_file(): raise KeyboardInterrupt
+            write_atomic(path, cal.to_json().encode())
+            part.unlink(missing_ok=True)
+        if stop.asked and not path.is_file():
+            raise KeyboardInterrupt
         cal = load_calibration(path)
-    try: cal.check(region=region, size=cfg.size)
-    except ValueError as e: raise ValueError(f'{path} is of an earlier start with other flags ({e}); delete it, or choose another --out') from None
+    try:
+        cal.check(region=region, size=cfg.size)
+    except ValueError as e:
+        raise ValueError(f'{path} is of an earlier start with other flags ({e}); delete it, or choose another --out') from None
     if cal.source != (source := to_count(ds, cfg.calib)[0]):
         raise ValueError(f'{path} was calibrated on {cal.source}, the data now are {source}; '
                          'delete it or choose another --out')
@@ -422,14 +469,17 @@ def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Cal
 
 def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     "Reconstruct through codes at every grain (§3.1)"
-    try: factors = [int(f) for f in cfg.factors.split(',')]
-    except ValueError: raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
-    (found,_,ds,held),net = (open_data(cfg, cfg.size, cfg.held, cfg.test, ranks, cfg.out, cfg.small),
-                             dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute))
+    try:
+        factors = [int(f) for f in cfg.factors.split(',')]
+    except ValueError:
+        raise ValueError(f'--factors is a list such as 8,16, not {cfg.factors!r}') from None
+    (found,_,ds,held) = open_data(cfg, cfg.size, cfg.held, cfg.test, ranks, cfg.out, cfg.small)
+    net = dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
     if cfg.size % net.region:
         raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor {net.region}')
     to_dev = lambda f: f.to(ranks.device) if isinstance(f, nn.Module) else f
-    pixel,eye = PIXEL[cfg.pixel],to_dev(PERCEPTUAL[cfg.perceptual]([f for f in cfg.vgg.split(',') if f]))
+    pixel = PIXEL[cfg.pixel]
+    eye = to_dev(PERCEPTUAL[cfg.perceptual]([f for f in cfg.vgg.split(',') if f]))
     measure = [to_dev(lpips()), to_dev(efficientnet_lite0())] if cfg.eval_every else None
     if measure and (n_held := min(len(held or ()), cfg.eval_n)) < max(2, ranks.world):
         raise ValueError(f'{n_held} held-out pictures are too few to measure on {ranks.world} rank(s); '
@@ -437,13 +487,20 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
     judge = PatchGAN(cfg.gan_ch) if cfg.w_gan else None
     cal = find_thresholds(cfg, found, net.region, ranks, stop)      # counts what can be read, and nothing twice
     def look(f, b, step): # reconstruction loss, KL, the judge's word or None, terms
-        x,M = b['x'],b['M']; rec,moments = f(x, M, b['e']); rec = rec.float(); gan = None
-        near = pixel(rec, x).mean(); kl = kl_codes(moments, M).mean()
+        x,M = b['x'],b['M']
+        rec,moments = f(x, M, b['e'])
+        rec = rec.float()
+        gan = None
+        near = pixel(rec, x).mean()
+        kl = kl_codes(moments, M).mean()
         # small differences of large features: not in bf16
-        with torch.autocast(x.device.type, enabled=False): like = eye(rec, x).mean()
+        with torch.autocast(x.device.type, enabled=False):
+            like = eye(rec, x).mean()
         if judge and step >= cfg.gan_start:
-            b['rec'] = rec.detach(); judge.requires_grad_(False)
-            gan = hinge_painter(judge(rec).float()).mean(); judge.requires_grad_(True)
+            b['rec'] = rec.detach()
+            judge.requires_grad_(False)
+            gan = hinge_painter(judge(rec).float()).mean()
+            judge.requires_grad_(True)
         return (near + cfg.w_perceptual*like, kl, gan,
                 {cfg.pixel: near, 'perceptual': like, 'kl': kl} | errors_by_grain(rec, x, M, net.k))
     def painter(f, b, step):
@@ -457,9 +514,11 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
         return loss + cfg.w_kl*kl, terms
     # the judge's weight is one number a batch, so all its parts are seen before the first backward pass
     def weigh(parts, step):
-        if not judge or step < cfg.gan_start: return
+        if not judge or step < cfg.gan_start:
+            return
         g = [gradients_at(net.decoder.last.weight, *look(net, dict(b), step)[:3:2]) for b in parts]
-        for b in parts: b['weight'] = balance(*(ranks.mean(sum(gs)/len(parts)) for gs in zip(*g)), cfg.gan_cap)
+        for b in parts:
+            b['weight'] = balance(*(ranks.mean(sum(gs)/len(parts)) for gs in zip(*g)), cfg.gan_cap)
     def critic(f, b, step):
         real,fake = f(torch.cat([b['x'], b['rec']])).float().chunk(2)
         return hinge_judge(real, fake).mean(), dict(judge_real=real.mean(), judge_fake=fake.mean())
@@ -477,9 +536,12 @@ def dvae_stage(cfg:DVAEConfig, ranks:Ranks, stop:Stop)->Stage:
         return dict(reach=net.reach)
     def quality(net):
         maps = {r: by_entropy(cal, r, net.k) for r in ((0., .25, .5, .75, 1.) if net.k > 1 else (1.,))}
-        n,per,sums = min(len(held), cfg.eval_n),32*ranks.world,{}
+        n = min(len(held), cfg.eval_n)
+        per = 32*ranks.world
+        sums = {}
         for i in progress_bar(range(0, n, per), 'reconstructing held-out pictures', show=ranks.main):
-            if ranks.any(stop.asked): return None
+            if ranks.any(stop.asked):
+                return None
             sums = add_sums(sums, assess(net, held, cal, maps, *measure, progress=False,
                                          items=range(i + ranks.rank, min(i + per, n), ranks.world)))
         # bits need the final scale
@@ -507,7 +569,8 @@ def errors_by_grain(rec:Tensor, # pixels (N,3,H,W)
 
 def all_ranks(sums:dict, ranks:Ranks)->dict:
     "The sums of `assess` over all ranks"
-    if ranks.world == 1: return sums
+    if ranks.world == 1:
+        return sums
     together = lambda v: (v.map(ranks.sum)                      if hasattr(v, 'map')   else
                           {k: together(w) for k,w in v.items()} if isinstance(v, dict) else
                           ranks.sum(v))
@@ -521,15 +584,20 @@ def find_dvae(cfg:Stage2Config)->tuple: # net, Calibration, folder for latents
         raise ValueError(f'stage 1 in {near} is not finished; finish it, or name another with --dvae')
     if cfg.dvae or near.is_dir():
         run = Path(cfg.dvae or near)
-        net,cal,beside = load_net(run/'model', DVAE),load_calibration(run/'thresholds.json'),run.parent/'latents'
+        net = load_net(run/'model', DVAE)
+        cal = load_calibration(run/'thresholds.json')
+        beside = run.parent/'latents'
     elif cfg.data:
         raise ValueError(f'no stage 1 in {near}: train it there, or name its run folder with --dvae')
     else:
-        try: run = asset('shipped')
+        try:
+            run = asset('shipped')
         except FileNotFoundError:
             raise FileNotFoundError(f'no DVAE: train stage 1 into {near}, '
                                     'or name its run folder with --dvae') from None
-        net,cal,beside = load_net(run/'dvae', DVAE),load_calibration(run/'thresholds.json'),Path(cfg.out)/'latents'
+        net = load_net(run/'dvae', DVAE)
+        cal = load_calibration(run/'thresholds.json')
+        beside = Path(cfg.out)/'latents'
     return net, cal, Path(cfg.latents) if cfg.latents else beside
 
 def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop,
@@ -537,8 +605,10 @@ def stage2(cfg:Stage2Config, ranks:Ranks, stop:Stop,
           )->tuple: # DVAE, Calibration, Latents, record → name, held-out pictures or None
     "What both transformers start from; the latent cache is made when missing"
     vae,cal,folder = found or find_dvae(cfg)
-    if ranks.main: print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
-    if vae.k == 1 and isinstance(cfg, GrainConfig): raise ValueError('an autoencoder of one grain needs no grain maps')
+    if ranks.main:
+        print(f"autoencoder {vae.meta['id']}, latents in {folder}", flush=True)
+    if vae.k == 1 and isinstance(cfg, GrainConfig):
+        raise ValueError('an autoencoder of one grain needs no grain maps')
     vae = vae.to(ranks.device)
     cal.check(region=vae.region, size=vae.meta['size'])
     # what stage 1 held back, stage 2 does not see
@@ -559,11 +629,13 @@ def origin(vae:DVAE, lat:Latents)->dict:
 # %% ../nbs/53_stages.ipynb #8fd0d006
 def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
     "Draw grain maps (§3.2.2)"
-    vae,cal,lat,name,held = stage2(cfg, ranks, stop); k,grid = lat.k,lat.info['size']//vae.region
-    diff,net = (Diffusion(),
-                recompute(grain_net(cfg.model, n_classes(cfg, lat), grid, k, design=cfg.design), cfg.recompute))
+    vae,cal,lat,name,held = stage2(cfg, ranks, stop)
+    k,grid = lat.k,lat.info['size']//vae.region
+    diff = Diffusion()
+    net = recompute(grain_net(cfg.model, n_classes(cfg, lat), grid, k, design=cfg.design), cfg.recompute)
     def draw(M, rng):
-        u = torch.rand(2, generator=rng); known = some_known((grid, grid), rng)
+        u = torch.rand(2, generator=rng)
+        known = some_known((grid, grid), rng)
         return dict(ratio=torch.where(u[0] >= cfg.drop_ratio, budget(M[None], k)[0], torch.nan),
                     known=known & (u[1] < cfg.p_known),
                     e=torch.randn(k, grid, grid, generator=rng))
@@ -577,19 +649,24 @@ def grain_stage(cfg:GrainConfig, ranks:Ranks, stop:Stop)->Stage:
 def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Latents, held
               )->object: # a Stage's `assess`
     "Drawn maps against those of held-out pictures, as many of each, for the same classes"
-    n,k,K = min(len(held or ()), cfg.eval_n),lat.k,len(lat.info['classes'])
+    n = min(len(held or ()), cfg.eval_n)
+    k = lat.k
+    K = len(lat.info['classes'])
     if n < 2:
         raise ValueError(f'{n} held-out pictures are too few to compare maps with; '
                          'train stage 1 with --held, or use --eval_every 0')
     as_trained = lambda E, what: torch.stack([
         training_map(e, cal, k, keyed_rng(cfg.seed, what, i), ratio_of(cfg), 0.) for i,e in enumerate(E)])
     picks = torch.randperm(len(lat), generator=keyed_rng(cfg.seed, 'known maps'))[:4096]
-    known = as_trained(lat.entropies(picks), 'known maps'); y_known = lat.labels(picks)
+    known = as_trained(lat.entropies(picks), 'known maps')
+    y_known = lat.labels(picks)
     real = as_trained(torch.cat([
         cal.entropy_map(held.image(i)[None])
         for i in progress_bar(range(n), 'held-out maps', show=ranks.main)]), 'real maps')
     y = torch.tensor([held.label(i) for i in range(n)])
-    real,y = torch.cat([real, real.flip(-1)]),torch.cat([y, y])   # mirror images belong to the training maps, too
+    # mirror images belong to the training maps, too
+    real = torch.cat([real, real.flip(-1)])
+    y = torch.cat([y, y])
     fixed = [dict(maps='held out') | map_scores(real, y, real, y, K, k)
                                    | dict(nearest=nearest(real, known).mean().item()),
              dict(maps='training') | map_scores(known[:2*n], y_known[:2*n], real, y, K, k)]
@@ -598,12 +675,14 @@ def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Lat
         mine = list(range(ranks.rank, 2*n, ranks.world))
         parts = [mine[i:i + 64] for i in range(0, len(mine), 64)]
         for i in progress_bar(range(-(-2*n//(64*ranks.world))), 'drawing maps', show=ranks.main):
-            if ranks.any(stop.asked): return None
+            if ranks.any(stop.asked):
+                return None
             if i < len(parts):
                 drawn[parts[i]] = sample_maps(
                     net, y[parts[i]], generator=[keyed_rng(cfg.seed, 'watched map', j) for j in parts[i]]).float()
         M = ranks.sum(drawn).round().long().cpu()
-        if not ranks.main: return [], None
+        if not ranks.main:
+            return [], None
         return ([*fixed, dict(maps='drawn') | map_scores(M, y, real, y, K, k, known, cfg.seed, ranks.device)],
                 lambda: maps_by_class(real, y, M, y, K, k))
     return quality
@@ -611,7 +690,8 @@ def watch_maps(cfg:GrainConfig, ranks:Ranks, stop:Stop, cal:Calibration, lat:Lat
 # %% ../nbs/53_stages.ipynb #aaee1a88
 def content_net(cfg:ContentConfig, vae:DVAE, num_classes:int)->nn.Module:
     "The network that the flags ask for, for this autoencoder's codes"
-    cells,codes = vae.meta['size']//vae.region,vae.meta['size']//vae.factors[0]
+    cells = vae.meta['size']//vae.region
+    codes = vae.meta['size']//vae.factors[0]
     a = dict(c=vae.z, **{f: getattr(cfg, f) for f in ('learn_sigma', 'pos', 'qk_norm')})
     a |= {f: v for f in ('depth', 'refine_depth') if (v := getattr(cfg, f)) >= 0}
     if cfg.net == 'd2it':
@@ -619,7 +699,8 @@ def content_net(cfg:ContentConfig, vae:DVAE, num_classes:int)->nn.Module:
         net = d2it(cfg.model, num_classes, grid=(cells, cells), k=vae.k, packed=PACKED[cfg.packed], **a)
     else:
         patch = cfg.patch or codes//cells
-        if codes % patch: raise ValueError(f'--patch {patch} does not divide a side of {codes} codes')
+        if codes % patch:
+            raise ValueError(f'--patch {patch} does not divide a side of {codes} codes')
         net = dit(cfg.model, num_classes, grid=(codes//patch, codes//patch), patch=patch, **a)
     return recompute(net, cfg.recompute)
 
@@ -630,7 +711,9 @@ def content_step(f, # network as it is called
                  cfg:ContentConfig,
                 )->tuple: # loss (N,), {name: [sum, count]}
     "Predict multi-grained noise (§3.2.3, Eq. 11)"
-    M,t,k = b['M'],b['t'],vae.k
+    M = b['M']
+    t = b['t']
+    k = vae.k
     votes = M if cfg.loss == 'code' else torch.full_like(M, k - 1)
     # sampled once a code, then copied
     z0 = vae.normalize(sample_codes([b[f'm{g}'] for g in range(k)], M, b['e_code']), M)
@@ -638,10 +721,12 @@ def content_step(f, # network as it is called
     z_t = diff.q_sample(z0, t, eps)
     out = f(z_t, t, b['y'], M, b['at']).float()
     e2 = (out[:, :vae.z] - diff.target(z0, t, eps))**2
-    mse = grain_loss(e2, votes, k); loss = mse*snr_weight(diff, t, cfg.min_snr)
+    mse = grain_loss(e2, votes, k)
+    loss = mse*snr_weight(diff, t, cfg.min_snr)
     terms = ({f'mse{g}': sum_count(l) for g,l in enumerate(per_grain_loss(e2.detach(), M, k).unbind(1))} |
              by_time(mse, t, diff.T))
-    if not cfg.learn_sigma: return loss, terms
+    if not cfg.learn_sigma:
+        return loss, terms
     vb = variance_loss(diff, z0, z_t, t, *out.split(vae.z, 1), votes, k)
     return loss + vb, terms | dict(mse=sum_count(loss.detach()), vb=sum_count(vb.detach()))
 
@@ -649,11 +734,13 @@ def content_stage(cfg:ContentConfig, ranks:Ranks, stop:Stop)->Stage:
     "Fill grain maps with codes"
     found = find_dvae(cfg)
     # what can't be built is refused before latents are made
-    with torch.device('meta'): content_net(cfg, found[0], 0)
+    with torch.device('meta'):
+        content_net(cfg, found[0], 0)
     vae,cal,lat,name,held = stage2(cfg, ranks, stop, found)
     net = content_net(cfg, vae, n_classes(cfg, lat))
     side = lat.info['size']//vae.factors[0]
-    if cfg.net == 'dit': cfg = dataclasses.replace(cfg, ratio='1', p_disturb=0.)
+    if cfg.net == 'dit':
+        cfg = dataclasses.replace(cfg, ratio='1', p_disturb=0.)
     diff = process(cfg.schedule, cfg.predict or None).to(ranks.device)
     draw = lambda M, rng: dict(e_code=torch.randn(vae.z, side, side, generator=rng),
                                e=torch.randn(vae.z, side, side, generator=rng))
@@ -670,28 +757,36 @@ class HeldLatents:
     "Records of a few pictures in memory, read like `Latents`"
     @torch.no_grad()
     def __init__(self, ds, n:int, vae:DVAE, cal:Calibration, info:dict, show:bool=True):
-        self.info,self.k,parts = info,vae.k,[]
+        self.info = info
+        self.k = vae.k
+        parts = []
         for i in progress_bar(range(0, n, 32), 'encoding held-out pictures', show=show):
             x = torch.stack([ds.image(j) for j in range(i, min(i + 32, n))])
             parts.append([cal.entropy_map(x), *(m.cpu() for m in vae.moments(x.to(vae.shift.device)))])
         self.E,*self.moments = (torch.cat(p) for p in zip(*parts))
         self.y = torch.tensor([ds.label(i) for i in range(n)])
-    def __len__(self): return len(self.y)
-    def entropies(self, i)->Tensor: return self.E[i]
-    def read(self, idx)->dict: return dict(moments=[m[idx] for m in self.moments], E=self.E[idx], y=self.y[idx])
+    def __len__(self):
+        return len(self.y)
+    def entropies(self, i)->Tensor:
+        return self.E[i]
+    def read(self, idx)->dict:
+        return dict(moments=[m[idx] for m in self.moments], E=self.E[idx], y=self.y[idx])
 
 def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calibration, lat:Latents, held,
                   diff:Process, samples
                  )->object: # a Stage's `assess`
     ("Loss on held-out pictures, at fixed times and with fixed noise; "
      "and samples of fixed seeds for their maps and labels (rows of pictures, of maps, of samples)")
-    n,dev,k = min(len(held or ()), cfg.eval_n),ranks.device,lat.k
+    n = min(len(held or ()), cfg.eval_n)
+    dev = ranks.device
+    k = lat.k
     if n < max(2, ranks.world):
         raise ValueError(f'{n} held-out pictures are too few to measure on {ranks.world} rank(s); '
                          'train stage 1 with --held, or use --eval_every 0')
     fixed = samples(HeldLatents(held, n, vae, cal, lat.info, ranks.main),
                     dataclasses.replace(cfg, p_disturb=0., drop=float(cfg.drop == 1)), 'watched')
-    eye,sampler = efficientnet_lite0().to(dev),SAMPLERS['heun' if isinstance(diff, Flow) else 'dpmpp']
+    eye = efficientnet_lite0().to(dev)
+    sampler = SAMPLERS['heun' if isinstance(diff, Flow) else 'dpmpp']
     side = lat.info['size']//vae.factors[0]
     mine = list(range(ranks.rank, n, ranks.world))
     parts = [mine[i:i + 32] for i in range(0, len(mine), 32)]
@@ -699,19 +794,25 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
     batch = lambda part: {k: v for k,v in fixed.__getitems__(part).items()}
     @torch.no_grad()
     def paint(net, b, part): # pixels (n,3,H,W)
-        M,rngs = b['M'].to(dev),[keyed_rng(cfg.seed, 'watched picture', i) for i in part]
+        M = b['M'].to(dev)
+        rngs = [keyed_rng(cfg.seed, 'watched picture', i) for i in part]
         y = torch.full_like(b['y'], net.num_classes).to(dev) if not net.num_classes else b['y'].to(dev)
         # a network that always sees a label has nothing to be guided away from
         model = guided(net, y, cfg.eval_guide if net.num_classes and cfg.drop else 1.)
-        if reach := vae.meta.get('reach'): model = within(model, reach, diff, k)
+        if reach := vae.meta.get('reach'):
+            model = within(model, reach, diff, k)
         x_T = share_noise(grain_noise(torch.full_like(b['M'], k - 1), vae.z, k, rngs).to(dev), M, k)
         return vae.decode(last(sampler(model, x_T, M, diff, 20, k)), M).clamp(-1, 1)
     @torch.no_grad()
     def quality(net):
-        sums,fake,shown = {},FeatureStats(eye.dim, dev),None
+        sums = {}
+        fake = FeatureStats(eye.dim, dev)
+        shown = None
         for i in progress_bar(range(-(-n//(32*ranks.world))), 'sampling for held-out maps', show=ranks.main):
-            if ranks.any(stop.asked): return None
-            if i >= len(parts): continue
+            if ranks.any(stop.asked):
+                return None
+            if i >= len(parts):
+                continue
             b = batch(parts[i])
             on = {k: v if isinstance(v, list) else v.to(dev) for k,v in b.items()}
             on['at'] = net.pack(on['M'])
@@ -721,7 +822,8 @@ def watch_content(cfg:ContentConfig, ranks:Ranks, stop:Stop, vae:DVAE, cal:Calib
             fake.update(eye(x))
             if not whole.get('real'):
                 real.update(eye(torch.stack([held.image(item_of(j, n, cfg.seed)) for j in parts[i]]).to(dev)))
-            if i == 0: shown = x.cpu(),b['M'],parts[0]
+            if i == 0:
+                shown = x.cpu(),b['M'],parts[0]
         whole.setdefault('real', real.map(ranks.sum))
         means = {k: (v[0]/v[1]).item() for k,v in all_ranks(sums, ranks).items()}
         def draw():

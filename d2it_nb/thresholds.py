@@ -25,8 +25,10 @@ def join_ranges(a:list, b:list)->list: # of [start, stop], ascending
     for s,e in sorted([*a, *b]):
         if out and s < out[-1][1]:
             raise ValueError(f'items {s} … {min(e, out[-1][1]) - 1} would be counted twice')
-        if out and s == out[-1][1]: out[-1][1] = e
-        else: out.append([s, e])
+        if out and s == out[-1][1]:
+            out[-1][1] = e
+        else:
+            out.append([s, e])
     return out
 
 # %% ../nbs/11_thresholds.ipynb #c9
@@ -48,24 +50,32 @@ class Calibration:
             raise ValueError(f'bins ≥ 2, sigma > 0 and lo = -1 or 0 are needed, got {bins}, {sigma} and {lo}')
         self.settings = dict(region=region, size=size, bins=bins, sigma=float(sigma), lo=float(lo),
                              rounded=bool(rounded), preprocessing=preprocessing)
-        self.counts,self._share = torch.zeros(self.N_BINS, dtype=torch.long),None
+        self.counts = torch.zeros(self.N_BINS, dtype=torch.long)
+        self._share = None
         # 'fingerprint, n of all' → ranges of items; pictures counted; file → reason
-        self.parts,self.images,self.unreadable = {},0,{}
+        self.parts = {}
+        self.images = 0
+        self.unreadable = {}
     @property
-    def n(self)->int: return int(self.counts.sum())
+    def n(self)->int:
+        return int(self.counts.sum())
     @property
-    def source(self)->str: return '; '.join(self.parts)
+    def source(self)->str:
+        return '; '.join(self.parts)
     @property
-    def width(self)->float: return math.log(self.settings['bins'])/self.N_BINS
+    def width(self)->float:
+        return math.log(self.settings['bins'])/self.N_BINS
 
     # counting
     def entropy_map(self, x:Tensor)->Tensor: # (N,size/region,size/region)
         "Entropies of pixels (N,3,size,size) in [-1,1], by this calibration's own settings"
-        s = self.settings; check_pixels(x)
+        s = self.settings
+        check_pixels(x)
         if x.shape[-2:] != (s['size'], s['size']):
             raise ValueError(f"the calibration is for images of {s['size']}×{s['size']} px, "
                              f"not {x.shape[-2]}×{x.shape[-1]}")
-        if s['lo'] != -1: x = (x + 1)*((1 - s['lo'])/2) + s['lo']
+        if s['lo'] != -1:
+            x = (x + 1)*((1 - s['lo'])/2) + s['lo']
         return entropy_map(x, *(s[k] for k in ('region', 'bins', 'sigma', 'lo', 'rounded')))
     def levels(self, E:Tensor)->Tensor: # int64
         "The histogram bin of each entropy"
@@ -79,33 +89,40 @@ class Calibration:
         return self.count(self.levels(E))
     def count(self, levels:Tensor):
         "Count histogram bins"
-        self._share = None; self.counts += torch.bincount(levels, minlength=self.N_BINS)
+        self._share = None
+        self.counts += torch.bincount(levels, minlength=self.N_BINS)
         return self
     def __add__(self, other):
         "The calibration of both data sets together"
         self.check(**other.settings)
         c = Calibration(**self.settings)
-        c.counts,c.images,c.unreadable = (self.counts + other.counts, self.images + other.images,
-                                          {**self.unreadable, **other.unreadable})
+        c.counts = self.counts + other.counts
+        c.images = self.images + other.images
+        c.unreadable = {**self.unreadable, **other.unreadable}
         c.parts = {k: join_ranges(self.parts.get(k, []), other.parts.get(k, []))
                    for k in sorted({*self.parts, *other.parts})}
         return c
     def check(self, **settings):
         "`ValueError` if thresholds from here would be applied to entropies of other settings"
         bad = {k: (self.settings[k], v) for k,v in settings.items() if self.settings[k] != v}
-        if bad: raise ValueError('the calibration was made with '
-                                 + ', '.join(f'{k}={a}, not {b}' for k,(a,b) in bad.items()))
+        if bad:
+            raise ValueError('the calibration was made with '
+                             + ', '.join(f'{k}={a}, not {b}' for k,(a,b) in bad.items()))
 
     # asking
     def threshold(self,
                   r:float, # share of regions that shall exceed it, in [0,1]
                  )->float: # nats; +inf for r=0, -inf for r=1
         "The entropy that a share `r` of all regions exceeds: T of §3.1"
-        if not 0 <= r <= 1: raise ValueError(f'a ratio lies in [0,1], got {r}')
-        if self.n == 0: raise ValueError('nothing was counted yet')
-        if r in (0, 1): return math.inf if r == 0 else -math.inf
+        if not 0 <= r <= 1:
+            raise ValueError(f'a ratio lies in [0,1], got {r}')
+        if self.n == 0:
+            raise ValueError('nothing was counted yet')
+        if r in (0, 1):
+            return math.inf if r == 0 else -math.inf
         # ascending: share of the top b+1 bins
-        if self._share is None: self._share = self.counts.flip(0).cumsum(0).double()/self.n
+        if self._share is None:
+            self._share = self.counts.flip(0).cumsum(0).double()/self.n
         # as many of the top bins as hold no more than r: ties stay coarse
         b = int(torch.searchsorted(self._share, r, right=True))
         return (self.N_BINS - b)*self.width
@@ -136,7 +153,8 @@ class Calibration:
         "`ValueError` if it is not one, or is not as `to_json` wrote it"
         d = json.loads(s)
         ok = lambda what, good: None if good else refuse(what)
-        def refuse(what): raise ValueError(f'not a sound calibration: {what}')
+        def refuse(what):
+            raise ValueError(f'not a sound calibration: {what}')
         ok('of another kind', isinstance(d, dict) and d.get('kind') == 'Calibration')
         ok('the settings are not those of a calibration',
            set(d['settings']) == set(cls().settings)
@@ -151,7 +169,9 @@ class Calibration:
                    and join_ranges(r, []) == r for r in d['parts'].values()))
         ok('files that could not be read', isinstance(d['unreadable'], dict) and whole([d['images']]))
         c = cls(**d['settings'])
-        c.parts,c.images,c.unreadable = d['parts'],d['images'],d['unreadable']
+        c.parts = d['parts']
+        c.images = d['images']
+        c.unreadable = d['unreadable']
         c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
         ok(f"it says {d['n']} regions and holds {c.n}",
            c.n == d['n'] and (not c.images or c.n == c.images*(c.settings['size']//c.settings['region'])**2))
@@ -161,27 +181,34 @@ class Calibration:
 # %% ../nbs/11_thresholds.ipynb #c27
 class Counted:
     "Histogram bins of a data set's items, for worker processes"
-    def __init__(self, ds, cal:Calibration): self.ds,self.cal = ds,cal
+    def __init__(self, ds, cal:Calibration):
+        self.ds,self.cal = ds,cal
     def __getitems__(self, idx:list)->tuple: # levels (n,), {file: reason}, number of pictures
         levels,bad = [],{}
         for i in idx:
-            try: levels.append(self.cal.levels(self.cal.entropy_map(self.ds.image(i)[None].double())))
-            except ValueError as e: bad[inside(self.ds, self.ds.name(i))] = inside(self.ds, str(e), self.ds.name(i))
+            try:
+                levels.append(self.cal.levels(self.cal.entropy_map(self.ds.image(i)[None].double())))
+            except ValueError as e:
+                bad[inside(self.ds, self.ds.name(i))] = inside(self.ds, str(e), self.ds.name(i))
         return (torch.cat(levels).numpy().astype(np.uint16) if levels else np.zeros(0, dtype=np.uint16),
                 bad, len(levels))
 
 def inside(ds, text:str, file:str=None)->str:
     "A file's name without the folder that all share; or a text that speaks of that file"
-    if not hasattr(ds, 'folder'): return text
+    if not hasattr(ds, 'folder'):
+        return text
     return os.path.relpath(text, ds.folder) if file is None else text.replace(file, os.path.relpath(file, ds.folder))
 
 def to_count(ds, n:int=None, shard:tuple=(1, 1))->tuple: # source, start, stop
     "What a calibration writes down about its data: all items, or n evenly spread ones; and a shard's range of them"
-    if n is not None and n < 1: raise ValueError(f'at least one image must be counted, got {n}')
+    if n is not None and n < 1:
+        raise ValueError(f'at least one image must be counted, got {n}')
     total,(i,of) = min(n or len(ds), len(ds)),shard
-    if not 1 <= i <= of: raise ValueError(f'shards are numbered 1 … {of}, got {i}')
+    if not 1 <= i <= of:
+        raise ValueError(f'shards are numbered 1 … {of}, got {i}')
     start,stop = total*(i - 1)//of, total*i//of
-    if start == stop: raise ValueError(f'{total} images do not fill {of} shards')
+    if start == stop:
+        raise ValueError(f'{total} images do not fill {of} shards')
     return f'{ds.fingerprint}, {total} of {len(ds)}', start, stop
 
 def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerprint`, `preprocessing`
@@ -197,15 +224,19 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
               **settings, # bins, sigma, lo, rounded: see `entropy.PRESETS`
              )->Calibration:
     "Count the entropies of every region of a data set; `ValueError` if too many files can't be read"
-    source,first,end = to_count(ds, n, shard); total = min(n or len(ds), len(ds))
+    source,first,end = to_count(ds, n, shard)
+    total = min(n or len(ds), len(ds))
     cal = Calibration(region, ds.size, preprocessing=ds.preprocessing, **settings)
     header = {inside(ds, f): inside(ds, why, f) for f,why in getattr(ds, 'bad', [])}
     done,again = first,[]
     item = lambda j: j*len(ds)//total
     if partial and Path(partial).is_file():
-        old = load_calibration(partial); bad = set(old.unreadable) - set(header)
-        try: old.check(**cal.settings)
-        except ValueError as e: raise ValueError(f'{partial}: {e}; delete it to begin anew') from None
+        old = load_calibration(partial)
+        bad = set(old.unreadable) - set(header)
+        try:
+            old.check(**cal.settings)
+        except ValueError as e:
+            raise ValueError(f'{partial}: {e}; delete it to begin anew') from None
         if (list(old.parts) != [source] or len(old.parts[source]) != 1
             or old.parts[source][0][0] != first or old.parts[source][0][1] > end):
             raise ValueError(f'{partial} holds {old.parts}, but items {first} … {end - 1} of {source} are wanted; '
@@ -214,11 +245,14 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
         again = [j for j in range(first, done) if inside(ds, ds.name(item(j))) in bad] if bad else []
     state = cal.counts,cal.images,{f: why for f,why in cal.unreadable.items() if f not in header},done
     def result():
-        cal.counts,cal.images,bad,now = state; cal._share = None
-        cal.unreadable,cal.parts = {**header, **bad},{source: [[first, now]]}
+        cal.counts,cal.images,bad,now = state
+        cal._share = None
+        cal.unreadable = {**header, **bad}
+        cal.parts = {source: [[first, now]]}
         return cal
     def save():
-        if partial and state[3] > first: write_atomic(partial, result().to_json().encode())
+        if partial and state[3] > first:
+            write_atomic(partial, result().to_json().encode())
     def check(bad):
         if len(header)/(len(ds) + len(header)) + len(bad)/total > max_bad:
             raise ValueError(f'{len(header) + len(bad)} files cannot be read, more than {max_bad:.0%}: '
@@ -231,23 +265,30 @@ def calibrate(ds, # a data set: `len`, `image(i)`, `name(i)`, `size`, `fingerpri
         with tqdm(total=end - first, initial=done - first, desc='calibrating', unit='image',
                   disable=not progress) as bar:
             for b,(levels,bad,ok) in zip(js, counted):
-                counts,images,known,now = state; fresh = b is not again
+                counts,images,known,now = state
+                fresh = b is not again
                 known = {f: why for f,why in known.items() if fresh} | bad   # a second chance forgets the first
                 check(known)
                 state = (counts + torch.bincount(torch.from_numpy(levels.astype(np.int64)), minlength=cal.N_BINS),
                          images + ok, known, b[-1] + 1 if fresh else now)    # all or nothing
                 bar.update(len(b)*fresh)
-                if stop(): raise KeyboardInterrupt
+                if stop():
+                    raise KeyboardInterrupt
                 if time.monotonic() - saved > save_every:
                     save()
                     saved = time.monotonic()
     except ReaderDied as e:
         save()
-        if stop(): raise KeyboardInterrupt from None
+        if stop():
+            raise KeyboardInterrupt from None
         raise OSError(str(e)) from None
-    except BaseException: save(); raise
-    finally: counted.close()
-    check(state[2]); save()
+    except BaseException:
+        save()
+        raise
+    finally:
+        counted.close()
+    check(state[2])
+    save()
     if result().unreadable:
         warnings.warn(f'{len(cal.unreadable)} unreadable files are left out: '
                       f'{dict(list(cal.unreadable.items())[:5])}')
@@ -259,8 +300,10 @@ def load_calibration(path=None, # a JSON; None: the one that ships with the proj
     path = asset('thresholds/photos256.json') if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
-    try: return Calibration.from_json(path.read_bytes().decode(errors='replace'))
-    except KeyError as e: raise ValueError(f'{path} does not hold a calibration ({e} is missing)') from None
+    try:
+        return Calibration.from_json(path.read_bytes().decode(errors='replace'))
+    except KeyError as e:
+        raise ValueError(f'{path} does not hold a calibration ({e} is missing)') from None
     except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError, RuntimeError) as e:
         raise ValueError(f'{path} does not hold a calibration ({e})') from None
 
@@ -269,10 +312,13 @@ def merged(files:list, # calibration files, all shards of one data set
            max_bad:float=.05, # largest share of unreadable files
           )->Calibration:
     "The calibration of a whole data set from those of its shards; `ValueError` if they are not all shards of one"
-    cals = [load_calibration(f) for f in files]; cal = cals[0]
+    cals = [load_calibration(f) for f in files]
+    cal = cals[0]
     for f,c in zip(files[1:], cals[1:]):
-        try: cal = cal + c
-        except ValueError as e: raise ValueError(f'{f}: {e}') from None
+        try:
+            cal = cal + c
+        except ValueError as e:
+            raise ValueError(f'{f}: {e}') from None
     if len(cal.parts) != 1:
         raise ValueError('the files are of different data sets, or of a folder that changed: '
                          f'{"; ".join(cal.parts)}')
@@ -285,7 +331,8 @@ def merged(files:list, # calibration files, all shards of one data set
     return cal
 
 # %% ../nbs/11_thresholds.ipynb #c44
-if __name__ == '__main__': forgiving_streams()                               # of --help, too
+if __name__ == '__main__':
+    forgiving_streams()                               # of --help, too
 
 @call_parse
 def main(paths:Param('folder of images, or calibration files to merge', str, nargs='+'),
@@ -299,17 +346,22 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
          small:Param('pictures with a side below size', str, choices=['refuse', 'skip', 'enlarge'])='refuse',
         ):
     "Calibrate entropy thresholds on a folder of images; started again, it goes on where it was"
-    heard = []; old = {}
+    heard = []
+    old = {}
     try:
-        if Path(out).is_dir(): raise ValueError(f'{out} is a folder; name a file with --out')
+        if Path(out).is_dir():
+            raise ValueError(f'{out} is a folder; name a file with --out')
         with sole_user(out):
-            if all(p.endswith('.json') and not Path(p).is_dir() for p in paths): cal = merged(paths)
+            if all(p.endswith('.json') and not Path(p).is_dir() for p in paths):
+                cal = merged(paths)
             else:
                 if len(paths) > 1:
                     raise ValueError('one folder at a time, or several calibration files (.json); '
                                      f'got {" ".join(paths)}')
-                try: i,of = map(int, shard.split('/'))
-                except ValueError: raise ValueError(f'--shard is i/n, such as 2/4, not {shard!r}') from None
+                try:
+                    i,of = map(int, shard.split('/'))
+                except ValueError:
+                    raise ValueError(f'--shard is i/n, such as 2/4, not {shard!r}') from None
                 settings = Calibration(region, size, **PRESETS[preset]).settings
                 part = Path(f'{out}.part')
                 with warnings.catch_warnings():
@@ -321,7 +373,8 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
                 for s in (signal.SIGINT, signal.SIGTERM):
                     old[s] = signal.signal(s, lambda s, _: heard.append(s))
                 if Path(out).is_file():
-                    cal = load_calibration(out); cal.check(**settings)
+                    cal = load_calibration(out)
+                    cal.check(**settings)
                     if cal.parts != {source: [items]}:
                         raise ValueError(f'{out} holds items {cal.parts}, not {items} of {source}; '
                                          'choose another --out')
@@ -329,7 +382,8 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
                 else:
                     cal = calibrate(ds, region, n, (i, of), min(os.cpu_count(), 16) if workers is None else workers,
                                     part, stop=lambda: heard, **PRESETS[preset])
-                for f,why in cal.unreadable.items(): print(f'left out: {f}: {why}')
+                for f,why in cal.unreadable.items():
+                    print(f'left out: {f}: {why}')
             write_atomic(out, cal.to_json().encode())
             Path(f'{out}.part').unlink(missing_ok=True)
     except (ValueError, OSError) as e:
@@ -339,6 +393,8 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
         print('d2it_nb.thresholds: stopped; the same command goes on where it was', file=sys.stderr)
         raise SystemExit(128 + (heard or [signal.SIGINT])[0]) from None
     finally:
-        for s,f in old.items(): signal.signal(s, f)
+        for s,f in old.items():
+            signal.signal(s, f)
     print(f'{cal.n:,} regions of {cal.images:,} images, written to {out}\n   r  threshold  achieved')
-    for r in (.1, .3, .5, .7, .9): print(f'{r:4}  {cal.threshold(r):9.4f}  {cal.achieved(r):8.4f}')
+    for r in (.1, .3, .5, .7, .9):
+        print(f'{r:4}  {cal.threshold(r):9.4f}  {cal.achieved(r):8.4f}')

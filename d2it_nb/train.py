@@ -36,14 +36,16 @@ from .stages import (BUILD, COST, DECAYS, PRESETS, STAGES, Config, Player, Stage
 def lr_at(cfg:Config, step:int)->float:
     "Linear warm-up, then one of `DECAYS`"
     up = min(1., (step + 1)/(cfg.warmup + 1))
-    if step < cfg.warmup: return cfg.lr*up
+    if step < cfg.warmup:
+        return cfg.lr*up
     return cfg.lr*DECAYS[cfg.decay]((step - cfg.warmup)/max(cfg.steps - cfg.warmup, 1), step, cfg.warmup)
 
 # %% ../nbs/54_train.ipynb #47089dce
 def probe(stage:Stage, n:int)->dict:
     "A batch of n samples for counting: the first sample, n times, with maps that are half fine"
     s = stage.samples
-    b = s.__getitems__([0]) if hasattr(s, '__getitems__') else stack([s[0]]); b.pop('at', None)
+    b = s.__getitems__([0]) if hasattr(s, '__getitems__') else stack([s[0]])
+    b.pop('at', None)
     b = {k: v.repeat(n, *[1]*(v.ndim - 1)) for k,v in b.items()}
     cells = torch.arange(b['M'].numel()).view_as(b['M'])
     b['M'] = cells % 2*(s.k - 1)
@@ -52,7 +54,8 @@ def probe(stage:Stage, n:int)->dict:
 def cost(stage:Stage, n:int, amp:bool=False,
         )->dict: # flops: forward, a sample; bytes: held at once by a step on n, with all players, as on a CPU
     "What forward and backward pass of a micro-batch of n samples take"
-    p = stage.players['net']; b = to_device(probe(stage, n), next(p.net.parameters()).device)
+    p = stage.players['net']
+    b = to_device(probe(stage, n), next(p.net.parameters()).device)
     flops,held = [],[]
     for step in sorted({0, max(q.begins for q in stage.players.values())}):   # also with the judge, if one comes later
         with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
@@ -69,7 +72,8 @@ def cost(stage:Stage, n:int, amp:bool=False,
                     loss = p.loss(p.net, f, step)[0]
                 loss.backward()
         p.net.zero_grad(set_to_none=True)
-        flops.append(ops.get_total_flops()/n); held.append(m.peak)
+        flops.append(ops.get_total_flops()/n)
+        held.append(m.peak)
     return dict(flops=flops[0], bytes=max(held))
 
 def room(ranks:Ranks, n:int)->float: # bytes
@@ -90,15 +94,18 @@ def plan(stage:Stage, cfg:Config, ranks:Ranks, amp:bool)->dict: # world, micro, 
     n = sum(4*n_params(p.net) for p in stage.players.values())
     def cost_of(m):
         key = repr((what_costs(cfg), stage.players['net'].net.config, m, amp, ranks.device.type))
-        if key not in _costs: _costs[key] = cost(stage, m, amp)
+        if key not in _costs:
+            _costs[key] = cost(stage, m, amp)
         return _costs[key]
     # weights, two moments, averages
     state = n*(3 + len(averages_of(cfg)))/(ranks.world if getattr(cfg, 'parallel', '') == 'fsdp' else 1)
     seen = {}
     free = room(ranks, n)
     def fits(m):
-        seen[m] = cost_of(m); return state + seen[m]['bytes'] < .9*free
-    try: cut = cut_batch(cfg.batch, ranks.world, cfg.micro, lambda m: not ranks.any(not fits(m)))
+        seen[m] = cost_of(m)
+        return state + seen[m]['bytes'] < .9*free
+    try:
+        cut = cut_batch(cfg.batch, ranks.world, cfg.micro, lambda m: not ranks.any(not fits(m)))
     except MemoryError:
         raise ValueError(f'one sample needs {(state + seen[1]["bytes"])/1e9:.1f} GB on a rank, '
                          f'{free/1e9:.1f} GB are free; use --recompute true, --parallel fsdp on more ranks, '
@@ -110,19 +117,24 @@ def plan(stage:Stage, cfg:Config, ranks:Ranks, amp:bool)->dict: # world, micro, 
 class Batches:
     "This rank's sample numbers, micro-batch after micro-batch, from step `first` on"
     def __init__(self, cfg:Config, ranks:Ranks, first:int, micro:int):
-        self.cfg,self.ranks,self.first,self.micro = cfg,ranks,first,micro
+        self.cfg = cfg
+        self.ranks = ranks
+        self.first = first
+        self.micro = micro
     def __iter__(self):
         B = self.cfg.batch
         for s in range(self.first, self.cfg.steps):
             mine = self.ranks.share(range(s*B, (s + 1)*B))
-            for i in range(0, len(mine), self.micro): yield mine[i:i + self.micro]
+            for i in range(0, len(mine), self.micro):
+                yield mine[i:i + self.micro]
 
 
 
 # %% ../nbs/54_train.ipynb #2edfc774
 def bf16_pays(device:torch.device)->bool:
     "Is a matrix product in bf16 faster than in float32 here? (on a CPU measured, in a few milliseconds)"
-    if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return matmul_rate(device, torch.bfloat16) > 1.25*matmul_rate(device, torch.float32)
 
 def matmul_rate(device:torch.device, dtype=torch.float32)->float: # FLOP/s
@@ -130,9 +142,12 @@ def matmul_rate(device:torch.device, dtype=torch.float32)->float: # FLOP/s
     n,best = 4096 if device.type == 'cuda' else 384,math.inf
     a = torch.ones(n, n, device=device, dtype=dtype)
     for _ in range(8):
-        if device.type == 'cuda': torch.cuda.synchronize(device)
-        t = time.perf_counter(); a @ a
-        if device.type == 'cuda': torch.cuda.synchronize(device)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        t = time.perf_counter()
+        a @ a
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - t)
     return 2*n**3/best
 
@@ -162,24 +177,30 @@ def quickest(stage:Stage, cfg:Config, ranks:Ranks,
             )->tuple: # bf16, layout
     "The variant whose step is fastest, tried on a few samples; another than the plainest must be 5 % better"
     ways = variants(stage, cfg, ranks)
-    if len(ways) == 1: return ways[0]
+    if len(ways) == 1:
+        return ways[0]
     p,dev = stage.players['net'],ranks.device
     def seconds(way, batch):
         lay_out(stage, way[1])
-        if dev.type == 'cuda': torch.cuda.synchronize(dev)
+        if dev.type == 'cuda':
+            torch.cuda.synchronize(dev)
         began = time.perf_counter()
         try_step(p, batch, way[0])
-        if dev.type == 'cuda': torch.cuda.synchronize(dev)
+        if dev.type == 'cuda':
+            torch.cuda.synchronize(dev)
         return time.perf_counter() - began
     # the judge's weight, or ranks would want to agree on it
     samples = lambda n: to_device(probe(stage, n), dev) | dict(weight=torch.ones((), device=dev))
     one = seconds(ways[0], samples(1))
-    if one < patience: one = seconds(ways[0], samples(1))                     # the first time is for warming up
-    if one > patience: return bf16_pays(dev) if cfg.amp == 'auto' else ways[0][0], ways[0][1]
+    if one < patience:
+        one = seconds(ways[0], samples(1))                     # the first time is for warming up
+    if one > patience:
+        return bf16_pays(dev) if cfg.amp == 'auto' else ways[0][0], ways[0][1]
     batch = samples(max(1, min(cfg.micro or 8, 8, cfg.batch//ranks.world, int(.5/one))))
     took = {way: [seconds(way, batch) for _ in range(2)][1:] for way in ways}  # the first of each warms up
     for _ in range(rounds):
-        for way in ways: took[way].append(seconds(way, batch))
+        for way in ways:
+            took[way].append(seconds(way, batch))
     best = {way: min(ts) for way,ts in took.items()}
     first,fast = ways[0],min(best, key=best.get)
     return fast if best[fast] < .95*best[first] else first
@@ -188,7 +209,8 @@ def threads_for(stage:Stage, plan:dict, ranks:Ranks, amp:bool, cfg:Config)->int:
     ("How many threads a step gets on a CPU: several ranks have what their launcher gave them, a single one tries "
      "(but not with compiled blocks, which would be compiled for each number)")
     here = torch.get_num_threads()
-    if ranks.device.type != 'cpu' or ranks.world > 1 or here == 1 or getattr(cfg, 'compile', False): return here
+    if ranks.device.type != 'cpu' or ranks.world > 1 or here == 1 or getattr(cfg, 'compile', False):
+        return here
     p = stage.players['net']
     b = probe(stage, min(plan['micro'], 8))
     return best_threads(lambda: try_step(p, b, amp))[0]
@@ -213,12 +235,18 @@ def known_run(cfg:Config, ranks:Ranks):
     "`ValueError` if the folder holds a run with other flags: before data are looked at, whose words would be less clear"
     fault = None
     if ranks.main and steps_in(Path(cfg.out)/'checkpoints'):
-        try: then = read_json(Path(cfg.out)/'run.json')['config']
-        except (OSError, ValueError, KeyError): then = None                    # a new run, or a damaged note: its checkpoints know
         try:
-            if isinstance(then, dict): check_same(defaults_of(cfg) | then, dataclasses.asdict(cfg), FREE)
-        except ValueError as e: fault = e
-    if ranks.any(fault): why = ranks.tell(str(fault)); raise fault or ValueError(why)
+            then = read_json(Path(cfg.out)/'run.json')['config']
+        except (OSError, ValueError, KeyError):
+            then = None                    # a new run, or a damaged note: its checkpoints know
+        try:
+            if isinstance(then, dict):
+                check_same(defaults_of(cfg) | then, dataclasses.asdict(cfg), FREE)
+        except ValueError as e:
+            fault = e
+    if ranks.any(fault):
+        why = ranks.tell(str(fault))
+        raise fault or ValueError(why)
 
 # may change on resume (data, DVAE, VGG: fingerprints)
 FREE = frozenset('init lr warmup clip skip amp layout tf32 out steps micro workers device timeout parallel compile '
@@ -232,13 +260,16 @@ def backward(p:Player, parts:list, step:int, amp:bool)->dict: # name → mean, o
     cast = lambda: torch.autocast(next(p.net.parameters()).device.type, torch.bfloat16, enabled=amp)
     p.opt.zero_grad(set_to_none=True)
     if p.before and n > 1:
-        with cast(): p.before(parts, step)
+        with cast():
+            p.before(parts, step)
     for i,b in enumerate(parts):
         with last_part(p.wrapped, i == n - 1):
-            with cast(): loss,terms = p.loss(p.wrapped, b, step)
+            with cast():
+                loss,terms = p.loss(p.wrapped, b, step)
             (loss/n).backward()
         for k,v in dict(loss=loss, **terms).items():
-            v = v.detach(); v = v if v.numel() == 2 else v/n
+            v = v.detach()
+            v = v if v.numel() == 2 else v/n
             out[k] = out[k] + v if i else v
     return out
 
@@ -247,34 +278,49 @@ def optimize(p:Player, cfg:Config, step:int,
             )->tuple: # the gradient's norm; 1 if the step was left out, else 0
     "Clip and step; a loss or a gradient that is not finite changes nothing"
     norm = whole(nn.utils.clip_grad_norm_(p.net.parameters(), cfg.clip))
-    for g in p.opt.param_groups: g['lr'] = lr_at(cfg, step)
+    for g in p.opt.param_groups:
+        g['lr'] = lr_at(cfg, step)
     out = torch.maximum(sick, (~norm.isfinite()).float())
-    p.opt.grad_scale,p.opt.found_inf = None,out              # looked at on the device, so that nothing waits
+    # looked at on the device, so that nothing waits
+    p.opt.grad_scale = None
+    p.opt.found_inf = out
     p.opt.step()
     return norm,out
 
 class Health:
     "Which steps were not finite; looked at when the log is written, so that nothing waits for the device"
     def __init__(self, cfg:Config, stage:Stage, ranks:Ranks):
-        self.cfg,self.stage,self.ranks,self.flags,self.row,self.left_out = cfg,stage,ranks,[],0,0
+        self.cfg = cfg
+        self.stage = stage
+        self.ranks = ranks
+        self.flags = []
+        self.row = 0
+        self.left_out = 0
     def note(self, step:int, losses:dict):
         self.flags.append((step, ~torch.stack([v.sum().isfinite() for k,v in losses.items()
                                                if k == 'loss' or k.startswith(('loss_', 'norm_'))]).all()))
     def check(self):
         "Names the items of bad steps in `nan.json`; `FloatingPointError` after more than `skip` of them in a row"
-        if not self.flags: return
+        if not self.flags:
+            return
         bad = self.ranks.sum(torch.stack([f for _,f in self.flags]).float()).tolist()
-        steps = [s for s,_ in self.flags]; self.flags = []
+        steps = [s for s,_ in self.flags]
+        self.flags = []
         for s,b in zip(steps, bad):
-            self.row = self.row + 1 if b else 0; self.left_out += bool(b)
-            if b: says = blame(self.cfg, self.stage, self.ranks, s)
-            if self.row > self.cfg.skip: raise FloatingPointError(says)
-            if b and self.ranks.main: tqdm.write(f'left out: {says}')
+            self.row = self.row + 1 if b else 0
+            self.left_out += bool(b)
+            if b:
+                says = blame(self.cfg, self.stage, self.ranks, s)
+            if self.row > self.cfg.skip:
+                raise FloatingPointError(says)
+            if b and self.ranks.main:
+                tqdm.write(f'left out: {says}')
 
 def blame(cfg:Config, stage:Stage, ranks:Ranks, step:int)->str:
     "Which items a step was made of whose loss or gradient is not finite; all of them go to `nan.json`"
     path = Path(cfg.out)/'nan.json'
-    ns = range(step*cfg.batch, (step + 1)*cfg.batch); names = [stage.name(n) for n in ns]
+    ns = range(step*cfg.batch, (step + 1)*cfg.batch)
+    names = [stage.name(n) for n in ns]
     if ranks.main:
         write_atomic(path, json.dumps(dict(step=step + 1, samples=list(ns), items=names), indent=1).encode())
     return (f'the loss or its gradient is not finite at step {step + 1}; the batch: '
@@ -300,7 +346,8 @@ def warm_start(net:nn.Module, # new
 
 def prepare(stage:Stage, cfg:Config, ranks:Ranks)->list: # averages of the network, in the order of `ema`
     "Networks on their device, with optimizers and averages, alone or together with the other ranks"
-    how = getattr(cfg, 'parallel', 'ddp'); net = stage.players['net'].net.to(ranks.device)
+    how = getattr(cfg, 'parallel', 'ddp')
+    net = stage.players['net'].net.to(ranks.device)
     if ranks.device.type == 'cuda':
         torch.set_float32_matmul_precision('high' if cfg.tf32 else 'highest')
         torch.backends.cudnn.allow_tf32 = cfg.tf32
@@ -309,12 +356,14 @@ def prepare(stage:Stage, cfg:Config, ranks:Ranks)->list: # averages of the netwo
         if ranks.device.type == 'cpu' and not (shutil.which('g++') or shutil.which('clang++')):
             raise ValueError('--compile true needs a C++ compiler (g++ or clang++) on a CPU')
         for m in net.modules():
-            if isinstance(m, DiTBlock): m.compile(dynamic=True)
+            if isinstance(m, DiTBlock):
+                m.compile(dynamic=True)
     for p in stage.players.values():
         p.net.to(ranks.device).train()
         p.wrapped = together(p.net, ranks, how, DiTBlock)
     if how == 'fsdp':
-        for e in emas: together(e.net, ranks, how, DiTBlock)
+        for e in emas:
+            together(e.net, ranks, how, DiTBlock)
     for p in stage.players.values():
         p.opt = torch.optim.AdamW(p.net.parameters(), lr=cfg.lr, weight_decay=cfg.wd,
                                   betas=(.9, cfg.beta2), fused=True)
@@ -326,23 +375,30 @@ def fit(name:str, # stage
         stop:Stop=None, # its flag ends the run at a step boundary
        ): # yields {'step': …} after every step, with its log line, `eval`, `picture` if any; returns True: done, False: stopped
     "Train a stage to `cfg.steps`, resuming from `cfg.out`"
-    if name not in STAGES: raise ValueError(f'there are the stages {", ".join(STAGES)}, not {name!r}')
-    check(cfg); out,stop = Path(cfg.out),stop or Stop()
+    if name not in STAGES:
+        raise ValueError(f'there are the stages {", ".join(STAGES)}, not {name!r}')
+    check(cfg)
+    out,stop = Path(cfg.out),stop or Stop()
     cut_batch(cfg.batch, ranks.world, cfg.micro)
     with run_lock(out, ranks):
         known_run(cfg, ranks)
         seed_all(keyed_seed(cfg.seed, f'init-{name}') % 2**32)
-        stage = BUILD[name](cfg, ranks, stop); players = stage.players
-        run = Run(stage, cfg, ranks); emas,first = run.start()
+        stage = BUILD[name](cfg, ranks, stop)
+        players = stage.players
+        run = Run(stage, cfg, ranks)
+        emas,first = run.start()
         net,ema = players['net'].net,emas[0]
         watch = Watch(cfg, stage, ema.net, ranks, first)
         if first >= cfg.steps and not watch.due(first) and done_at(out) == first:
-            if ranks.main: print(f'{out}: all {first} steps are done')
+            if ranks.main:
+                print(f'{out}: all {first} steps are done')
             return True
         if watch.due(first):                                     # it was cut off, or is asked for only now
-            if (seen := watch(first)) is None: return run.stopped(first)
+            if (seen := watch(first)) is None:
+                return run.stopped(first)
             yield dict(step=first, **seen)
-        log,health = Log(out/'log.jsonl', first, ranks.main),Health(cfg, stage, ranks)
+        log = Log(out/'log.jsonl', first, ranks.main)
+        health = Health(cfg, stage, ranks)
         meter = Meter(cfg, run.plan, ranks, run.amp)
         batches = reading(stage.samples, Batches(cfg, ranks, first, run.plan['micro']), cfg.workers, stack)
         done,saved = first,first
@@ -354,37 +410,56 @@ def fit(name:str, # stage
                 with threads(min(run.plan['threads'], torch.get_num_threads())):
                     parts = [to_device(next(batches), ranks.device) for _ in range(run.plan['accumulate'])]
                     for n,p in players.items():
-                        if step < p.begins: continue
+                        if step < p.begins:
+                            continue
                         terms = backward(p, parts, step, run.amp)
                         norm,out_ = optimize(p, cfg, step, ranks.sum((~terms['loss'].isfinite()).float()).clamp(max=1))
                         losses |= ({k if n == 'net' or k != 'loss' else f'loss_{n}': v for k,v in terms.items()}
                                    | {f'norm_{n}': norm})
-                        if n == 'net': left_out = out_
-                    for e in emas: e.update(net, step, left_out)
-                health.note(step, losses); bar.update()
-                done = step + 1; line = dict(step=done)
+                        if n == 'net':
+                            left_out = out_
+                    for e in emas:
+                        e.update(net, step, left_out)
+                health.note(step, losses)
+                bar.update()
+                done = step + 1
+                line = dict(step=done)
                 pace(done, time.perf_counter() - began)
-                stopping,watching,last = ranks.any(stop.asked),watch.due(done),done == cfg.steps
+                stopping = ranks.any(stop.asked)
+                watching = watch.due(done)
+                last = done == cfg.steps
                 logging = done % cfg.log_every == 0 or last
                 saving = done % cfg.save_every == 0 or last or stopping or watching
-                if logging or saving: health.check()
+                if logging or saving:
+                    health.check()
                 if logging:
                     line = log.write(done, mean_over(losses, ranks), lr=lr_at(cfg, step), **meter(done),
                                      **dict(left_out=health.left_out) if health.left_out else {})
                     bar.set_postfix(loss=f"{line.get('loss', math.nan):.4f}")
                 # first, so that a run that goes on from this step has it; one that goes on from an earlier one makes it again
-                if run.keeps(done): run.snapshot(done, emas)
-                if saving: run.save(done, emas); saved = done
+                if run.keeps(done):
+                    run.snapshot(done, emas)
+                if saving:
+                    run.save(done, emas)
+                    saved = done
                 if watching:
-                    if (seen := watch(done)) is None: bar.close(); return run.stopped(done)
+                    if (seen := watch(done)) is None:
+                        bar.close()
+                        return run.stopped(done)
                     line |= seen
                 yield line
-                if stopping: bar.close(); return run.stopped(done)
+                if stopping:
+                    bar.close()
+                    return run.stopped(done)
         except GeneratorExit:                                    # the caller had enough
             # one rank of several can't know that the others leave, too
-            if done > saved and ranks.world == 1: health.check(); run.save(done, emas)
+            if done > saved and ranks.world == 1:
+                health.check()
+                run.save(done, emas)
             raise
-        finally: bar.close(); batches.close()
+        finally:
+            bar.close()
+            batches.close()
         run.export(emas)
         return True
 
@@ -394,10 +469,13 @@ def train(*args, # of `fit`
     "Run `fit` to its end"
     steps = fit(*args, **kw)
     while True:
-        try: line = next(steps)
-        except StopIteration as e: return e.value
+        try:
+            line = next(steps)
+        except StopIteration as e:
+            return e.value
         for h in list(hooks):
-            try: h(line)
+            try:
+                h(line)
             except Exception as e:
                 hooks = [g for g in hooks if g is not h]
                 tqdm.write(f'a logger failed at step {line["step"]} and is left out from now on: '
@@ -407,7 +485,10 @@ def train(*args, # of `fit`
 class Run:
     "A run's place on the disk: begins or resumes it, saves it, exports it"
     def __init__(self, stage:Stage, cfg:Config, ranks:Ranks):
-        self.stage,self.cfg,self.ranks,self.out = stage,cfg,ranks,Path(cfg.out)
+        self.stage = stage
+        self.cfg = cfg
+        self.ranks = ranks
+        self.out = Path(cfg.out)
     def choose(self, begun:dict): # the run's configuration, bf16 and layout as it began; None: it begins now
         "In bf16 or not, and how weights lie in memory: as it is asked for, as the run began, or what is fastest here"
         cfg,ranks = self.cfg,self.ranks
@@ -418,9 +499,12 @@ class Run:
             fault,found = None,None
             try:
                 with waiting('trying precision and memory layout', ranks.main):
-                    if ranks.main: found = quickest(self.stage, cfg, ranks)
-            except RuntimeError as e: fault = e
-            if ranks.any(fault): raise fault or RuntimeError('the main rank could not take a step')
+                    if ranks.main:
+                        found = quickest(self.stage, cfg, ranks)
+            except RuntimeError as e:
+                fault = e
+            if ranks.any(fault):
+                raise fault or RuntimeError('the main rank could not take a step')
             self.amp,self.layout = ranks.tell(found)
             if same and ranks.main and (self.amp, self.layout) != (begun['amp'], begun['layout']):
                 print(f'on this {ranks.device.type} the run goes on in {"bf16" if self.amp else "float32"}, {self.layout}; '
@@ -428,11 +512,17 @@ class Run:
         lay_out(self.stage, self.layout)
     def start(self)->tuple: # averages, first step
         "Everything that happens before the first step"
-        for p in self.stage.players.values(): p.net.to(self.ranks.device)
-        cfg,ranks,out,now = self.cfg,self.ranks,self.out,dataclasses.asdict(self.cfg)
+        for p in self.stage.players.values():
+            p.net.to(self.ranks.device)
+        cfg = self.cfg
+        ranks = self.ranks
+        out = self.out
+        now = dataclasses.asdict(self.cfg)
         note = out/'run.json'
-        try: old = read_json(note) if ranks.main else None
-        except (OSError, ValueError): old = None       # a new run, or a damaged note: the checkpoints know it, too
+        try:
+            old = read_json(note) if ranks.main else None
+        except (OSError, ValueError):
+            old = None       # a new run, or a damaged note: the checkpoints know it, too
         old = ranks.tell(old if isinstance(old, dict) and {'config', 'plan'} <= set(old) else None)
         stored = old and old['plan']
         begun = old and dict(stored, config=old['config'])
@@ -441,7 +531,8 @@ class Run:
             found = newest(out/'checkpoints', ranks)
             plan_then = found and found[1].get('plan', {})
             begun = found and dict(found[1], layout=plan_then.get('layout', 'contiguous'), device=plan_then.get('device', 'cpu'))
-            if begun and not {'amp', 'config'} <= set(begun): begun = None
+            if begun and not {'amp', 'config'} <= set(begun):
+                begun = None
         self.choose(begun)
         free = room(ranks, sum(4*n_params(p.net) for p in self.stage.players.values()))
         known = defaults_of(cfg)
@@ -454,18 +545,22 @@ class Run:
         if cfg.init and not steps_in(out/'checkpoints'):
             with waiting('reading the weights to begin with', ranks.main):
                 self.init = {'from': cfg.init, 'id': warm_start(self.stage.players['net'].net, cfg.init)}
-            if ranks.main: print(f'begins with the weights {self.init["id"]} of {cfg.init}', flush=True)
+            if ranks.main:
+                print(f'begins with the weights {self.init["id"]} of {cfg.init}', flush=True)
         def accept(meta):
             if missing := {'config', 'stage', 'plan', 'step'} - set(meta):
                 raise ValueError(f'the checkpoint in {out} does not say its {", ".join(sorted(missing))}')
             self.changed = check_same(known | meta['config'], now, FREE)
-            try: was = lr_at(type(cfg)(**(known | meta['config'])), meta['step'])
-            except TypeError: was = None                                       # flags of another version
+            try:
+                was = lr_at(type(cfg)(**(known | meta['config'])), meta['step'])
+            except TypeError:
+                was = None                                       # flags of another version
             rate = lr_at(cfg, meta['step'])
             if was is not None and meta['config'].get('lr') == cfg.lr and abs(rate - was) > .01*max(rate, was):
                 self.changed += f'; so the learning rate goes on at {rate:.3g}, where it would have been {was:.3g}'
             check_same(meta['stage'], self.stage.meta)
-            if usable(meta['plan'], meta['config']): self.plan = meta['plan'] | dict(amp=self.amp, layout=self.layout)
+            if usable(meta['plan'], meta['config']):
+                self.plan = meta['plan'] | dict(amp=self.amp, layout=self.layout)
             self.init = meta.get('init') or {}
             if cfg.init and cfg.init != (was := self.init.get('from', '')):
                 raise ValueError(f'this run began with --init {was!r}; other weights begin another run: '
@@ -510,15 +605,20 @@ class Run:
                       f'{"bf16" if self.amp else "float32"}{", channels last" if self.layout == "channels_last" else ""}',
                       flush=True)
             write_atomic(note, json.dumps(dict(config=now, plan=self.plan, machine=machine()), indent=1).encode())
-        fault,kept,every = None,len(steps_in(out/'checkpoints')),math.lcm(cfg.save_every, cfg.keep_every)
+        fault = None
+        kept = len(steps_in(out/'checkpoints'))
+        every = math.lcm(cfg.save_every, cfg.keep_every)
         try:
             if ranks.main and first < cfg.steps:
                 check_room(out/'checkpoints',
                            self.bytes(emas)*(max(1, cfg.keep + 1 - kept)
                                              + (cfg.steps//every - first//every if every else 0))
                            + sum(2*n_params(e.net)*cfg.snapshots for e in emas if e.gamma is not None))
-        except OSError as e: fault = e
-        if ranks.any(fault): why = ranks.tell(str(fault)); raise fault or OSError(why)
+        except OSError as e:
+            fault = e
+        if ranks.any(fault):
+            why = ranks.tell(str(fault))
+            raise fault or OSError(why)
         return emas, first
     def nets(self, emas:list): # part → network
         yield from ((n, p.net) for n,p in self.stage.players.items())
@@ -554,12 +654,14 @@ class Run:
     def snapshot(self, done:int, emas:list):
         "The averages of relative lengths, in half precision"
         for e in emas:
-            if e.gamma is None: continue
+            if e.gamma is None:
+                continue
             net = unsharded(e.net)
             if self.ranks.main:
                 save_net(snapshot_at(self.out, done, e.name), net, half=True, length=e.name, **self.about(done))
     def stopped(self, done:int)->bool:
-        if self.ranks.main: print(f'stopped after step {done}; the same command goes on from here', flush=True)
+        if self.ranks.main:
+            print(f'stopped after step {done}; the same command goes on from here', flush=True)
         return False
     def export(self, emas:list):
         "The averaged networks, whole, with their provenance; `id` names these weights wherever they go"
@@ -577,12 +679,17 @@ def done_at(out)->int: # or None
     try:
         info = read_json(Path(out)/'model.json')
         return info['step'] if sha256(Path(out)/'model.safetensors') == info['sha256'] else None
-    except (OSError, ValueError, KeyError, TypeError): return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 class Watch:
     "Quality of the averaged network: `eval.jsonl` and `pictures/`"
     def __init__(self, cfg:Config, stage:Stage, net:nn.Module, ranks:Ranks, first:int):
-        self.cfg,self.stage,self.net,self.ranks,self.out = cfg,stage,net,ranks,Path(cfg.out)
+        self.cfg = cfg
+        self.stage = stage
+        self.net = net
+        self.ranks = ranks
+        self.out = Path(cfg.out)
         self.log = Log(self.out/'eval.jsonl', first, ranks.main)
     def due(self, done:int)->bool:
         "Is the quality after this step wanted, and not yet known?"
@@ -590,10 +697,13 @@ class Watch:
             return False
         return self.ranks.any(self.ranks.main and all(l['step'] != done for l in read_log(self.log.path)))
     def __call__(self, done:int)->dict: # eval, picture; None if stopped meanwhile
-        if not (found := self.stage.assess(unsharded(self.net))): return None
-        rows,draw = found; path = self.out/'pictures'/f'step-{done:06d}.png'
+        if not (found := self.stage.assess(unsharded(self.net))):
+            return None
+        rows,draw = found
+        path = self.out/'pictures'/f'step-{done:06d}.png'
         if self.ranks.main:
-            path.parent.mkdir(exist_ok=True); to_image(draw()).save(path)
+            path.parent.mkdir(exist_ok=True)
+            to_image(draw()).save(path)
             self.log.write_all(done, rows)
             tqdm.write(f'step {done}, {self.log.path.name}:\n{as_table(rows)}')
         return dict(eval=rows, picture=str(path))
@@ -602,7 +712,9 @@ class Watch:
 class Log:
     "A file of JSON lines, each with a step; lines beyond step `first` are dropped"
     def __init__(self, path:Path, first:int, active:bool=True):
-        self.path,self.active,self.t0 = Path(path),active,time.monotonic()
+        self.path = Path(path)
+        self.active = active
+        self.t0 = time.monotonic()
         if active:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = [l for l in read_log(path) if l['step'] <= first]
@@ -614,7 +726,8 @@ class Log:
         if self.active:
             line['seconds'] = round(self.before + time.monotonic() - self.t0, 2)
             try:
-                with open(self.path, 'a') as f: f.write(json.dumps(line) + '\n')
+                with open(self.path, 'a') as f:
+                    f.write(json.dumps(line) + '\n')
             except OSError as e:
                 raise OSError(f'{self.path} could not be written ({e.strerror}); what is saved is kept, '
                               'and the same command goes on from there') from None
@@ -629,12 +742,16 @@ class Log:
 
 def read_log(path)->list: # of dicts
     "The lines of a log; a torn last one is left out"
-    if not Path(path).is_file(): return []
+    if not Path(path).is_file():
+        return []
     out = []
     for l in Path(path).read_text().splitlines():
-        try: line = json.loads(l)
-        except (ValueError, RecursionError): break
-        if not isinstance(line, dict) or 'step' not in line: break
+        try:
+            line = json.loads(l)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(line, dict) or 'step' not in line:
+            break
         out.append(line)
     return out
 
@@ -650,30 +767,33 @@ def mean_over(terms:dict, # name → scalar, or [sum, count]
 class Meter:
     "How the machine is doing since the last look: images/s, share of the matrix products' speed, most memory so far"
     def __init__(self, cfg:Config, plan:dict, ranks:Ranks, amp:bool):
-        self.cfg,self.dev,self.peak,self.last = (
-            cfg,
-            ranks.device,
-            ranks.sum(torch.tensor(matmul_rate(ranks.device, torch.bfloat16 if amp else torch.float32),
-                                   device=ranks.device)).item(),
-            None)
+        self.cfg = cfg
+        self.dev = ranks.device
+        self.peak = (ranks.sum(torch.tensor(matmul_rate(ranks.device, torch.bfloat16 if amp else torch.float32),
+                                   device=ranks.device)).item())
+        self.last = None
         self.flops = 3*plan['flops']                                          # backward twice as much as forward
     def __call__(self, done:int)->dict:
-        now,last = time.perf_counter(),self.last; self.last = done,now
+        now,last = time.perf_counter(),self.last
+        self.last = done,now
         GB = (torch.cuda.max_memory_allocated(self.dev)/1e9 if self.dev.type == 'cuda' else
               resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e9)
-        if not last: return dict(GB=round(GB, 3))                             # the first stretch holds the start
+        if not last:
+            return dict(GB=round(GB, 3))                             # the first stretch holds the start
         rate = (done - last[0])*self.cfg.batch/(now - last[1])
         return dict(images_s=round(rate, 2), mfu=round(rate*self.flops/self.peak, 4), GB=round(GB, 3))
 
 def tensorboard(cfg:Config):
     "A hook that writes what `fit` yields for TensorBoard, into the run's folder"
-    try: from torch.utils.tensorboard import SummaryWriter
+    try:
+        from torch.utils.tensorboard import SummaryWriter
     except Exception:
         raise ModuleNotFoundError('--logger tensorboard needs the package: pip install tensorboard') from None
     w = SummaryWriter(Path(cfg.out)/'tensorboard')
     def hook(line):
         for k,v in line.items():
-            if isinstance(v, (int, float)) and k != 'step': w.add_scalar(k, v, line['step'])
+            if isinstance(v, (int, float)) and k != 'step':
+                w.add_scalar(k, v, line['step'])
         for r in line.get('eval', ()):
             name = '-'.join(str(v) for k,v in r.items() if k in ('ratio', 'maps'))
             for k,v in r.items():
@@ -685,23 +805,28 @@ def tensorboard(cfg:Config):
 def logger(cfg:Config): # function of what `fit` yields
     ("The hook that --logger names: 'tensorboard', or MODULE:FUNCTION, "
      "which is called with the configuration and returns the hook")
-    if cfg.logger == 'tensorboard': return tensorboard(cfg)
+    if cfg.logger == 'tensorboard':
+        return tensorboard(cfg)
     module,_,name = cfg.logger.partition(':')
-    try: make = getattr(importlib.import_module(module), name)
+    try:
+        make = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError, TypeError) as e:
         raise ValueError(f"--logger is 'tensorboard' or MODULE:FUNCTION, not {cfg.logger!r} ({e})") from None
-    try: hook = make(cfg)
+    try:
+        hook = make(cfg)
     except TypeError as e:
         raise ValueError(f'--logger {cfg.logger}: it is called with the configuration '
                          f'and returns a function ({e})') from None
-    if not callable(hook): raise ValueError(f'--logger {cfg.logger} returned {type(hook).__name__}, not a function')
+    if not callable(hook):
+        raise ValueError(f'--logger {cfg.logger} returned {type(hook).__name__}, not a function')
     return hook
 
 # %% ../nbs/54_train.ipynb #b30f982c
 def how_long(seconds:float)->str:
     "In the unit that one would use"
     for unit, size in (('days', 86400), ('h', 3600), ('min', 60)):
-        if seconds >= 1.5*size: return f'{seconds/size:.3g} {unit}'
+        if seconds >= 1.5*size:
+            return f'{seconds/size:.3g} {unit}'
     return f'{seconds:.0f} s'
 
 def instead(stage:str, speed:float, # operations per second
@@ -714,17 +839,25 @@ def instead(stage:str, speed:float, # operations per second
 class Pace:
     "Tells once, after the first steps, how long the run will take"
     def __init__(self, stage:str, cfg:Config, plan:dict, first:int, main:bool=True):
-        self.stage,self.cfg,self.plan,self.first,self.told,self.took = stage,cfg,plan,first,not main,0.
+        self.stage = stage
+        self.cfg = cfg
+        self.plan = plan
+        self.first = first
+        self.told = not main
+        self.took = 0.
     def __call__(self, done:int, seconds:float):
         "After each step, with the time that it took; the first one, which warms up, does not count"
         n = done - self.first - 1
-        if self.told or not n: return
+        if self.told or not n:
+            return
         self.took += seconds
-        if n < 2 or n < 20 and self.took < 10: return
+        if n < 2 or n < 20 and self.took < 10:
+            return
         self.told = True
         a_step = self.took/n
         left = a_step*(self.cfg.steps - done)
-        if left < 60: return
+        if left < 60:
+            return
         says = f'{self.stage}: {a_step:.2g} s per step; the remaining {self.cfg.steps - done:,} take about {how_long(left)} here'
         if left > 12*3600 and self.plan['device'] == 'cpu':
             other = instead(self.stage, 3*self.plan['flops']*self.cfg.batch/a_step)
@@ -738,7 +871,8 @@ def thinned(lines:list, # of a log
          )->list: # of [step, mean of the stretch that ends there]
     "A log, thinned to a few points"
     ls = [(l['step'], l[key]) for l in lines if key in l]
-    n = max(1, -(-len(ls)//points)); parts = [ls[i:i + n] for i in range(0, len(ls), n)]
+    n = max(1, -(-len(ls)//points))
+    parts = [ls[i:i + n] for i in range(0, len(ls), n)]
     return [[p[-1][0], sum(v for _,v in p)/len(p)] for p in parts]
 
 def reference(stage:str, preset:str)->dict: # runs: a curve each; and how they were made
@@ -754,10 +888,13 @@ def against(lines:list, # of a log
             ref:dict, # what `reference` returned
            )->float: # 1: the same; 1.1: a tenth higher
     "My loss over that of the reference, averaged over the last fifth of the steps that both have done"
-    runs = [dict(map(tuple, r)) for r in ref['runs']]; top = min(max(r) for r in runs)
+    runs = [dict(map(tuple, r)) for r in ref['runs']]
+    top = min(max(r) for r in runs)
     ls = [l for l in lines if 'loss' in l and l['step'] <= top]
-    if not ls: raise ValueError('no step is in both curves')
-    ls = [l for l in ls if l['step'] > .8*ls[-1]['step']]; a,b = .8*ls[-1]['step'],ls[-1]['step']
+    if not ls:
+        raise ValueError('no step is in both curves')
+    ls = [l for l in ls if l['step'] > .8*ls[-1]['step']]
+    a,b = .8*ls[-1]['step'],ls[-1]['step']
     theirs = ([v for r in runs for s,v in r.items() if a < s <= b]
               or [v for r in runs for s,v in [min(r.items(), key=lambda p: abs(p[0] - b))]])
     return sum(l['loss'] for l in ls)/len(ls)/(sum(theirs)/len(theirs))
@@ -771,22 +908,35 @@ class Live:
                  ref:dict=None, # what `reference` returned, to be drawn beneath
                  every:float=2., # seconds between drawings
                 ):
-        self.name,self.cfg,self.ref,self.every,self.stop = name,cfg,ref,every,Stop()
+        self.name = name
+        self.cfg = cfg
+        self.ref = ref
+        self.every = every
+        self.stop = Stop()
         self.steps = fit(name, cfg, stop=self.stop)
     def __call__(self, n:int=None)->dict: # what the last step yielded; None if there was none
         from IPython.display import display
         # it ended, by an error or an interrupt before its first step: begin again from the last checkpoint
-        if self.steps.gi_frame is None: self.steps = fit(self.name, self.cfg, stop=self.stop)
-        h,t,line = display(self.draw(), display_id=True),time.monotonic(),None
+        if self.steps.gi_frame is None:
+            self.steps = fit(self.name, self.cfg, stop=self.stop)
+        h = display(self.draw(), display_id=True)
+        t = time.monotonic()
+        line = None
         self.stop.asked = False
         with self.stop:
             # an interrupt ends it at a step, saved; or already while data are prepared
             for line in self.steps if n is None else islice(self.steps, n):
-                if h and time.monotonic() - t > self.every: h.update(self.draw()); t = time.monotonic()
-            if self.stop.asked: self.close()                     # by now it is saved; the next call begins anew
-        if h: h.update(self.draw())
+                if h and time.monotonic() - t > self.every:
+                    h.update(self.draw())
+                    t = time.monotonic()
+            if self.stop.asked:
+                self.close()                     # by now it is saved; the next call begins anew
+        if h:
+            h.update(self.draw())
         return line
-    def close(self): "Save, and let go of the folder"; self.steps.close()
+    def close(self):
+        "Save, and let go of the folder"
+        self.steps.close()
     def draw(self):
         "Loss, and the loss of each stretch of times where there is one"
         lines = read_log(Path(self.cfg.out)/'log.jsonl')
@@ -794,7 +944,9 @@ class Live:
         end = lines[-1]['step'] if lines else 0
         axs = axes(1 + bool(bins), size=2.8)
         for ax in axs:
-            ax.set_axis_on(); ax.set_yscale('log'); ax.tick_params(which='both', labelsize=6)
+            ax.set_axis_on()
+            ax.set_yscale('log')
+            ax.tick_params(which='both', labelsize=6)
             ax.set_xlim(0, self.cfg.steps if 10*end > self.cfg.steps else max(10*end, 1))
         if self.ref:
             for i,r in enumerate(self.ref['runs']):
@@ -805,7 +957,8 @@ class Live:
             axs[0].plot(*zip(*thinned(lines)), lw=1.2, color='C0', label='loss')
             axs[0].legend(fontsize=6)
         axs[0].set_title(f'{self.name}: step {end} of {self.cfg.steps}', fontsize=8)
-        for k in bins: axs[1].plot(*zip(*thinned(lines, k)), lw=1, label=k)
+        for k in bins:
+            axs[1].plot(*zip(*thinned(lines, k)), lw=1, label=k)
         if bins:
             axs[1].legend(fontsize=6)
             axs[1].set_title('from nearly clean to nearly noise', fontsize=8)
@@ -827,14 +980,17 @@ def usage(stage:str='')->str:
 def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ended by a named error, 143 stopped by a signal
     "Train one stage"
     forgiving_streams()
-    if '--help' in argv or '-h' in argv: print(usage(argv[0])); return 0
+    if '--help' in argv or '-h' in argv:
+        print(usage(argv[0]))
+        return 0
     ranks,at = SOLO,dict(step=0)
     try:
         stage,cfg = parse(argv)
         ranks = start(cfg.device, cfg.timeout)
         hooks = [at.update, *([logger(cfg)] if cfg.logger and ranks.main else [])]
         with Stop() as stop:
-            try: return 0 if train(stage, cfg, ranks, stop, hooks=hooks) else 143
+            try:
+                return 0 if train(stage, cfg, ranks, stop, hooks=hooks) else 143
             except KeyboardInterrupt:
                 print(f'rank {ranks.rank} stopped before the first step; the same command goes on from here',
                       flush=True)
@@ -850,7 +1006,8 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ende
         elif isinstance(e, ReaderDied):
             says = (f'rank {rank} after step {at["step"]}: {e}. The last checkpoint is kept, '
                     'and the same command goes on from there')
-        elif world == 1: raise
+        elif world == 1:
+            raise
         elif isinstance(e, DistError) or any(w in str(e) for w in ('gloo', 'NCCL', 'pair closure')):
             says = f'rank {rank} of {world} lost the others after step {at["step"]}: {e}'
         else:
@@ -858,7 +1015,8 @@ def main(argv:list)->int: # exit status: 0 done, 1 broken off, 2 refused or ende
             says = f'rank {rank} of {world} failed after step {at["step"]}: {e}'
         print(f'error: {says}', file=sys.stderr, flush=True)
         # a group that lost a rank can't be left politely
-        if world > 1: os._exit(1)
+        if world > 1:
+            os._exit(1)
         return 1
     finally:
         finish()

@@ -35,7 +35,8 @@ def kl_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
         mean,logvar = split_moments(m)
         kl = .5*(mean**2 + logvar.exp() - 1 - logvar).mean(1)                 # (n,h·2^g,w·2^g)
         sel = enlarge(M == g, 2**g)
-        total,count = total + (kl*sel).sum((1, 2)), count + sel.sum((1, 2))
+        total = total + (kl*sel).sum((1, 2))
+        count = count + sel.sum((1, 2))
     return total/count
 
 # %% ../nbs/21_vae_losses.ipynb #c13
@@ -46,7 +47,8 @@ def edge_loss(a:Tensor, # (N,3,H,W)
     "Mean absolute error of horizontal and vertical differences, summed over scales"
     d,total = a - b,0
     for s in range(scales):
-        if s: d = F.avg_pool2d(d, 2)
+        if s:
+            d = F.avg_pool2d(d, 2)
         total = total + d.diff(dim=2).abs().mean((1, 2, 3)) + d.diff(dim=3).abs().mean((1, 2, 3))
     return total
 
@@ -66,11 +68,14 @@ class PatchGAN(nn.Module):
         layers,i = [nn.Conv2d(3, ch, 4, 2, 1), nn.LeakyReLU(.2)],ch
         for l in range(1, n_layers):
             o = ch*min(2**l, 8)
-            layers += [nn.Conv2d(i, o, 4, 2, 1), nn.GroupNorm(1, o), nn.LeakyReLU(.2)]; i = o
+            layers += [nn.Conv2d(i, o, 4, 2, 1), nn.GroupNorm(1, o), nn.LeakyReLU(.2)]
+            i = o
         self.net = nn.Sequential(*layers, nn.Conv2d(i, 1, 4, 1, 1))
         for m in self.modules():
-            if isinstance(m, nn.Conv2d): nn.init.normal_(m.weight, std=.02), nn.init.zeros_(m.bias)
-    def forward(self, x): return self.net(x)
+            if isinstance(m, nn.Conv2d):
+                nn.init.normal_(m.weight, std=.02), nn.init.zeros_(m.bias)
+    def forward(self, x):
+        return self.net(x)
 
 def hinge_judge(real:Tensor, # scores of patches (N,1,h,w)
                 fake:Tensor, # the same of reconstructions

@@ -28,10 +28,12 @@ def axes(n:int, # number of panels
         )->list: # n axes, without ticks
     "A grid of bare axes"
     import matplotlib.pyplot as plt                   # half a second, which only those wait who draw
-    ncols = ncols or min(n, 8); nrows = math.ceil(n/ncols)
+    ncols = ncols or min(n, 8)
+    nrows = math.ceil(n/ncols)
     fig,axs = plt.subplots(nrows, ncols, figsize=(size*ncols, size*1.12*nrows), dpi=70,
                            squeeze=False, layout='constrained')
-    for ax in axs.flat: ax.set_axis_off()
+    for ax in axs.flat:
+        ax.set_axis_off()
     return list(axs.flat)[:n]
 
 def figure_of(ax)->object: # a matplotlib Figure
@@ -72,7 +74,8 @@ def show_map(E:Tensor, # (h,w) any values
     "A heat map of one number a region"
     ax = ax or axes(1, size=2.2)[0]
     im = ax.imshow(E.detach().float().cpu(), interpolation='nearest', **kwargs)
-    if colorbar: ax.figure.colorbar(im, ax=ax, shrink=.7)
+    if colorbar:
+        ax.figure.colorbar(im, ax=ax, shrink=.7)
     ax.set_title(title, fontsize=8)
     return ax
 
@@ -108,7 +111,8 @@ def film_strip(rows:dict, # title → list of images (3,H,W), all lists of one l
         for c,i in enumerate(keep):
             ax = axs[r*len(keep) + c]
             show_images([xs[i]], [titles[i] if titles and r == 0 else ''], axs=[ax])
-            if c == 0: ax.set_axis_on(), ax.set_xticks([]), ax.set_yticks([]), ax.set_ylabel(name, fontsize=8)
+            if c == 0:
+                ax.set_axis_on(), ax.set_xticks([]), ax.set_yticks([]), ax.set_ylabel(name, fontsize=8)
     return axs
 
 def animate(xs:list, # images (3,H,W)
@@ -117,7 +121,8 @@ def animate(xs:list, # images (3,H,W)
            )->object: # a matplotlib FuncAnimation: `.save('x.gif')` or `.to_jshtml()`
     "A short film"
     from matplotlib.animation import FuncAnimation
-    ax = axes(1, size=size)[0]; im = ax.imshow(to_display(xs[0]), interpolation='nearest')
+    ax = axes(1, size=size)[0]
+    im = ax.imshow(to_display(xs[0]), interpolation='nearest')
     ani = FuncAnimation(ax.figure, lambda i: [im.set_data(to_display(xs[i]))], frames=len(xs), interval=1000/fps)
     figure_of(ax)
     return ani
@@ -143,7 +148,9 @@ def progress_bar(items=None, # what is gone through; None: `update()` says how f
 
 def tick(bar:tqdm, over:threading.Event, after:float):
     "Show the bar, and keep its clock going; gives up on one that has not moved for ten minutes"
-    pause, seen, still = after, bar.n, 0.
+    pause = after
+    seen = bar.n
+    still = 0.
     while not over.wait(pause) and still < 600:
         with bar.get_lock():
             if not over.is_set():
@@ -171,4 +178,5 @@ def waiting(what:str, # what is being done
         yield
     finally:
         over.set()
-        if show: clock.join()
+        if show:
+            clock.join()

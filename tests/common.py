@@ -138,7 +138,9 @@ def bounded(n):
 
 def unprivileged():
     "A read-only folder is read-only for root, too: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, by capset(2)"
-    libc, head, sets = ctypes.CDLL(None), (ctypes.c_uint32*2)(0x20080522, 0), (ctypes.c_uint32*6)()
+    libc = ctypes.CDLL(None)
+    head = (ctypes.c_uint32*2)(0x20080522, 0)
+    sets = (ctypes.c_uint32*6)()
     libc.capget(head, sets)
     sets[0] &= ~0b110
     assert libc.capset(head, sets) == 0

@@ -61,7 +61,9 @@ def pytest_runtest_makereport(item, call):
         report.user_properties.append(('group', group_of(item.nodeid)))
     return report
 
-tests, groups, outcomes = Counter(), Counter(), Counter()
+tests = Counter()
+groups = Counter()
+outcomes = Counter()
 def pytest_runtest_logreport(report):
     if report.when == 'call' or report.failed:
         outcomes[report.outcome] += 1

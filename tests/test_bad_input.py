@@ -11,7 +11,8 @@ from d2it_nb.stages import STAGES
 @pytest.fixture
 def small(tmp_path):
     (tmp_path/'photos').mkdir()
-    for i in range(3): Image.new('RGB', (20, 16)).save(tmp_path/'photos'/f'{i}.png')
+    for i in range(3):
+        Image.new('RGB', (20, 16)).save(tmp_path/'photos'/f'{i}.png')
     return tmp_path/'photos'
 
 def test_refusals(tmp_path, small):

@@ -14,8 +14,11 @@ from playwright.sync_api import sync_playwright
 def lab(d, *notebooks):
     "A JupyterLab of its own, with copies of these notebooks; yields its address"
     shutil.copytree(ROOT/'nbs'/'figures', d/'figures')
-    for n in notebooks: shutil.copy(n, d)
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    for n in notebooks:
+        shutil.copy(n, d)
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
     token = secrets.token_hex(8)
     here = {k: str(d/f'.{k.lower()}')
             for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR')}
@@ -36,7 +39,9 @@ def lab(d, *notebooks):
                 assert p.poll() is None and time.time() < end, (d/'lab.log').read_text()
                 time.sleep(.2)
         yield port, token
-    finally: p.terminate(); p.wait(20)
+    finally:
+        p.terminate()
+        p.wait(20)
 
 class Page:
     "A notebook, opened and run"
@@ -53,7 +58,8 @@ class Page:
         pg.wait_for_function(
             "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'",
             timeout=90_000)
-    def run_all(self): self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    def run_all(self):
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     def python(self, code):
         "Run it in the kernel; returns what it prints"
         return self.page.evaluate("""async code => { const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel; let out = '';
@@ -66,10 +72,16 @@ class Page:
         b = box or self.canvas().bounding_box()
         return b['x'] + (c + .5)*b['width']/n, b['y'] + (r + .5)*b['height']/n
     def drag(self, *cells, n=8, hold=False):
-        b = self.canvas().bounding_box(); m = self.page.mouse; m.move(*self.at(*cells[0], n, b)); m.down()
-        for c in cells[1:]: m.move(*self.at(*c, n, b))
-        if not hold: m.up()
-    def press(self, name): self.page.get_by_role('button', name=name, exact=True).last.click()
+        b = self.canvas().bounding_box()
+        m = self.page.mouse
+        m.move(*self.at(*cells[0], n, b))
+        m.down()
+        for c in cells[1:]:
+            m.move(*self.at(*c, n, b))
+        if not hold:
+            m.up()
+    def press(self, name):
+        self.page.get_by_role('button', name=name, exact=True).last.click()
     def until(self, code, seconds=30):
         end = time.time() + seconds
         while self.python(f'print({code})') != 'True':
@@ -92,7 +104,8 @@ class Page:
 def browser():
     with sync_playwright() as p:
         b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-background-networking'])
-        yield b; b.close()
+        yield b
+        b.close()
 
 def notebook(path, *cells):
     path.write_text(json.dumps(dict(
@@ -104,7 +117,10 @@ def notebook(path, *cells):
 
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):
-    d = tmp_path_factory.mktemp('lab'); src = d/'src'; src.mkdir(); (d/'run').mkdir()
+    d = tmp_path_factory.mktemp('lab')
+    src = d/'src'
+    src.mkdir()
+    (d/'run').mkdir()
     plain = notebook(src/'plain.ipynb',
                      'from d2it_nb.pipeline import *\nfrom d2it_nb.editor import *\npipe = D2iTPipeline.load()',
                      'ed = Editor(pipe, label=1, seed=3, steps=8); ed.view')
@@ -118,11 +134,13 @@ def served(tmp_path_factory):
         '        for i in range(steps): time.sleep(.2); each(i)\n'
         '        raise RuntimeError("out of ink")',
         'ed = Editor(Fake(), steps=20); ed.view')
-    with lab(d/'run', ROOT/'nbs'/'90_tour.ipynb', plain, big) as at: yield at
+    with lab(d/'run', ROOT/'nbs'/'90_tour.ipynb', plain, big) as at:
+        yield at
 
 def test_the_tour(browser, served):
     "All cells, by the lab's own Run All, without an error; then paint, resample, undo with the mouse"
-    p = Page(browser, *served, '90_tour.ipynb'); p.run_all()
+    p = Page(browser, *served, '90_tour.ipynb')
+    p.run_all()
     bad = p.page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.content.widgets"
         ".flatMap(c => c.model.type == 'code' ? c.model.outputs.toJSON() : [])"
@@ -133,20 +151,25 @@ def test_the_tour(browser, served):
     p.python('import torch; was = editor.sample; editor._replace([[0]*8]*8)')
     p.drag((2, 2), (2, 5), (5, 5), (5, 2))
     p.until('editor.map.tensor.sum().item() == 10')
-    p.shot('tour'); p.press('Resample painted')
+    p.shot('tour')
+    p.press('Resample painted')
     p.until('editor.sample is not was and not editor.worker.is_alive()')
     assert p.python(
         "from d2it_nb.grain import on_finest; "
         "R = on_finest(((editor.sample.M != was.M) | (editor.map.tensor == 1)).long()).bool().expand_as(was.z); "
         "print(torch.equal(editor.sample.z[~R], was.z[~R]), "
         "torch.equal(editor.sample.z[R], was.z[R]))") == 'True False'
-    p.press('Undo'); p.until('editor.sample is was')
+    p.press('Undo')
+    p.until('editor.sample is was')
     p.page.locator('.jupyter-widgets button[title=""], .widget-play button').first.click()
     p.until('stepper.at.value >= 3')
-    p.clean(); p.page.close()
+    p.clean()
+    p.page.close()
 
 def test_mouse_keyboard_files_and_a_kernel_that_is_gone(browser, served, tmp_path):
-    p = Page(browser, *served, 'plain.ipynb'); p.run_all(); p.canvas().wait_for(timeout=60_000)
+    p = Page(browser, *served, 'plain.ipynb')
+    p.run_all()
+    p.canvas().wait_for(timeout=60_000)
     p.press('Resample all')
     p.until('ed.sample is not None and not ed.worker.is_alive()')
     p.python('s0 = ed.sample; n0 = len(ed.map.past)')
@@ -155,29 +178,37 @@ def test_mouse_keyboard_files_and_a_kernel_that_is_gone(browser, served, tmp_pat
     p.until('ed.map.tensor.sum().item() == 14')
     assert p.python(
         'print(len(ed.map.past) - n0, ed.map.cells[0], sum(ed.map.cells[1]))') == '1 [1, 1, 1, 1, 1, 1, 1, 1] 6'
-    p.shot('painted'); p.press('Resample painted')
+    p.shot('painted')
+    p.press('Resample painted')
     p.until('ed.sample is not s0 and not ed.worker.is_alive()')
     assert p.python(
         'import torch; from d2it_nb.grain import on_finest; '
         'R = on_finest(ed.map.tensor).bool().expand_as(s0.z); '
         'print(torch.equal(ed.sample.z[~R], s0.z[~R]), (ed.sample.z != s0.z)[R].all().item())') == 'True True'
-    p.shot('editor'); p.press('Undo'); p.until('ed.sample is s0')
+    p.shot('editor')
+    p.press('Undo')
+    p.until('ed.sample is s0')
     p.press('Undo')
     p.until('ed.map.tensor.sum().item() == 0')
-    cv = p.canvas(); cv.focus()                                                # by keyboard
+    cv = p.canvas()
+    cv.focus()                                                # by keyboard
     for k in ('ArrowUp',)*8 + ('ArrowLeft',)*8 + ('ArrowDown', 'ArrowRight', ' ', 'Shift+ArrowRight',
                                                   'Shift+ArrowDown'):
         p.page.keyboard.press('Space' if k == ' ' else k)
     p.until('ed.map.tensor.nonzero()[:, 1:].tolist() == [[1, 1], [1, 2], [2, 2]]')
     p.page.keyboard.press('Control+z')
     p.until('ed.map.tensor.sum().item() == 2')
-    p.page.keyboard.press('0'); p.page.keyboard.press('f')
-    p.page.keyboard.press('1'); p.until('ed.grain.value == 1')
+    p.page.keyboard.press('0')
+    p.page.keyboard.press('f')
+    p.page.keyboard.press('1')
+    p.until('ed.grain.value == 1')
     # the notebook took none of these keys for itself
     assert p.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 2
-    p.press('rectangle'); p.drag((4, 4), (6, 7))
+    p.press('rectangle')
+    p.drag((4, 4), (6, 7))
     p.until('ed.map.tensor[0, 4:7, 4:].sum().item() == 12')
-    p.press('fill'); p.drag((7, 0))
+    p.press('fill')
+    p.drag((7, 0))
     p.until('ed.map.tensor[0, 7].sum().item() == 8')
     p.press('brush')
     (tmp_path/'no.png').write_bytes(b'nonsense')
@@ -192,47 +223,59 @@ def test_mouse_keyboard_files_and_a_kernel_that_is_gone(browser, served, tmp_pat
     p.python("from d2it_nb.data import *; bundled_photos()['coffee'].save(" + repr(str(tmp_path/'photo.png')) + ")")
     p.page.set_input_files('.grain-open-picture', tmp_path/'photo.png')
     p.until('ed.photo is not None')
-    p.press('All fine'); p.press('Re-encode')
+    p.press('All fine')
+    p.press('Re-encode')
     p.until("'re-encoded' in ed.message")
-    with p.page.expect_download() as got: p.press('Save map')
+    with p.page.expect_download() as got:
+        p.press('Save map')
     assert json.loads(Path(got.value.path()).read_text())['cells'] == [[1]*8]*8
     p.python('ed.steps.value = 100; s1 = ed.sample')
-    p.press('Resample all'); p.until('ed.bar.value > 1')
+    p.press('Resample all')
+    p.until('ed.bar.value > 1')
     p.press('Stop')
     p.until('not ed.worker.is_alive()')
     assert 'stopped after step' in p.python('print(ed.message)') and p.python('print(ed.sample is s1)') == 'True'
     # the doctor's last question
     p.clean()
     p.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
-    p.page.get_by_text('re-run the cell').wait_for(timeout=30_000); p.page.close()
+    p.page.get_by_text('re-run the cell').wait_for(timeout=30_000)
+    p.page.close()
 
 def test_a_large_map_and_an_error_in_the_sampler(browser, served):
     "32 × 32 cells of three grains: one message for a stroke of 256 cells, and the frames of a long drag"
-    p = Page(browser, *served, 'big.ipynb'); p.run_all(); p.canvas().wait_for(timeout=60_000)
+    p = Page(browser, *served, 'big.ipynb')
+    p.run_all()
+    p.canvas().wait_for(timeout=60_000)
     p.python('heard = []; ed.canvas.on_msg(lambda _, m, b: heard.append(m)); ed.brush.value = 8')
     t = time.time()
     p.drag((3, 4), (3, 27), (11, 27), (11, 4), n=32)
     p.until('len(heard) == 1 and ed.canvas.cells == ed.map.cells and ed.map.tensor.bool().sum().item() >= 256')
     echo = time.time() - t
-    p.python('ed.brush.value = 3'); p.drag((1, 1), n=32, hold=True)
+    p.python('ed.brush.value = 3')
+    p.drag((1, 1), n=32, hold=True)
     p.page.evaluate(
         "() => { window.frames_ = []; let t = performance.now(); "
         "const f = now => { window.frames_.push(now - t); t = now; "
         "if (window.frames_.length < 300) requestAnimationFrame(f); }; "
         "requestAnimationFrame(f); }")
     b = p.canvas().bounding_box()
-    for i in range(60): p.page.mouse.move(*p.at(1 + 29*abs((i % 20) - 10)/10, 1 + i//2, 32, b))
+    for i in range(60):
+        p.page.mouse.move(*p.at(1 + 29*abs((i % 20) - 10)/10, 1 + i//2, 32, b))
     p.page.mouse.up()
     ms = sorted(p.page.evaluate('() => window.frames_.slice(2)'))
     print(f'\n32 × 32: stroke to echo {1000*echo:.0f} ms; frames of a drag: median {ms[len(ms)//2]:.0f} ms, '
           f'longest {ms[-1]:.0f} ms, {len(ms)} frames')
-    assert len(ms) > 10; p.shot('large')
-    p.press('Resample all'); p.until('ed.bar.value >= 2')
+    assert len(ms) > 10
+    p.shot('large')
+    p.press('Resample all')
+    p.until('ed.bar.value >= 2')
     # within one step of when it was heard
     p.python('seen = []; stop = ed.stopping.set; ed.stopping.set = lambda: (seen.append(ed.bar.value), stop())')
     p.press('Stop')
     p.until('not ed.worker.is_alive()')
     assert p.python("print(int(ed.message.split()[3][:-1]) - seen[0])") in '01'
-    p.python('ed.steps.value = 2'); p.press('Resample all')
+    p.python('ed.steps.value = 2')
+    p.press('Resample all')
     p.page.get_by_text('RuntimeError: out of ink').first.wait_for()
-    p.clean(); p.page.close()
+    p.clean()
+    p.page.close()

@@ -11,14 +11,18 @@ from d2it_nb.core import sha256
 from d2it_nb.dist import SOLO, Ranks
 
 def test_averages():
-    net = nn.BatchNorm1d(3); ema = EMA(net)
+    net = nn.BatchNorm1d(3)
+    ema = EMA(net)
     assert (ema.decay == .9999 and not ema.net.training and
             not any(p.requires_grad for p in ema.net.parameters()) and
             all(p.requires_grad for p in net.parameters()))
     assert [ema.decay_at(n) for n in (0, 1, 90)] == [1/10, 2/11, 91/100] and ema.decay_at(10**7) == .9999
-    with torch.no_grad(): net.weight.fill_(5.); net.running_mean.fill_(3.)
+    with torch.no_grad():
+        net.weight.fill_(5.)
+        net.running_mean.fill_(3.)
     # left out: nothing but buffers
-    one = torch.ones(()); ema.update(net, 8, one)
+    one = torch.ones(())
+    ema.update(net, 8, one)
     assert ema.net.weight.tolist() == [1.]*3 and ema.net.running_mean.tolist() == [3.]*3
     ema.update(net, 8, 0*one)
     torch.testing.assert_close(ema.net.weight, torch.full((3,), 1 + .5*4))
@@ -26,12 +30,15 @@ def test_averages():
     torch.testing.assert_close(ema.net.weight, torch.full((3,), 4.))      # decay ½
 
 def test_where_checkpoints_are(tmp_path):
-    d = tmp_path/'a'/'b'/'checkpoints'; ts = dict(net=dict(w=torch.ones(2)))
-    for n in (5, 1_000_000, 12): save_checkpoint(d, n, ts, {}, keep=3)
+    d = tmp_path/'a'/'b'/'checkpoints'
+    ts = dict(net=dict(w=torch.ones(2)))
+    for n in (5, 1_000_000, 12):
+        save_checkpoint(d, n, ts, {}, keep=3)
     (d/'step-x').mkdir()
     (d/'step-000007').write_text('a file')
     assert [n for n,_ in steps_in(d)] == [1_000_000, 12, 5]
-    old = d/'step-000099.tmp-abc'; old.mkdir()
+    old = d/'step-000099.tmp-abc'
+    old.mkdir()
     (old/'net.safetensors').write_bytes(b'half')
     save_checkpoint(d, 13, ts, dict(a=1), keep=3)
     assert not old.exists() and json.loads((d/'step-000013'/'meta.json').read_text()) == dict(a=1, step=13)
@@ -45,28 +52,35 @@ def test_a_manifest_names_only_what_lies_beside_it(tmp_path):
     m = p/'manifest.json'
     good = json.loads(m.read_text())
     m.write_text(json.dumps(good | {'../x': sha256(tmp_path/'c'/'x')}))
-    with pytest.raises(ValueError, match='../x is missing'): verify(p)
-    m.write_text(json.dumps(good)); verify(p); (p/'net.safetensors').unlink()
-    with pytest.raises(ValueError, match='net.safetensors is missing'): verify(p)
+    with pytest.raises(ValueError, match='../x is missing'):
+        verify(p)
+    m.write_text(json.dumps(good))
+    verify(p)
+    (p/'net.safetensors').unlink()
+    with pytest.raises(ValueError, match='net.safetensors is missing'):
+        verify(p)
 
 def test_room_and_folders(tmp_path, monkeypatch):
     free = shutil.disk_usage(tmp_path).free
     monkeypatch.setattr(cp.shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(free, 0, free))
     check_room(tmp_path/'a'/'b', free)
     assert list((tmp_path/'a'/'b').iterdir()) == []
-    with pytest.raises(OSError, match='free some, lower --keep'): check_room(tmp_path, free + 1)
+    with pytest.raises(OSError, match='free some, lower --keep'):
+        check_room(tmp_path, free + 1)
 
 def test_optimizer_states(tmp_path):
     net = nn.Linear(3, 2)
     opt = torch.optim.AdamW(net.parameters())
     net(torch.ones(1, 3)).sum().backward()
-    opt.step(); ts = opt_tensors(opt, net)
+    opt.step()
+    ts = opt_tensors(opt, net)
     assert set(ts) == {f'{n}:{k}' for n in ('weight', 'bias') for k in ('step', 'exp_avg', 'exp_avg_sq')}
     check_opt(net, ts)
     for key,v,says in (('weight:exp_avg', torch.ones(2, 2), 'has shape'),
                        ('weight:exp_avg', torch.full((2, 3), torch.nan), 'not finite'),
                        ('gone:exp_avg', torch.ones(1), "state for 'gone'")):
-        with pytest.raises(ValueError, match=says): check_opt(net, ts | {key: v})
+        with pytest.raises(ValueError, match=says):
+            check_opt(net, ts | {key: v})
     odd = nn.ModuleDict({'a': nn.Linear(1, 1)})
     oo = torch.optim.AdamW(odd.parameters())
     odd['a'](torch.ones(1, 1)).sum().backward()
@@ -90,41 +104,55 @@ def test_parts_that_many_ranks_wrote(tmp_path):
     ts,meta = load_checkpoint(tmp_path/'c')
     assert (set(ts) == {'alone', 'net'} and meta['step'] == 3 and
             torch.equal(ts['net']['w'], w) and ts['net']['n'] == 7)
-    with pytest.raises(ValueError, match="no part 'other'"): read_part(p, 'other')
+    with pytest.raises(ValueError, match="no part 'other'"):
+        read_part(p, 'other')
 
 def test_the_lock_of_a_run(tmp_path):
     d = tmp_path/'new'/'run'
     with run_lock(d):
         assert d.is_dir()
-        with pytest.raises(ValueError, match='in use'): run_lock(d).__enter__()
-    with run_lock(d): pass
+        with pytest.raises(ValueError, match='in use'):
+            run_lock(d).__enter__()
+    with run_lock(d):
+        pass
 
 class Together(Ranks):
     "One of several ranks that are threads: what each says, all hear"
     def gather(self, obj):
         self.said[self.rank] = obj
-        self.gate.wait(); out = list(self.said); self.gate.wait()
+        self.gate.wait()
+        out = list(self.said)
+        self.gate.wait()
         return out
-    def any(self, flag): return any(self.gather(bool(flag)))
+    def any(self, flag):
+        return any(self.gather(bool(flag)))
 
 def together(world, f): # what `f(ranks)` returned or raised, in order
     kind = type('Here', (Together,), dict(said=[None]*world, gate=threading.Barrier(world, timeout=20)))
     def one(r):
-        try: return f(kind(r, world))
-        except Exception as e: return e
-    with ThreadPoolExecutor(world) as pool: return list(pool.map(one, range(world)))
+        try:
+            return f(kind(r, world))
+        except Exception as e:
+            return e
+    with ThreadPoolExecutor(world) as pool:
+        return list(pool.map(one, range(world)))
 
 class Rows:
     "This rank's rows of a tensor, told apart as a DTensor's are"
     def __init__(self, whole, ranks):
-        self.shape,self.mine = whole.shape,whole[slice(*cp.rows(len(whole), ranks.rank, ranks.world))]
+        self.shape = whole.shape
+        self.mine = whole[slice(*cp.rows(len(whole), ranks.rank, ranks.world))]
         self.device_mesh = SimpleNamespace(get_local_rank=lambda: ranks.rank, size=lambda: ranks.world)
-    def detach(self): return self
-    def to_local(self): return self.mine
+    def detach(self):
+        return self
+    def to_local(self):
+        return self.mine
 
 def test_ranks_write_one_checkpoint(tmp_path):
     "Whole tensors once, rows by each rank; read by any number of ranks, also by those that get no row"
-    w,b,few = torch.arange(14.).view(7, 2),torch.ones(3),torch.tensor([[5.]])
+    w = torch.arange(14.).view(7, 2)
+    b = torch.ones(3)
+    few = torch.tensor([[5.]])
     ts = lambda ranks: {'net-.5': dict(w=Rows(w, ranks), few=Rows(few, ranks), b=b), 'ema': dict(b=b)}
     at = together(3, lambda ranks: save_checkpoint(tmp_path, 4, ts(ranks), dict(a=1), ranks=ranks))
     assert at == [tmp_path/'step-000004']*3 and [p.name for p in tmp_path.iterdir()] == ['step-000004']
@@ -143,10 +171,12 @@ def test_ranks_write_one_checkpoint(tmp_path):
 
 @pytest.mark.parametrize('ill', [0, 1])
 def test_a_rank_that_can_not_write_stops_all(tmp_path, monkeypatch, ill):
-    ts = dict(net=dict(w=torch.ones(2))); write = cp._write
+    ts = dict(net=dict(w=torch.ones(2)))
+    write = cp._write
     save_checkpoint(tmp_path, 1, ts, {})
     def full(tmp, tensors, ranks):
-        if ranks.rank == ill: raise OSError(28, 'No space left')
+        if ranks.rank == ill:
+            raise OSError(28, 'No space left')
         return write(tmp, tensors, ranks)
     monkeypatch.setattr(cp, '_write', full)
     got = together(2, lambda ranks: save_checkpoint(tmp_path, 2, ts, {}, ranks=ranks))
@@ -163,14 +193,18 @@ def test_ranks_restore_the_same_checkpoint(tmp_path):
     "What is damaged, or does not fit one of them, none of them takes"
     def save(step, v):
         net = nn.Linear(2, 1)
-        nn.init.constant_(net.weight, v); opt = torch.optim.AdamW(net.parameters())
-        net(torch.ones(1, 2)).sum().backward(); opt.step()
+        nn.init.constant_(net.weight, v)
+        opt = torch.optim.AdamW(net.parameters())
+        net(torch.ones(1, 2)).sum().backward()
+        opt.step()
         return save_checkpoint(tmp_path, step, dict(net=net.state_dict(), opt=opt_tensors(opt, net)), {}, keep=9)
-    save(1, 1.); save(2, 2.)
+    save(1, 1.)
+    save(2, 2.)
     (save(3, 3.)/'net.safetensors').write_bytes(b'torn')
     def start(ranks, odd=None):
         net = nn.Linear(3 if ranks.rank == odd else 2, 1)
-        kept = net.weight.clone(); opt = torch.optim.AdamW(net.parameters())
+        kept = net.weight.clone()
+        opt = torch.optim.AdamW(net.parameters())
         with warnings.catch_warnings(record=True, action='always') as said:
             meta = restore(tmp_path, dict(net=net), dict(opt=(opt, net)), ranks)
         return meta, net.weight.detach(), kept, [str(w.message) for w in said], len(opt.state)
@@ -185,8 +219,10 @@ def test_the_main_rank_holds_the_lock_for_all(tmp_path):
     def use(ranks):
         with run_lock(tmp_path/'run', ranks):
             ranks.gather(0)
-            with pytest.raises(ValueError, match='in use'): run_lock(tmp_path/'run').__enter__()
-            ranks.gather(0); return True
+            with pytest.raises(ValueError, match='in use'):
+                run_lock(tmp_path/'run').__enter__()
+            ranks.gather(0)
+            return True
     assert together(2, use) == [True, True]
     with run_lock(tmp_path/'run'):
         got = together(2, use)

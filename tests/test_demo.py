@@ -22,7 +22,8 @@ def test_stopped_and_started_again(photos, tmp_path, sig):
             not (run/'dvae'/'model.json').exists() and
             list((run/'dvae'/'checkpoints').iterdir()))
     assert newest(run/'dvae'/'checkpoints')[1]['step'] == log_of(run/'dvae')[-1]['step'] < 20    # saved where it was stopped
-    if sig == signal.SIGINT: return
+    if sig == signal.SIGINT:
+        return
     r = finished(*command)
     assert r.returncode == 0 and 'resuming at step' in r.stdout, r.stderr[-2000:]
     assert r.stdout.index('first.png shows') < r.stdout.index('d2it_nb.train grain')      # before the other stages

@@ -18,19 +18,22 @@ def test_schedules():
 
 def test_edges_of_a_schedule():
     for bad in ([.1], [0., .1], [.1, 1.], [.1, -.1]):
-        with pytest.raises(ValueError, match='strictly between 0 and 1'): Diffusion(schedule=torch.tensor(bad))
+        with pytest.raises(ValueError, match='strictly between 0 and 1'):
+            Diffusion(schedule=torch.tensor(bad))
     d = Diffusion(schedule=torch.tensor([.1, .2]))
     assert (d.T == 2 and
             d.coef(1) == pytest.approx(((.9*.8)**.5, (1 - .72)**.5)) and
             d.coef(-1) == (1., 0.) and not d.state_dict())
     for t in (-2, 2):
-        with pytest.raises(ValueError, match='times run from -1'): d.coef(t)
+        with pytest.raises(ValueError, match='times run from -1'):
+            d.coef(t)
     assert {Diffusion(schedule=torch.tensor([.1, .2])).draw_t(torch.Generator().manual_seed(n)).item()
             for n in range(40)} == {0, 1}
 
 @pytest.mark.parametrize('power', [1, 1.5, 2, 3])
 def test_times_of_sampling(power):
-    d = Diffusion(1000); flow = Flow(1000)
+    d = Diffusion(1000)
+    flow = Flow(1000)
     for n in (1, 2, 3, 7, 20, 50):
         ts = d.nodes(n, power)
         want = [round((1 - i/(n - 1))**power*999) if n > 1 else 999 for i in range(n)]
@@ -42,24 +45,31 @@ def test_times_of_sampling(power):
     assert (d.nodes(5, 2) == [999, 562, 250, 62, 0, -1] and
             Diffusion(schedule=torch.tensor([.1, .2, .3])).nodes(3, 3) == [2, 1, 0, -1])
     for bad in (0, 1001):
-        with pytest.raises(ValueError, match='between 1 and 1000'): d.nodes(bad)
+        with pytest.raises(ValueError, match='between 1 and 1000'):
+            d.nodes(bad)
     assert d.nodes(1000) == [*range(999, -1, -1), -1] and flow.nodes(1) == [1000, 0]
-    with pytest.raises(ValueError, match='power of at least 1'): d.nodes(5, .99)
-    with pytest.raises(ValueError, match='at least one sampling step'): flow.nodes(0)
+    with pytest.raises(ValueError, match='power of at least 1'):
+        d.nodes(5, .99)
+    with pytest.raises(ValueError, match='at least one sampling step'):
+        flow.nodes(0)
 
 def test_variances_of_a_step():
     "β̃ = β(1-ᾱ_s)/(1-ᾱ_t), with β = 1 - ᾱ_t/ᾱ_s (Ho et al. 2020), for any two times"
-    d = Diffusion(); abar = (1 - linear_betas()).cumprod(0)
+    d = Diffusion()
+    abar = (1 - linear_betas()).cumprod(0)
     for t,s in ((999, 998), (999, 0), (500, 100), (1, 0)):
         beta = 1 - (abar[t]/abar[s]).item()
         low,high = reverse_variance(d, t, s)
         assert (high == pytest.approx(math.log(beta)) and
                 low == pytest.approx(math.log(beta*(1 - abar[s].item())/(1 - abar[t].item()))))
-    f = Flow(); a,b = .2,.4; beta = .8**2 - (a/b)**2*.6**2
+    f = Flow()
+    a,b = .2,.4
+    beta = .8**2 - (a/b)**2*.6**2
     assert reverse_variance(f, 800., 600.) == pytest.approx((math.log(beta*.6**2/.8**2), math.log(beta)))
 
 def test_flow_in_numbers():
-    f = Flow(); x = torch.ones(2, 1, 1, 1)
+    f = Flow()
+    x = torch.ones(2, 1, 1, 1)
     t = torch.tensor([250., 1000.])
     a,s = f.at(t, x)
     assert (a.flatten().tolist() == [.75, 0.] and
@@ -76,12 +86,14 @@ def test_weights_of_times():
         r = d.snr(t)
         torch.testing.assert_close(snr_weight(d, t, 5.), r.clamp(max=5.)/per(r))
         assert snr_weight(d, t).tolist() == [1.]*3
-    with pytest.raises(ValueError, match='at least 0'): snr_weight(Diffusion(), torch.tensor([1]), -1.)
+    with pytest.raises(ValueError, match='at least 0'):
+        snr_weight(Diffusion(), torch.tensor([1]), -1.)
 
 def test_votes_of_codes_and_grains():
     "A picture of one coarse cell (error 2) and three fine ones (errors 1): 13 codes, 2 grains"
     M = torch.tensor([[[0, 1], [1, 1]]])
-    e2 = torch.ones(1, 3, 4, 4); e2[:, :, :2, :2] = 2
+    e2 = torch.ones(1, 3, 4, 4)
+    e2[:, :, :2, :2] = 2
     assert (grain_loss(e2, M).tolist() == pytest.approx([(2 + 12)/13]) and
             grain_loss_literal(e2, M).tolist() == [1.5])
     assert grain_loss_literal(e2, torch.ones_like(M)).tolist() == pytest.approx([(4*2 + 12)/16])

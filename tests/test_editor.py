@@ -12,17 +12,26 @@ from d2it_nb.diffusion import Flow
 def samples(v, M):
     return Samples(torch.full((1, 3, 6, 8), v), torch.zeros(1, 4, 12, 16), M, torch.tensor([0]), ((0, 0),),
                    torch.zeros(1, 4, 12, 16), {})
-def shown(v): return data_url(to_image(torch.full((3, 6, 8), v)))
+def shown(v):
+    return data_url(to_image(torch.full((3, 6, 8), v)))
 
 class Recorder:
-    grid,k,classes,device = (3, 4), 3, ['a', 'b', 'c'], 'cpu'
-    def __init__(self): self.asked,self.value,self.hook,self.seen = [],-.5,lambda i: None,[]
+    grid = (3, 4)
+    k = 3
+    classes = ['a', 'b', 'c']
+    device = 'cpu'
+    def __init__(self):
+        self.asked = []
+        self.value = -.5
+        self.hook = lambda i: None
+        self.seen = []
     def _sample(self, M, each, steps):
         for i in range(steps):
             self.hook(i)
             each(SimpleNamespace(x0=torch.full((1,), .75), x=torch.full((1,), .1)))
             self.seen.append(self.editor.canvas.picture)
-        self.value += .25; return samples(self.value, torch.as_tensor(M))
+        self.value += .25
+        return samples(self.value, torch.as_tensor(M))
     def generate(self, label, M, each, steps, **kw):
         self.asked.append(dict(do='generate', label=label, M=M.tolist(), steps=steps, **kw))
         return self._sample(M, each, steps)
@@ -35,9 +44,12 @@ class Recorder:
     def map_of(self, x, ratio):
         self.asked.append(dict(do='map_of', x=x, ratio=ratio))
         return (torch.arange(12).view(1, 3, 4) < 12*ratio).long()
-    def pixels(self, p): return torch.full((1, 3, 6, 8), float(p))
-    def encode(self, x, M): return samples(x.flatten()[0].item(), torch.as_tensor(M))
-    def decode(self, z, M): return z[0].expand(1, 3, 6, 8)
+    def pixels(self, p):
+        return torch.full((1, 3, 6, 8), float(p))
+    def encode(self, x, M):
+        return samples(x.flatten()[0].item(), torch.as_tensor(M))
+    def decode(self, z, M):
+        return z[0].expand(1, 3, 6, 8)
 
 @pytest.fixture
 def ed():
@@ -49,11 +61,14 @@ def test_everything_is_passed_on(ed):
     ed.resample_all()
     how = dict(seed=7, steps=5, sampler='ddim', cfg=2.5, progress=False)
     assert ed.pipe.asked == [dict(do='generate', label=2, M=[[[0]*4]*3], **how)]
-    one = ed.sample; ed.paint([(1, 3)], 2); ed.resample_painted()
+    one = ed.sample
+    ed.paint([(1, 3)], 2)
+    ed.resample_painted()
     assert ed.pipe.asked[1] == dict(do='edit', s=one, M=[[[0]*4, [0, 0, 0, 2], [0]*4]], R=[[1, 3]], label=[2],
                                     **how)
     ed.label.value,ed.seed.value = 'any',8
-    ed.paint([(2, 0)], 0); ed.resample_painted()
+    ed.paint([(2, 0)], 0)
+    ed.resample_painted()
     assert (ed.pipe.asked[2]['label'] == [None] and ed.pipe.asked[2]['seed'] == 8 and
             ed.pipe.asked[2]['R'] == [[2, 0]])
     ed.label.value,ed.ratio.value = 1,.25
@@ -73,14 +88,21 @@ def test_painting_is_where_it_was_painted(ed):
     ed._heard(dict(kind='fill', at=[0, 2], grain=2))
     assert ed.map.cells[0] == [0, 0, 2, 0] and ed.map.cells[1] == [0, 0, 0, 1]
     # nothing new, no step
-    n = len(ed.map.past); ed.paint([(9, 9)], 1)
-    ed.paint([(2, 1)], 0); assert len(ed.map.past) == n
-    ed.undo(); assert ed.map.future; ed.paint([(0, 0)], 1)
-    assert not ed.map.future; at = ed.map.cells; ed.redo()
+    n = len(ed.map.past)
+    ed.paint([(9, 9)], 1)
+    ed.paint([(2, 1)], 0)
+    assert len(ed.map.past) == n
+    ed.undo()
+    assert ed.map.future
+    ed.paint([(0, 0)], 1)
+    assert not ed.map.future
+    at = ed.map.cells
+    ed.redo()
     assert ed.map.cells == at
 
 def test_invert_and_random_of_three_grains(ed):
-    ed.paint([(0, 1)], 1); ed.paint([(0, 2)], 2)
+    ed.paint([(0, 1)], 1)
+    ed.paint([(0, 2)], 2)
     ed.buttons['Invert'].click()
     assert ed.map.cells[0] == [2, 1, 0, 2]
     # r = ½: half at least grain 1, a quarter grain 2
@@ -91,12 +113,16 @@ def test_what_is_shown(ed):
     # x̂₀ meanwhile, then the picture
     ed.resample_all()
     assert ed.pipe.seen[0] == shown(.75) and ed.canvas.picture == shown(-.25)
-    ed.paint([(0, 0)], 1); ed.resample_painted(); assert ed.canvas.picture == shown(0.)
+    ed.paint([(0, 0)], 1)
+    ed.resample_painted()
+    assert ed.canvas.picture == shown(0.)
     ed.shows.value = 'before'
     assert ed.canvas.picture == shown(-.25)
     ed.shows.value = 'difference'
     assert ed.canvas.picture == data_url(to_image(torch.full((3, 6, 8), 0.)))
-    ed.undo(); ed.undo(); ed.shows.value = 'before'
+    ed.undo()
+    ed.undo()
+    ed.shows.value = 'before'
     assert ed.canvas.picture == shown(-.25)
     ed.redo(), ed.redo()
     assert ed.canvas.picture == shown(-.25) and ed.before.x[0, 0, 0, 0] == -.25
@@ -106,30 +132,39 @@ def test_what_is_shown(ed):
             ed.save('map.json')[1] == ed.map.to_json().encode())
 
 def test_stop_and_errors_leave_everything_as_it_was(ed):
-    ed.resample_all(); was,cells = ed.sample,ed.map.cells
+    ed.resample_all()
+    was,cells = ed.sample,ed.map.cells
     ed.pipe.hook = lambda i: ed.stop() if i == 2 else None
     ed.resample_all()
     assert (ed.message == 'stopped after step 3; nothing was changed' and
             ed.sample is was and ed.canvas.picture == shown(-.25))
     def burst(i):
-        if i == 2: raise RuntimeError('out of ink')
-    ed.pipe.hook = burst; ed.resample_all()
+        if i == 2:
+            raise RuntimeError('out of ink')
+    ed.pipe.hook = burst
+    ed.resample_all()
     assert (ed.message == '⚠ RuntimeError: out of ink' and
             'burst' in ed.error and ed.sample is was and
             ed.canvas.picture == shown(-.25) and ed.map.cells == cells)
     # also what was opened
-    ed.pipe.hook = lambda i: None; ed.open(.5)
-    was,photo = ed.sample,ed.photo; ed.pipe.hook = burst
-    ed.resample_all(); assert ed.photo is photo
+    ed.pipe.hook = lambda i: None
+    ed.open(.5)
+    was,photo = ed.sample,ed.photo
+    ed.pipe.hook = burst
+    ed.resample_all()
+    assert ed.photo is photo
     # and it goes on
-    ed.pipe.hook = lambda i: None; ed.resample_all()
+    ed.pipe.hook = lambda i: None
+    ed.resample_all()
     assert ed.sample is not was and 'resampled in' in ed.message
 
 def test_what_is_done_while_it_samples(ed):
     go,there = threading.Event(),threading.Event()
     ed.pipe.hook = lambda i: i or (there.set(), go.wait(20))
     ed.wait_for_it = False
-    ed.resample_all(); there.wait(20); ed.paint([(1, 3)], 2)
+    ed.resample_all()
+    there.wait(20)
+    ed.paint([(1, 3)], 2)
     ed.paint([(2, 2)], 0)
     assert ed.message == 'sampling …'
     for f in (ed.undo, ed.redo, lambda: ed.open(.5), ed.resample_all,
@@ -137,18 +172,25 @@ def test_what_is_done_while_it_samples(ed):
         ed._safely(f)
         assert 'still sampling' in ed.message
     # painted meanwhile: the map keeps it, and it waits to be drawn
-    ed.label.value,ed.seed.value,ed.cfg.value = 0,99,1.
-    go.set(); ed.wait(20)
+    ed.label.value = 0
+    ed.seed.value = 99
+    ed.cfg.value = 1.
+    go.set()
+    ed.wait(20)
     assert ed.map.cells[1] == [0, 0, 0, 2] and sorted(ed.canvas.marked) == [7, 10]
     # what made it, not what is set now
     assert (ed.kept[-1][1] == dict(label=2, seed=7, steps=5, sampler='ddim', cfg=2.5) and
             '1: c' == ed.gallery.children[-1].children[1].description)
 
 def test_the_gallery_brings_all_of_it_back(ed):
-    ed.open(.5); ed.paint([(0, 3)], 2); ed.re_encode()
-    first = ed.sample; ed.photo = None
+    ed.open(.5)
+    ed.paint([(0, 3)], 2)
+    ed.re_encode()
+    first = ed.sample
+    ed.photo = None
     ed.label.value,ed.seed.value = 0,1
-    ed.resample_all(); ed.buttons['All fine'].click()
+    ed.resample_all()
+    ed.buttons['All fine'].click()
     ed.gallery.children[1].children[1].click()
     assert (ed.sample is first and ed.photo is not None and ed.label.value == 2 and ed.seed.value == 7 and
             ed.map.cells[0][3] == 2)
@@ -157,37 +199,52 @@ def test_the_gallery_brings_all_of_it_back(ed):
     assert ed.map.cells == [[2]*4]*3
 
 def test_the_slider_takes_no_step_that_is_not_its_own(ed):
-    ed.open(.5); assert ed.sample is not None; ed.ratio.value = .5
+    ed.open(.5)
+    assert ed.sample is not None
+    ed.ratio.value = .5
     ed.buttons['From entropy'].click()
-    ed.ratio.value = .75; ed.ratio.value = .25
+    ed.ratio.value = .75
+    ed.ratio.value = .25
     assert ed.sample is not None and ed.map.tensor.sum() == 3
-    ed.undo(); assert ed.sample is not None and ed.map.tensor.sum() == 6
-    ed.buttons['All fine'].click(); ed.ratio.value = 1.
-    ed.buttons['Random'].click(); ed.ratio.value = .5; ed.undo()
+    ed.undo()
+    assert ed.sample is not None and ed.map.tensor.sum() == 6
+    ed.buttons['All fine'].click()
+    ed.ratio.value = 1.
+    ed.buttons['Random'].click()
+    ed.ratio.value = .5
+    ed.undo()
     assert ed.map.cells == [[2]*4]*3
 
 def test_refused_at_the_start():
     for kw,says in ((dict(label='d'), "no class 'd'; there are 0 a, 1 b, 2 c"),
                     (dict(label=9), 'no class 9'),
                     (dict(sampler='heun'), "no sampler 'heun' for these networks")):
-        with pytest.raises(ValueError, match=says): Editor(Recorder(), **kw)
+        with pytest.raises(ValueError, match=says):
+            Editor(Recorder(), **kw)
     assert 'heun' in allowed_samplers(SimpleNamespace(diff=Flow()))
     big = Editor(Recorder(), steps=500, cfg=.5)
     assert (big.steps.value, big.cfg.value) == (500, .5)
 
 def test_costs_follow_steps_and_guidance():
-    ed = Editor(D2iTPipeline.load(), steps=10, cfg=1., wait=True); ed.resample_all(); ed.rate = 1e-9
+    ed = Editor(D2iTPipeline.load(), steps=10, cfg=1., wait=True)
+    ed.resample_all()
+    ed.rate = 1e-9
     def cost(steps, cfg):
         ed.steps.value,ed.cfg.value = steps,cfg
-        ed._price(); t = ed.cost.value
+        ed._price()
+        t = ed.cost.value
         return float(t.split(' GFLOP')[0].rsplit(' ', 1)[1]),float(t.split('about ')[1].split(' s')[0])
-    (a,s),(b,t),(c,u) = cost(10, 1.),cost(20, 1.),cost(10, 2.)
+    (a,s) = cost(10, 1.)
+    (b,t) = cost(20, 1.)
+    (c,u) = cost(10, 2.)
     assert (a == b and
             t == pytest.approx(2*s, abs=.11) and
             c == pytest.approx(2*a, abs=.02) and u == pytest.approx(2*s, abs=.11))
 
 def test_the_stepper_passes_its_options_on(monkeypatch):
-    pipe = D2iTPipeline.load(); asked = {}; film = pipe.film
+    pipe = D2iTPipeline.load()
+    asked = {}
+    film = pipe.film
     monkeypatch.setattr(pipe, 'film',
                         lambda label, M, n, seed, **how: asked.update(label=label, n=n, seed=seed, **how) or
                                                          film(label, M, n, seed, **how))
@@ -195,5 +252,7 @@ def test_the_stepper_passes_its_options_on(monkeypatch):
     assert asked == dict(label='roses', n=1, seed=4, steps=2, cfg=3., sampler='ddim')
 
 def test_a_map_with_transparent_places_is_refused():
-    b = io.BytesIO(); Image.new('RGBA', (4, 3), (0, 0, 0, 0)).save(b, 'PNG')
-    with pytest.raises(ValueError, match='transparent'): GrainMap.from_png(b.getvalue(), (3, 4))
+    b = io.BytesIO()
+    Image.new('RGBA', (4, 3), (0, 0, 0, 0)).save(b, 'PNG')
+    with pytest.raises(ValueError, match='transparent'):
+        GrainMap.from_png(b.getvalue(), (3, 4))

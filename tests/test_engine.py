@@ -28,7 +28,8 @@ def test_four_steps_by_hand(d):
     saved = {n: path for n,path in steps_in(d/'hand'/'checkpoints')}
     seed_all(keyed_seed(cfg.seed, 'init-content') % 2**32)
     stage = stages.content_stage(cfg, SOLO, Stop())
-    p = stage.players['net']; net = p.net
+    p = stage.players['net']
+    net = p.net
     ps = {k: v for k,v in net.named_parameters() if v.requires_grad}
     m,v = ({k: torch.zeros_like(w) for k,w in ps.items()} for _ in range(2))
     avg = {k: w.detach().clone() for k,w in ps.items()}
@@ -39,10 +40,14 @@ def test_four_steps_by_hand(d):
         assert norm > .05
         with torch.no_grad():
             for k,w in ps.items():
-                if g[k] is None: continue
-                x = g[k]*.05/(norm + 1e-6); m[k] += .1*(x - m[k]); v[k] += .1*(x*x - v[k])
+                if g[k] is None:
+                    continue
+                x = g[k]*.05/(norm + 1e-6)
+                m[k] += .1*(x - m[k])
+                v[k] += .1*(x*x - v[k])
                 w -= lr*.1*w + lr*(m[k]/(1 - .9**(step + 1)))/((v[k]/(1 - .9**(step + 1))).sqrt() + 1e-8)
-            for k,w in ps.items(): avg[k] += (1 - (1 + step)/(10 + step))*(w - avg[k])
+            for k,w in ps.items():
+                avg[k] += (1 - (1 + step)/(10 + step))*(w - avg[k])
         for part,ours in dict([('net', ps), ('ema-0.9', avg)]).items():
             theirs = read_part(saved[step + 1], part)
             for k,w in ours.items():
@@ -74,7 +79,8 @@ def test_autocast_is_used_and_remembered(d):
         lines = list(engine.fit('content', cfg))
         seen.append([l['loss'] for l in lines])
         return seen[-1]
-    off,on = bf16(config(d, 'off', steps=6)),bf16(config(d, 'on', steps=6, amp='on'))
+    off = bf16(config(d, 'off', steps=6))
+    on = bf16(config(d, 'on', steps=6, amp='on'))
     assert off != on and all(abs(a - b) < .02 for a,b in zip(off, on))
     assert bf16(config(d, 'again', steps=3, amp='on')) + bf16(config(d, 'again', steps=6, amp='on')) == on
     assert load_checkpoint(d/'on'/'checkpoints')[0]['net']['trunk.embed.weight'].dtype == torch.float32
@@ -119,7 +125,8 @@ def test_only_what_cannot_change_the_run_may_change_on_resume(stage):
                'compile recompute packed log_every logger save_every keep keep_every eval_every eval_n '
                'eval_guide'.split())
     for f in dataclasses.fields(stages.STAGES[stage]):
-        if f.name in free: assert engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE) == f'{f.name} was 1, now 2'
+        if f.name in free:
+            assert engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE) == f'{f.name} was 1, now 2'
         else:
             with pytest.raises(ValueError, match=f'{f.name} was 1, now 2'):
                 engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE)
@@ -192,12 +199,14 @@ def test_snapshots_of_averages(d):
     names = lambda run: sorted(f.name for f in (d/run/'averages').glob('*.safetensors'))
     assert names('snap') == [f'{step:07d}-10%.safetensors' for step in (2, 4, 6)]
     for step, path in steps_in(d/'snap-cut'/'checkpoints'):
-        if step > 3: shutil.rmtree(path)
+        if step > 3:
+            shutil.rmtree(path)
     assert len(names('snap-cut')) == 3                        # of five steps
     engine.train('content', config(d, 'snap-cut', steps=6, **flags))
     for step in (4, 6):
         a, b = (load_net(d/run/'averages'/f'{step:07d}-10%', D2iT) for run in ('snap', 'snap-cut'))
-        for (k, v), w in zip(a.state_dict().items(), b.state_dict().values()): assert torch.equal(v, w), k
+        for (k, v), w in zip(a.state_dict().items(), b.state_dict().values()):
+            assert torch.equal(v, w), k
     assert '0000005-10%.safetensors' not in names('snap-cut')
 
 def test_a_run_of_an_earlier_version_goes_on(d):
@@ -205,7 +214,8 @@ def test_a_run_of_an_earlier_version_goes_on(d):
     engine.train('content', config(d, 'early', steps=1))
     path = steps_in(d/'early'/'checkpoints')[0][1]
     meta = json.loads((path/'meta.json').read_text())
-    for flag in ('patch', 'init', 'snapshots'): del meta['config'][flag]
+    for flag in ('patch', 'init', 'snapshots'):
+        del meta['config'][flag]
     (path/'meta.json').write_text(json.dumps(meta))
     manifest = json.loads((path/'manifest.json').read_text())
     (path/'manifest.json').write_text(json.dumps(manifest | {'meta.json': sha256(path/'meta.json')}))

@@ -6,17 +6,20 @@ from d2it_nb.evaluate import main
 
 FEW = '--images', 24, '--steps', 3, '--chunk', 3, '--crops', 48, '--device', 'cpu'
 
-def run(out, *flags, ranks=1): return finished('d2it_nb.evaluate', out, *FEW, *flags, ranks=ranks)
+def run(out, *flags, ranks=1):
+    return finished('d2it_nb.evaluate', out, *FEW, *flags, ranks=ranks)
 
 def result(out):
-    with np.load(out/'samples.npz') as z: return z['arr_0'], json.loads((out/'card.json').read_text())['scores']
+    with np.load(out/'samples.npz') as z:
+        return z['arr_0'], json.loads((out/'card.json').read_text())['scores']
 
 @pytest.fixture(scope='module')
 def one(tmp_path_factory):
     d = tmp_path_factory.mktemp('evaluate')
     r = run(d/'one', '--cache', d/'cache')
     assert r.returncode == 0, r.stderr[-3000:]
-    assert '# Evaluation' in r.stdout and 'p KID' in r.stdout; return d
+    assert '# Evaluation' in r.stdout and 'p KID' in r.stdout
+    return d
 
 def test_two_ranks_make_the_same(one, tmp_path):
     r = run(tmp_path/'two', '--cache', one/'cache', '--png', 'true', ranks=2)

@@ -29,7 +29,8 @@ def test_stage1(tmp_path, monkeypatch):
     by = {(r['kind'], r['maps'], r['ratio']): r for r in rows}
     assert (by['dynamic', 'entropy', 0]['codes'] == by['f16', 'entropy', 1]['codes'] == 16 and
             by['dynamic', 'entropy', 1]['codes'] == 64)
-    for r in (.25, .5, .75): assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
+    for r in (.25, .5, .75):
+        assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
     run = tmp_path/'runs'/'cpu-2'/'dynamic-0'
     # what is measured was not trained on
     train,held,_ = three_parts(ImageFolder(tmp_path/'photos', 64), .1)
@@ -67,10 +68,12 @@ def test_without_places_the_rest_is_the_same():
 
 def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
     from d2it_nb import stages, train
-    seen = []; real = stages.assess
+    seen = []
+    real = stages.assess
     monkeypatch.setattr(stages, 'assess',
                         lambda net, ds, *a, **kw: (seen.append((net, ds)), real(net, ds, *a, **kw))[1])
-    made = []; ema = train.EMA
+    made = []
+    ema = train.EMA
     monkeypatch.setattr(train, 'EMA', lambda *a: made.append(ema(*a)) or made[-1])
     cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '8', '--w_gan', '0',
                         '--eval_every', '4', '--eval_n', '4'])[1]
@@ -117,20 +120,23 @@ def test_two_seeds_and_one_autoencoder(tmp_path, forks):
     assert res['share_dvae'] and [(r['codes'], r['maps'], r['budget']) for r in res['rows']] == [('shared', 'coarse', 0)]
 
 def test_the_networks_that_ship_beside_a_dit(tmp_path, forks, monkeypatch):
-    root = tmp_path/'run'; photographs(tmp_path/'photos', 40)
+    root = tmp_path/'run'
+    photographs(tmp_path/'photos', 40)
     for stage,more in dict(dvae=dict(held=.2), grain={}).items():
         experiments.train_runs(stage, {root/stage: dict(preset='tiny', data=tmp_path/'photos') | more})
     res = experiments.shipped(tmp_path/'photos', root, 'tiny', n=8)
     rows = [(r['network'], r['step'], r['maps']) for r in res['rows']]
     assert rows == [('D²iT', 10, 'drawn'), *(('D²iT', 20, m) for m in ('drawn', 'real', 'fine')),
                     ('DiT', 10, 'fine'), ('DiT', 20, 'fine')]
-    flop = {r['network']: r['PFLOP'] for r in res['rows'] if r['step'] == 20}; half = res['rows'][0]
+    flop = {r['network']: r['PFLOP'] for r in res['rows'] if r['step'] == 20}
+    half = res['rows'][0]
     assert half['PFLOP']*2 == flop['D²iT'] != flop['DiT'] and len({r['pFD'] for r in res['rows']}) == 6
     assert [r['ratio'] for r in res['through']] == [0, .5, 1] and res['through'][0]['codes'] < res['through'][2]['codes']
     assert ([(r['run'], r['steps'], len(r['loss'])) for r in res['runs']] ==
             [(s, 20, 20) for s in ('dvae', 'grain', 'content', 'dit')] and
             len({r['id'] for r in res['runs']}) == 4)
-    near,held = res['neighbours'],len(three_parts(ImageFolder(tmp_path/'photos', 32), .2)[1])
+    near = res['neighbours']
+    held = len(three_parts(ImageFolder(tmp_path/'photos', 32), .2)[1])
     assert (len(near['distances']) == len(near['nearer']) == 16 and
             all(d > 0 for d in near['distances']) and
             all(s*held % 1 == 0 for s in near['nearer']))

@@ -8,7 +8,8 @@ from faults import arguments
 from d2it_nb.checkpoint import newest
 
 @pytest.fixture(scope='module')
-def d(tmp_path_factory): return tmp_path_factory.mktemp('faults')
+def d(tmp_path_factory):
+    return tmp_path_factory.mktemp('faults')
 
 @pytest.fixture(autouse=True)
 def forks(monkeypatch):
@@ -19,13 +20,17 @@ def forks(monkeypatch):
     monkeypatch.setattr(faults, 'begin', begin)
     monkeypatch.setattr(faults, 'run', train)
 
-def test_kills(d): r = faults.kill(d, 3, per=24); assert r['exact'] and len(r['killed_at']) == 3 and r['stretches'], r
+def test_kills(d):
+    r = faults.kill(d, 3, per=24)
+    assert r['exact'] and len(r['killed_at']) == 3 and r['stretches'], r
 def test_sigterms(d):
     "All kinds of one rank, and one of two under their launcher"
     kinds = {*((w, t, 1) for w in (0, 2) for t in ('process', 'group')), (2, 'process', 2)}
-    r = faults.term(d, [0, 1, 2, 3, 5]); assert r['saved'] == 5 and r['steps_lost'] == 0, r
+    r = faults.term(d, [0, 1, 2, 3, 5])
+    assert r['saved'] == 5 and r['steps_lost'] == 0, r
     assert {(x['workers'], x['to'], x['ranks']) for x in r['rows']} == kinds
-    r = faults.term(d, [1], sig=signal.SIGUSR1); assert r['saved'] == 1 and r['steps_lost'] == 0, r
+    r = faults.term(d, [1], sig=signal.SIGUSR1)
+    assert r['saved'] == 1 and r['steps_lost'] == 0, r
 def test_damaged_checkpoints(d):
     r = faults.damage(d, 25)
     assert r['accepted'] == r['unnamed'] == 0, r
@@ -36,11 +41,13 @@ def test_hostile_files(tmp_path):
 def test_the_bombs_are_live(tmp_path):
     "Read by pickle, they do go off"
     import pickle
-    pickle.loads(pickle.dumps(faults.Bomb(tmp_path/'made'))); assert (tmp_path/'made').is_dir()
+    pickle.loads(pickle.dumps(faults.Bomb(tmp_path/'made')))
+    assert (tmp_path/'made').is_dir()
 
 def test_a_full_disk_keeps_the_last_checkpoint(d, tmp_path):
     "No file may grow beyond 300 kB, so the log can be written and a checkpoint not"
-    out = tmp_path/'c'; flags = [*faults.base(d), '--save_every', 5]
+    out = tmp_path/'c'
+    flags = [*faults.base(d), '--save_every', 5]
     train('content', out, *flags, '--steps', 5)
     says = refused('content', out, *flags, '--steps', 20, before=partial(bounded, 300_000))
     assert ('the checkpoint of step 10 could not be written' in says and
@@ -66,7 +73,8 @@ def test_a_full_disk_under_the_log(d, tmp_path):
 def test_a_full_disk_under_samples(tmp_path):
     "What is drawn is kept, and the card is the one of a run that was not disturbed"
     go = partial(finished, 'd2it_nb.evaluate', '--images', 12, '--steps', 2, '--chunk', 4, '--crops', 16, '--device', 'cpu')
-    ok = go(tmp_path/'whole'); assert ok.returncode == 0, ok.stderr[-2000:]
+    ok = go(tmp_path/'whole')
+    assert ok.returncode == 0, ok.stderr[-2000:]
     some = max(f.stat().st_size for f in tmp_path.glob('whole/chunks-*/*.npz'))
     r = go(tmp_path/'e', before=partial(bounded, some - 1))
     assert r.returncode == 2 and 'Traceback' not in r.stderr and str(tmp_path/'e') in r.stderr, r.stderr[-2000:]
@@ -78,7 +86,8 @@ def test_a_full_disk_under_samples(tmp_path):
 
 def test_a_folder_that_is_read_only(d, tmp_path):
     "Said at the start; also root obeys here"
-    shut = tmp_path/'shut'; shut.mkdir(mode=0o555)
+    shut = tmp_path/'shut'
+    shut.mkdir(mode=0o555)
     for out in (shut, shut/'c'):
         says = refused('content', out, *faults.base(d), before=unprivileged)
         assert 'Permission denied' in says and str(shut) in says
@@ -115,11 +124,14 @@ def test_no_room_is_said_before_the_first_step(d, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.shutil, 'disk_usage',
                         lambda p: shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5))
     cfg = stages.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'), *map(str, faults.base(d))])[1]
-    with pytest.raises(OSError, match='needs 0.02 GB for checkpoints, 0.00 GB are free'): engine.train('content', cfg)
+    with pytest.raises(OSError, match='needs 0.02 GB for checkpoints, 0.00 GB are free'):
+        engine.train('content', cfg)
     assert not (tmp_path/'c'/'log.jsonl').exists()
 
 def test_a_changed_flag_is_shown(d, tmp_path):
-    out = tmp_path/'c'; flags = [*faults.base(d), '--steps', 5]; train('content', out, *flags)
+    out = tmp_path/'c'
+    flags = [*faults.base(d), '--steps', 5]
+    train('content', out, *flags)
     assert ('another configuration: wd was 0.0, now 0.1' in
             refused('content', out, *flags, '--wd', .1, '--lr', 2e-3))
     train('content', out, *faults.base(d), '--steps', 6, '--lr', 2e-3,

@@ -7,12 +7,16 @@ from d2it_nb.grain import *
 @st.composite
 def maps(draw):
     "A grain count and a batch of maps; all coarse, all fine and one odd cell are among them"
-    k,h,w = draw(st.integers(1, 4)),draw(st.integers(1, 5)),draw(st.integers(1, 5))
+    k = draw(st.integers(1, 4))
+    h = draw(st.integers(1, 5))
+    w = draw(st.integers(1, 5))
     M = torch.randint(k, (draw(st.integers(1, 3)), h, w),
                       generator=torch.Generator().manual_seed(draw(st.integers(0, 2**31))))
     how = draw(st.sampled_from(['any', 'coarse', 'fine', 'one']))
-    if how == 'coarse': M[:] = 0
-    if how == 'fine': M[:] = k - 1
+    if how == 'coarse':
+        M[:] = 0
+    if how == 'fine':
+        M[:] = k - 1
     if how == 'one':
         M[:] = 0
         M[0, draw(st.integers(0, h - 1)), draw(st.integers(0, w - 1))] = k - 1
@@ -27,7 +31,10 @@ many = settings(max_examples=60, deadline=None)
 @many
 @given(maps())
 def test_copy_places_every_code_where_its_region_is(km):
-    k,M = km; codes = codes_for(M, k); z = copy_codes(codes, M); s = 2**(k - 1)
+    k,M = km
+    codes = codes_for(M, k)
+    z = copy_codes(codes, M)
+    s = 2**(k - 1)
     for n,r,c in torch.cartesian_prod(*(torch.arange(a) for a in M.shape)).view(-1, 3).tolist():
         g = M[n,r,c].item()
         own = codes[g][n, :, r*2**g:(r + 1)*2**g, c*2**g:(c + 1)*2**g]
@@ -37,7 +44,9 @@ def test_copy_places_every_code_where_its_region_is(km):
 @many
 @given(maps())
 def test_gather_is_the_adjoint_and_the_inverse_of_copy(km):
-    k,M = km; codes = codes_for(M, k); z = copy_codes(codes, M)
+    k,M = km
+    codes = codes_for(M, k)
+    z = copy_codes(codes, M)
     a = torch.randn(z.shape, dtype=torch.double, generator=torch.Generator().manual_seed(1))
     assert_close((code_weight(M, k)*z*a).sum(), sum((c*g).sum() for c,g in zip(codes, gather_codes(a, M, k))),
                  atol=1e-9)
@@ -51,7 +60,8 @@ def test_block_mean_is_a_projection(km):
     a = torch.randn(len(M), 2, M.shape[1]*2**(k - 1), M.shape[2]*2**(k - 1),
                     generator=torch.Generator().manual_seed(2))
     p = block_mean(a, M, k)
-    assert is_block_constant(p, M, k); assert_equal(block_mean(p, M, k), p)
+    assert is_block_constant(p, M, k)
+    assert_equal(block_mean(p, M, k), p)
     # what is taken away sums to zero
     assert_close((code_weight(M, k)*p).sum((1, 2, 3)), (code_weight(M, k)*a).sum((1, 2, 3)), atol=1e-3)
     assert (M == k - 1).all() == torch.equal(p, a)                              # only all-fine maps leave it alone
@@ -59,12 +69,15 @@ def test_block_mean_is_a_projection(km):
 @many
 @given(maps())
 def test_counts_agree(km):
-    k,M = km; n = sum(4**g*(M == g).sum((1, 2)) for g in range(k))
-    assert_equal(n_codes(M), n); assert_close(code_weight(M, k).sum((1, 2, 3)), n.float())
+    k,M = km
+    n = sum(4**g*(M == g).sum((1, 2)) for g in range(k))
+    assert_equal(n_codes(M), n)
+    assert_close(code_weight(M, k).sum((1, 2, 3)), n.float())
     assert_equal(torch.cat([grain_mask(M, g, k) for g in range(k)], 1).sum(1),
                  torch.ones(on_finest(M, k)[:, 0].shape).long())   # each place has one grain
     assert 0 <= budget(M, k).min() and budget(M, k).max() <= 1
-    for g in range(1, k): assert_close(shares(M, k)[:, g - 1], (M >= g).double().mean((1, 2)))
+    for g in range(1, k):
+        assert_close(shares(M, k)[:, g - 1], (M >= g).double().mean((1, 2)))
 
 @many
 @given(maps(), st.integers(0, 2**31))
@@ -72,21 +85,28 @@ def test_noise_is_shared_scaled_and_local(km, seed):
     k,M = km
     e = torch.randn(len(M), 3, M.shape[1]*2**(k - 1), M.shape[2]*2**(k - 1),
                     generator=torch.Generator().manual_seed(seed))
-    x = share_noise(e, M, k); assert is_block_constant(x, M, k)
+    x = share_noise(e, M, k)
+    assert is_block_constant(x, M, k)
     for g in range(k):   # j × the mean of the draw under each block
         j = 2**(k - 1 - g)
         want = enlarge(torch.nn.functional.avg_pool2d(e, j)*j, j)
         m = grain_mask(M, g, k).expand_as(x)
         assert_close(x[m], want[m], atol=1e-5)
     if k > 1:   # another grain in one cell changes the noise there only
-        M2 = M.clone(); M2[0,0,0] = (M2[0,0,0] + 1) % k; s = 2**(k - 1); same = torch.equal
-        y = share_noise(e, M2, k); assert not same(x[0, :, :s, :s], y[0, :, :s, :s])
-        x[0, :, :s, :s] = y[0, :, :s, :s]; assert_equal(x, y)
+        M2 = M.clone()
+        M2[0,0,0] = (M2[0,0,0] + 1) % k
+        s = 2**(k - 1)
+        same = torch.equal
+        y = share_noise(e, M2, k)
+        assert not same(x[0, :, :s, :s], y[0, :, :s, :s])
+        x[0, :, :s, :s] = y[0, :, :s, :s]
+        assert_equal(x, y)
 
 @many
 @given(maps(), st.integers(0, 2**31))
 def test_noise_of_an_image_does_not_depend_on_its_batch(km, seed):
-    k,M = km; rngs = lambda: [torch.Generator().manual_seed(seed + i) for i in range(len(M))]
+    k,M = km
+    rngs = lambda: [torch.Generator().manual_seed(seed + i) for i in range(len(M))]
     assert_equal(grain_noise(M, 2, k, rngs()), torch.cat([grain_noise(m[None], 2, k, [r]) for m,r in zip(M, rngs())]))
 
 def test_noise_is_standard_normal_at_every_grain():
@@ -94,31 +114,40 @@ def test_noise_is_standard_normal_at_every_grain():
         M = torch.randint(k, (4000, 2, 2), generator=torch.Generator().manual_seed(k))
         e = grain_noise(M, 1, k, torch.Generator().manual_seed(0))
         for c,g in zip(gather_codes(e, M, k), range(k)):
-            v = c[enlarge(M == g, 2**g)[:, None]]; se = len(v)**-.5
+            v = c[enlarge(M == g, 2**g)[:, None]]
+            se = len(v)**-.5
             assert abs(v.mean()) < 4*se and abs(v.std() - 1) < 4*se
 
 @many
 @given(maps(), st.lists(st.floats(0, 1), min_size=1, max_size=3))
 def test_exact_ratio_meets_every_budget(km, rs):
-    _,M = km; rs = sorted(rs, reverse=True)
+    _,M = km
+    rs = sorted(rs, reverse=True)
     E = torch.rand(M.shape, generator=torch.Generator().manual_seed(3)).round(decimals=1)    # with ties
-    G = exact_ratio(E, rs); n = M[0].numel(); check_map(G, len(rs) + 1)
+    G = exact_ratio(E, rs)
+    n = M[0].numel()
+    check_map(G, len(rs) + 1)
     assert_close(shares(G, len(rs) + 1),
                  torch.tensor([[round(r*n)/n for r in rs]], dtype=torch.double).expand(len(M), -1))
     for i in range(len(rs)):   # no region with less entropy has a finer grain
         for e,g in zip(E, G):
-            if (g > i).any() and (g <= i).any(): assert e[g > i].min() >= e[g <= i].max()
+            if (g > i).any() and (g <= i).any():
+                assert e[g > i].min() >= e[g <= i].max()
 
 def test_disturbing_rectangles_are_any():
     ("Every rectangle of the map, to its edges, in every grain; the map itself is left alone; "
      "without another image, inverting takes its turn")
     import itertools
-    M = torch.full((2, 3), 1); seen,kinds = set(),[]
+    M = torch.full((2, 3), 1)
+    seen,kinds = set(),[]
     for n in range(6000):
-        D = disturb(M, 3, torch.Generator().manual_seed(n)); at = (D != M).nonzero()
-        if len(at) == 0: continue   # a rectangle of the grain that was there
+        D = disturb(M, 3, torch.Generator().manual_seed(n))
+        at = (D != M).nonzero()
+        if len(at) == 0:
+            continue   # a rectangle of the grain that was there
         kinds.append(len(at))
-        (t,l),(b,r) = at.min(0).values.tolist(),at.max(0).values.tolist()
+        (t,l) = at.min(0).values.tolist()
+        (b,r) = at.max(0).values.tolist()
         assert len(at) == (b - t + 1)*(r - l + 1) and len(set(D[D != M].tolist())) == 1
         seen.add((t, l, b, r, int(D[t, l])))
     assert seen == {(t, l, b, r, g) for t,b in itertools.combinations_with_replacement(range(2), 2)
@@ -144,7 +173,8 @@ def test_ratios_of_training():
             abs(inner('normal').std() - .2) < .02 and inner('normal').max() > .9)
     assert [draw_ratio(torch.Generator(), r) for r in (0, .25, 1)] == [0., .25, 1.]
     for bad in (-.01, 1.01):
-        with pytest.raises(ValueError, match='lies in'): draw_ratio(torch.Generator(), bad)
+        with pytest.raises(ValueError, match='lies in'):
+            draw_ratio(torch.Generator(), bad)
 
 def test_shares_of_disturbed_maps():
     from d2it_nb.thresholds import Calibration

@@ -17,10 +17,13 @@ def imports(path):
                  [n.module] if isinstance(n, ast.ImportFrom) else
                  [])
         for m in names:
-            if m: out |= {m, m.split('.')[0]}
-            if m and m.startswith('d2it_nb.'): own.add(m.split('.')[1])
+            if m:
+                out |= {m, m.split('.')[0]}
+            if m and m.startswith('d2it_nb.'):
+                own.add(m.split('.')[1])
         # nbdev writes relative imports
-        if isinstance(n, ast.ImportFrom) and n.level: own.add(n.module.split('.')[0])
+        if isinstance(n, ast.ImportFrom) and n.level:
+            own.add(n.module.split('.')[0])
     return out, own
 
 def test_imports_are_seen():

@@ -7,12 +7,14 @@ from d2it_nb.core import sha256
 def kill_when(out, step, p):
     "Wait until the log has reached `step`, kill the process and all that it started"
     wait_for(p, lambda: len(log_of(out)) >= step)
-    kill_all(p.pid); p.wait()
+    kill_all(p.pid)
+    p.wait()
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     d = tmp_path_factory.mktemp('whole')
-    for stage in ('dvae', 'content'): train(stage, d/stage, '--steps', 40, '--save_every', 5)
+    for stage in ('dvae', 'content'):
+        train(stage, d/stage, '--steps', 40, '--save_every', 5)
     return d
 
 @pytest.mark.parametrize('stage,ranks', [('dvae', 1)])
@@ -20,7 +22,8 @@ def test_killed_and_resumed(whole, tmp_path, stage, ranks):
     out = tmp_path/stage
     flags = (['--steps', 40, '--save_every', 5] +
              (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else []))
-    for step in (7, 18): kill_when(out, step, Fork('d2it_nb.train', *arguments(stage, out, *flags), env=env()))
+    for step in (7, 18):
+        kill_when(out, step, Fork('d2it_nb.train', *arguments(stage, out, *flags), env=env()))
     assert not (out/'model.json').exists()
     assert train(stage, out, *flags, ranks=ranks, says='resuming at step ') == losses(whole/stage)
     assert sha256(out/'model.safetensors') == sha256(whole/stage/'model.safetensors')
@@ -39,4 +42,6 @@ def test_a_second_run_in_the_same_folder_refuses(whole, tmp_path):
     try:
         wait_for(p, lambda: log_of(out))
         assert 'in use by another run' in refused('content', out, *flags)
-    finally: p.kill(); p.wait()
+    finally:
+        p.kill()
+        p.wait()

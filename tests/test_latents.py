@@ -13,8 +13,10 @@ def stage1(tmp_path_factory):
     train('grain', d/'one', *flags(d, d/'cache'))
     return d
 
-def flags(d, cache): return ['--dvae', d/'dvae', '--latents', cache, '--crops', 512, '--steps', 1]
-def records(cache): return np.fromfile(cache/'latents.bin', record_type((4, 8), 4, 32))
+def flags(d, cache):
+    return ['--dvae', d/'dvae', '--latents', cache, '--crops', 512, '--steps', 1]
+def records(cache):
+    return np.fromfile(cache/'latents.bin', record_type((4, 8), 4, 32))
 
 def test_two_ranks_write_the_same_bytes(stage1, tmp_path):
     train('grain', tmp_path/'run', *flags(stage1, tmp_path/'cache'), ranks=2)
@@ -24,22 +26,27 @@ def test_two_ranks_write_the_same_bytes(stage1, tmp_path):
 def start(*args, ranks=1):
     return begin(*args, ranks=ranks) if ranks > 1 else Fork('d2it_nb.train', *arguments(*args), env=env())
 
-def done_in(cache): return (cache/'done.bin').read_bytes().count(1) if (cache/'done.bin').is_file() else 0
+def done_in(cache):
+    return (cache/'done.bin').read_bytes().count(1) if (cache/'done.bin').is_file() else 0
 
 @pytest.mark.parametrize('ranks', [1, 2])
 def test_killed_while_caching(stage1, tmp_path, ranks):
     cache = tmp_path/'cache'
     p = start('grain', tmp_path/'run', *flags(stage1, cache), ranks=ranks)
     wait_for(p, lambda: done_in(cache) >= 4)
-    kill_all(p.pid); p.wait()
+    kill_all(p.pid)
+    p.wait()
     done = (cache/'done.bin').read_bytes()
     assert 4 <= done.count(1) < len(done) == 16 and not (cache/'latents.json').exists()
     whole,part = records(stage1/'cache'),records(cache)
     for c in np.flatnonzero(np.frombuffer(done, np.uint8)):   # nothing that was noted as done is lost …
         assert (part[64*c:64*c + 64] == whole[64*c:64*c + 64]).all()
-        r = part[64*c:64*c + 1].copy(); r['y'] = -7; r['crc'] = checksums(r)
+        r = part[64*c:64*c + 1].copy()
+        r['y'] = -7
+        r['crc'] = checksums(r)
         with open(cache/'latents.bin', 'r+b') as f:
-            f.seek(64*c*part.itemsize); f.write(r.tobytes())      # … a mark in its first label …
+            f.seek(64*c*part.itemsize)
+            f.write(r.tobytes())      # … a mark in its first label …
     train('grain', tmp_path/'run', *flags(stage1, cache), ranks=ranks)
     after = records(cache)
     marked = np.zeros(len(after), bool)
@@ -52,7 +59,8 @@ def test_sigterm_while_caching(stage1, tmp_path):
     cache = tmp_path/'cache'
     p = start('grain', tmp_path/'run', *flags(stage1, cache))
     wait_for(p, lambda: done_in(cache))
-    p.terminate(); assert p.wait(60) == 143
+    p.terminate()
+    assert p.wait(60) == 143
     assert 0 < (cache/'done.bin').read_bytes().count(1) < 16
 
 def test_another_cache_is_refused(stage1, tmp_path):

@@ -17,7 +17,8 @@ def test_the_guard_sees_what_is_tried(tmp_path, monkeypatch):
         r = child(code, log := tmp_path/str(i))
         assert r.returncode and 'no connections in tests' in r.stderr and log.read_text(), r.stderr
     monkeypatch.setenv('OFFLINE_LOG', str(tmp_path/'own'))
-    with pytest.raises(OSError, match='no connections'): socket.create_connection(('example.org', 80))
+    with pytest.raises(OSError, match='no connections'):
+        socket.create_connection(('example.org', 80))
     assert 'example.org' in (tmp_path/'own').read_text()
 
 def test_importing_everything_and_drawing_a_picture(tmp_path):

@@ -9,21 +9,28 @@ from d2it_nb.pipeline import D2iTPipeline
 from d2it_nb.thresholds import Calibration
 
 @pytest.fixture(scope='module')
-def pipe(): return D2iTPipeline.load()
+def pipe():
+    return D2iTPipeline.load()
 
-def near(a, b): torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-3)
+def near(a, b):
+    torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-3)
 
 def test_batches_and_numbers_with_fresh_noise_at_every_step(pipe):
     how = dict(steps=4, sampler='ddpm')
     s = pipe.generate(range(5), n=5, seed=2, **how)
     count = []
     t = pipe.generate(range(5), s.M, n=5, seed=2, batch=2, each=lambda _: count.append(1), **how)
-    near(s.z, t.z); near(s.x, t.x); assert len(count) == 12
+    near(s.z, t.z)
+    near(s.x, t.x)
+    assert len(count) == 12
     R = torch.zeros(5, 8, 8, dtype=torch.bool)
-    for i in range(5): R[i, i, 7 - i] = R[i, 2*i % 7, i] = True
-    e,f = (pipe.edit(s, region=R, seed=9, batch=b, **how) for b in (5, 2)); near(e.z, f.z)
+    for i in range(5):
+        R[i, i, 7 - i] = R[i, 2*i % 7, i] = True
+    e,f = (pipe.edit(s, region=R, seed=9, batch=b, **how) for b in (5, 2))
+    near(e.z, f.z)
     # image i is image i, alone or not
-    for i in (0, 3): near(pipe.edit(s[i], region=R[i], seed=9, **how).z, e.z[i:i + 1])
+    for i in (0, 3):
+        near(pipe.edit(s[i], region=R[i], seed=9, **how).z, e.z[i:i + 1])
     changed = (e.z != s.z).any(1)
     assert torch.equal(changed, on_finest(R.long()).bool()[:, 0] & changed) and changed.flatten(1).any(1).all()
     assert torch.equal(e.x, pipe.decode(e.z, e.M)) and e.seeds == s.seeds and e.settings['seed'] == 9
@@ -87,7 +94,8 @@ def test_three_grains():
     net = d2it('tiny', 1, grid=(4, 4), k=3, window=4)
     net.meta = dict(dvae=vae.meta['id'], id='x', classes=['a'])
     with torch.no_grad():
-        for p in net.parameters(): p.add_(.02*torch.randn_like(p))
+        for p in net.parameters():
+            p.add_(.02*torch.randn_like(p))
     pipe = D2iTPipeline(vae, net, cal)
     M = pipe.map_of(x, .5)
     assert torch.equal(M, grain_map(cal.entropy_map(x), cal.thresholds([.5, .25]))) and M.max() == 2

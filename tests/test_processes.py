@@ -18,7 +18,8 @@ def stage1(tmp_path_factory):
     (['--schedule', 'cosine', '--predict', 'x0', '--min_snr', 5], dict(schedule='cosine', predict='x0'), 'ddim'),
     (['--schedule', 'flow', '--min_snr', 5], dict(schedule='flow', predict='u'), 'heun')])
 def test_process_is_trained_remembered_and_sampled(stage1, flags, process, sampler):
-    out = stage1/'content'; shutil.rmtree(out, ignore_errors=True)
+    out = stage1/'content'
+    shutil.rmtree(out, ignore_errors=True)
     ls = train('content', out, '--steps', 4, '--save_every', 4, *flags)
     assert len(ls) == 4 and all(l == l for l in ls)
     assert json.loads((out/'model.json').read_text())['process'] == process

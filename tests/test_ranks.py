@@ -17,21 +17,24 @@ def runs(tmp_path_factory):
 def test_two_ranks_equal_one(runs, tmp_path, stage):
     flags = (['--batch', 2, '--lr', 1e-4, '--steps', 12] + (['--ratio', 'uniform'] if stage != 'grain' else []) +
              (['--dvae', runs/'dvae', '--latents', runs/'latents'] if stage != 'dvae' else []))
-    one,two = losses(runs/stage),train(stage, tmp_path/stage, *flags, ranks=2)
+    one = losses(runs/stage)
+    two = train(stage, tmp_path/stage, *flags, ranks=2)
     assert len(one) == len(two) == 12
     # the judge amplifies what rounding differs by: 1.6e-5 at the last step without AVX-512
     torch.testing.assert_close(torch.tensor(two), torch.tensor(one), rtol=2e-5 if stage == 'dvae' else 1e-5, atol=0)
 
 def test_two_ranks_measure_as_one(tmp_path):
     "Held-out quality, whose sums are shared: an odd number of pictures, so that one rank has more"
-    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 5]; rows = []
+    flags = ['--steps', 2, '--lr', 1e-4, '--eval_every', 2, '--eval_n', 5]
+    rows = []
     for ranks in (1, 2):
         train('dvae', tmp_path/str(ranks), *flags, ranks=ranks)
         assert (tmp_path/str(ranks)/'pictures'/'step-000002.png').is_file()
         rows.append([json.loads(l) for l in (tmp_path/str(ranks)/'eval.jsonl').read_text().splitlines()])
     assert [r['ratio'] for r in rows[0]] == [0, .25, .5, .75, 1]
     for a,b in zip(*rows):
-        for k in ('psnr', 'ssim', 'stlpips', 'codes', 'pFD'): assert b[k] == pytest.approx(a[k], rel=1e-3), k
+        for k in ('psnr', 'ssim', 'stlpips', 'codes', 'pFD'):
+            assert b[k] == pytest.approx(a[k], rel=1e-3), k
 
 @pytest.mark.stress
 def test_two_ranks_judge_maps_as_one(runs, tmp_path):
@@ -46,7 +49,8 @@ def test_two_ranks_judge_maps_as_one(runs, tmp_path):
     held, training, drawn = rows[0]
     assert held['pattern2'] == 0 and drawn['pattern2'] > training['pattern2'] and 0 <= drawn['nearest'] <= 1
     for a,b in zip(*rows):
-        for k in a: assert b[k] == pytest.approx(a[k], abs=.02), k
+        for k in a:
+            assert b[k] == pytest.approx(a[k], abs=.02), k
 
 def test_ranks_share_the_drawing_of_maps(runs):
     "Fourteen maps, by one rank or by two: each is drawn once, and is the same"
@@ -60,9 +64,13 @@ def test_ranks_share_the_drawing_of_maps(runs):
     # it starts at zero
     torch.nn.init.normal_(net.trunk.final.lin.weight, std=.2, generator=torch.Generator().manual_seed(0))
     class One(Ranks):
-        def sum(self, t): seen.append(t.clone()); return t
-        def any(self, flag): return bool(flag)
-    for rank,world in ((0, 1), (0, 2), (1, 2)): watch_maps(cfg, One(rank, world), Stop(), cal, lat, held)(net)
+        def sum(self, t):
+            seen.append(t.clone())
+            return t
+        def any(self, flag):
+            return bool(flag)
+    for rank,world in ((0, 1), (0, 2), (1, 2)):
+        watch_maps(cfg, One(rank, world), Stop(), cal, lat, held)(net)
     whole,a,b = seen
     assert len(whole) == 14 and len(whole.flatten(1).unique(dim=0)) > 2 and a[1::2].any() == b[::2].any() == 0
     assert torch.equal(a + b, whole)

@@ -12,42 +12,55 @@ class Panel(RuleBasedStateMachine):
     "The model: what is seen now (cells, picture, painted cells, the picture before), what was, what was undone"
     real = False
     def __init__(self):
-        super().__init__(); self.pipe = self.make()
+        super().__init__()
+        self.pipe = self.make()
         (self.h,self.w),self.k = self.pipe.grid,self.pipe.k
-        self.ed = Editor(self.pipe, label=1, steps=2, cfg=1., wait=True); self.pipe.editor = self.ed
-        self.now,self.past,self.future,self.photo,self.pictures = (
-            (((0,)*self.w,)*self.h, None, frozenset(), None),[],[],None,0)
-    def make(self): return Recorder()
+        self.ed = Editor(self.pipe, label=1, steps=2, cfg=1., wait=True)
+        self.pipe.editor = self.ed
+        self.now = (((0,)*self.w,)*self.h, None, frozenset(), None)
+        self.past = []
+        self.future = []
+        self.photo = None
+        self.pictures = 0
+    def make(self):
+        return Recorder()
     def step(self, new):
         "A step of the history, if anything is new"
         if any(a is not b and (i % 2 or a != b) for i,(a,b) in enumerate(zip(new, self.now))):
-            self.past.append(self.now); self.now,self.future = new,[]
+            self.past.append(self.now)
+            self.now,self.future = new,[]
     def fails(self, f):
         "Nothing changes, and the panel says why"
-        self.ed.error = ''; self.ed._safely(f)
+        self.ed.error = ''
+        self.ed._safely(f)
         assert self.ed.error and self.ed.message.startswith('⚠')
     def works(self, f):
-        self.ed.error = ''; self.ed._safely(f)
+        self.ed.error = ''
+        self.ed._safely(f)
         assert not self.ed.error, self.ed.error
     def wanted(self):
         "What Resample painted draws"
         cells,pic,dirty,_ = self.now
         return {(r, c) for r in range(self.h) for c in range(self.w)
                 if (r, c) in dirty or cells[r][c] != pic.M[0, r, c]}
-    def all_are(self, M): return tuple(map(tuple, torch.as_tensor(M).tolist()))
+    def all_are(self, M):
+        return tuple(map(tuple, torch.as_tensor(M).tolist()))
 
     spots = st.lists(st.tuples(st.integers(-1, 8), st.integers(-1, 8)), min_size=1, max_size=6)
     grain = st.integers(0, 2)
     @rule(spots=spots, g=grain)
     def paint(self, spots, g):
-        g = min(g, self.k - 1); self.works(lambda: self.ed.paint(spots, g)); self.painted(spots, g)
+        g = min(g, self.k - 1)
+        self.works(lambda: self.ed.paint(spots, g))
+        self.painted(spots, g)
     def painted(self, spots, g):
         on = frozenset((r, c) for r,c in spots if 0 <= r < self.h and 0 <= c < self.w)
         cells,pic,dirty,before = self.now
         self.step((tuple(tuple(g if (r, c) in on else v for c,v in enumerate(row))
                          for r,row in enumerate(cells)), pic, dirty | on, before))
     @rule(i=st.integers(-99, 999), g=st.sampled_from([-1, 3, 7]))
-    def paint_no_grain(self, i, g): self.fails(lambda: self.ed._do(dict(kind='paint', cells=[i], grain=g), ()))
+    def paint_no_grain(self, i, g):
+        self.fails(lambda: self.ed._do(dict(kind='paint', cells=[i], grain=g), ()))
     @rule(which=st.sampled_from(['All coarse', 'All fine', 'Invert']))
     def whole(self, which):
         self.works(self.ed.buttons[which].click)
@@ -70,15 +83,20 @@ class Panel(RuleBasedStateMachine):
     @rule()
     def undo(self):
         self.works(self.ed.undo)
-        if self.past: self.future.append(self.now); self.now = self.past.pop()
+        if self.past:
+            self.future.append(self.now)
+            self.now = self.past.pop()
     @rule()
     def redo(self):
         self.works(self.ed.redo)
-        if self.future: self.past.append(self.now); self.now = self.future.pop()
+        if self.future:
+            self.past.append(self.now)
+            self.now = self.future.pop()
 
     def took(self, meanwhile=frozenset()):
         "A new picture has come"
-        s = self.ed.sample; assert s is not self.now[1]
+        s = self.ed.sample
+        assert s is not self.now[1]
         self.pictures += 1
         self.step((self.now[0], s, frozenset(meanwhile), self.now[1]))
         return s
@@ -88,25 +106,31 @@ class Panel(RuleBasedStateMachine):
         was = torch.tensor(cells)[None]
         R = self.wanted() if pic is not None and painted else None
         f = self.ed.resample_painted if painted else self.ed.resample_all
-        if R is not None and not R: return self.fails(f)
-        if how == 'ends': self.works(f)
+        if R is not None and not R:
+            return self.fails(f)
+        if how == 'ends':
+            self.works(f)
         elif how == 'is painted on':
             self.on_step(lambda: self.ed.paint([(0, 0), (1, 2)], 0))
             self.works(f)
             self.painted([(0, 0), (1, 2)], 0)
         elif how == 'stops':
-            self.on_step(self.ed.stop); self.works(f)
+            self.on_step(self.ed.stop)
+            self.works(f)
             assert 'nothing was changed' in self.ed.message
             return
         else:
-            def burst(): raise RuntimeError('out of ink')
-            self.on_step(burst); return self.fails(f)
+            def burst():
+                raise RuntimeError('out of ink')
+            self.on_step(burst)
+            return self.fails(f)
         s = self.took({(0, 0), (1, 2)} if how == 'is painted on' else ())
         assert torch.equal(s.M, was)
         if self.real and R is not None: # all codes outside are the old ones, bit by bit, and all inside are new
             f = self.pipe.dvae.region//self.pipe.dvae.factors[0]
             inside = torch.zeros(self.h, self.w, dtype=torch.bool)
-            for r,c in R: inside[r, c] = True
+            for r,c in R:
+                inside[r, c] = True
             inside = inside.repeat_interleave(f, 0).repeat_interleave(f, 1)
             same = (s.z == pic.z)[0].all(0)
             assert same[~inside].all() and not same[inside].any()
@@ -117,15 +141,19 @@ class Panel(RuleBasedStateMachine):
         x = (torch.full((1, 3, 6, 8), v) if not self.real else
              torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(int(10*v) + 10)).clamp(-1, 1))
         self.works(lambda: self.ed.open(v if not self.real else x[0]))
-        self.photo = v; s = self.ed.sample
+        self.photo = v
+        s = self.ed.sample
         self.now,before = (self.all_are(s.M[0]), *self.now[1:]),self.now
         new = (self.all_are(s.M[0]), s, frozenset(), before[1])
         self.now = before
-        self.pictures += 1; self.step(new)
+        self.pictures += 1
+        self.step(new)
     @rule()
     def re_encode(self):
-        if self.photo is None: return self.fails(self.ed.re_encode)
-        self.works(self.ed.re_encode); self.took()
+        if self.photo is None:
+            return self.fails(self.ed.re_encode)
+        self.works(self.ed.re_encode)
+        self.took()
 
     @invariant()
     def the_panel_is_the_model(self):
@@ -144,20 +172,27 @@ class Panel(RuleBasedStateMachine):
 class RealPanel(Panel):
     real = True
     def make(self):
-        pipe = D2iTPipeline.load(); pipe.hook = lambda i: None; made = pipe.generate,pipe.edit
+        pipe = D2iTPipeline.load()
+        pipe.hook = lambda i: None
+        made = pipe.generate,pipe.edit
         def hooked(f): # the recorder's hook, for the real one
             def g(*a, each, **kw):
                 n = iter(range(99))
                 return f(*a, each=lambda s: (pipe.hook(next(n)), each(s))[1], **kw)
             return g
-        pipe.generate,pipe.edit = map(hooked, made); return pipe
+        pipe.generate,pipe.edit = map(hooked, made)
+        return pipe
 
 def run(machine, n, steps):
     run_state_machine_as_test(machine,
                               settings=settings(max_examples=n, stateful_step_count=steps, deadline=None,
                                                 derandomize=True, database=None,
                                                 suppress_health_check=list(HealthCheck)))
-def test_any_order_of_what_a_user_can_do(): run(Panel, 60, 40)
-def test_any_order_with_the_real_networks(): run(RealPanel, 6, 20)
+def test_any_order_of_what_a_user_can_do():
+    run(Panel, 60, 40)
+def test_any_order_with_the_real_networks():
+    run(RealPanel, 6, 20)
 @pytest.mark.stress
-def test_many_orders(): run(Panel, 2000, 60); run(RealPanel, 60, 30)
+def test_many_orders():
+    run(Panel, 2000, 60)
+    run(RealPanel, 60, 30)

@@ -101,7 +101,8 @@ def test_the_scale_of_one_grain(d, ratio):
     stage.finish(net)
     assert (net.shift[1 - ratio] == 0).all() and (net.scale[1 - ratio] == 1).all() and (net.shift[ratio] != 0).all()
     b = [stage.samples[i] for i in range(64)]
-    x, M = torch.stack([v['x'] for v in b]), torch.full((64, 4, 4), ratio)
+    x = torch.stack([v['x'] for v in b])
+    M = torch.full((64, 4, 4), ratio)
     z = net.encode(x, M)
     assert (z.mean((0, 2, 3)).abs() < .2).all() and ((z.std((0, 2, 3)) - 1).abs() < .2).all()
 
@@ -133,16 +134,21 @@ def test_tables_are_trained_at_their_ratio(table, shared, tmp_path, monkeypatch)
     dvaes = {cfg.out: cfg for stage, cfg in configs if stage == 'dvae'}
     assert len(dvaes) == 1 or not shared
     for cfg in dvaes.values():
-        if shared: assert (cfg.factors, cfg.ratio, cfg.p_disturb) == ('8,16', 'uniform', .15)
-        elif cfg.factors == '8,16': assert (cfg.p_disturb, cfg.ratio) == (0., str(float(cfg.ratio)))
+        if shared:
+            assert (cfg.factors, cfg.ratio, cfg.p_disturb) == ('8,16', 'uniform', .15)
+        elif cfg.factors == '8,16':
+            assert (cfg.p_disturb, cfg.ratio) == (0., str(float(cfg.ratio)))
     for stage, cfg in configs:
-        if stage == 'dvae': continue
+        if stage == 'dvae':
+            continue
         of = dvaes[cfg.dvae]
         assert cfg.p_disturb == 0. and cfg.latents == str(of.out).replace('/dvae', '/latents')
-        if not shared and of.factors == '8,16': assert float(cfg.ratio) == float(of.ratio)
+        if not shared and of.factors == '8,16':
+            assert float(cfg.ratio) == float(of.ratio)
         if stage == 'content' and cfg.net == 'dit' and not shared:
             assert (of.factors, cfg.patch) in (('8', 2), ('16', 1))
-        if stage == 'content' and cfg.net == 'd2it': assert of.factors == '8,16'
+        if stage == 'content' and cfg.net == 'd2it':
+            assert of.factors == '8,16'
         assert (cfg.drop == 1) == (table not in ('table2', 'fig6')) and cfg.steps == round({'table3': 50, 'table4': 50, 'fig5': 50, 'fig6': 80}.get(table, 800)*12/256) or stage == 'grain'
 
 def test_random_maps_differ():
@@ -164,6 +170,7 @@ def test_a_cell_of_the_map_is_where_it_is():
     z = torch.randn(1, 4, 16, 16)
     moved = (net.denormalize(z, one) - net.denormalize(z, coarse)).abs().sum(1)[0].nonzero()
     assert set(map(tuple, moved.tolist())) == {(2, 12), (2, 13), (3, 12), (3, 13)}
-    with torch.no_grad(): change = (net.decoder(z, one) - net.decoder(z, coarse)).abs().sum(1)[0]
+    with torch.no_grad():
+        change = (net.decoder(z, one) - net.decoder(z, coarse)).abs().sum(1)[0]
     cells = change.view(8, 8, 8, 8).mean((1, 3))              # of 8 × 8 pixels
     assert divmod(cells.argmax().item(), 8) == (1, 6) and cells[1, 6] > 3*cells[6, 1]

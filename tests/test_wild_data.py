@@ -10,14 +10,17 @@ from d2it_nb.checkpoint import newest, steps_in
 from d2it_nb.latents import Latents
 
 def test_odd_pictures(tmp_path):
-    r = fuzz.images(tmp_path, 8); assert r['files'] > 320 and r['read'] > 140, r
+    r = fuzz.images(tmp_path, 8)
+    assert r['files'] > 320 and r['read'] > 140, r
     assert ((r['crashes'], r['hangs'], r['wrong'], r['unnamed']) == (0, 0, [], []) and
             r['peak_MB'] < 1500), r
 
 def test_a_careless_reader_is_found_out(tmp_path, monkeypatch):
     def careless(path):
-        try: return Image.open(io.BytesIO(path) if isinstance(path, bytes) else path).convert('RGB')
-        except Exception as e: raise ValueError(f'{path if isinstance(path, str) else ""}: {e}') from None
+        try:
+            return Image.open(io.BytesIO(path) if isinstance(path, bytes) else path).convert('RGB')
+        except Exception as e:
+            raise ValueError(f'{path if isinstance(path, str) else ""}: {e}') from None
     monkeypatch.setattr(fuzz, 'read_image', careless)
     monkeypatch.setattr(odd, 'bad', lambda seed: {})
     monkeypatch.setattr(odd, 'things', lambda d: ([], []))
@@ -26,7 +29,8 @@ def test_a_careless_reader_is_found_out(tmp_path, monkeypatch):
     assert {'exif6.jpg', 'rgba8.png', 'grey16-key.png', 'cmyk-profile.jpg', 'hole.gif'} <= wrong, wrong
 
 def test_folders_as_they_are_left(tmp_path):
-    r = fuzz.folders(tmp_path, 60); assert r['read'] > 100 and r['left_out'] > 100, r
+    r = fuzz.folders(tmp_path, 60)
+    assert r['read'] > 100 and r['left_out'] > 100, r
     assert (r['wrong'], r['crashes']) == ([], []), r
 
 def test_a_scan_that_sees_hidden_files_is_found_out(tmp_path, monkeypatch):
@@ -34,7 +38,8 @@ def test_a_scan_that_sees_hidden_files_is_found_out(tmp_path, monkeypatch):
     assert fuzz.folders(tmp_path, 20)['wrong']
 
 def test_whatever_is_given_as_a_picture(tmp_path, monkeypatch):
-    r = fuzz.inputs(tmp_path, 400); assert r['read'] > 50, r
+    r = fuzz.inputs(tmp_path, 400)
+    assert r['read'] > 50, r
     assert (r['wrong'], r['crashes']) == ([], []), r
     monkeypatch.setattr('d2it_nb.pipeline.check_pixels', lambda x: None)
     assert fuzz.inputs(tmp_path, 400)['wrong']
@@ -45,7 +50,8 @@ def test_damaged_and_forged_files(tmp_path):
 
 def test_a_reader_without_seals_is_found_out(tmp_path, monkeypatch):
     from d2it_nb import core, thresholds
-    for m in (core, thresholds): monkeypatch.setattr(m, 'unsealed', lambda d, what: d)
+    for m in (core, thresholds):
+        monkeypatch.setattr(m, 'unsealed', lambda d, what: d)
     assert 'calibration' in fuzz.files(tmp_path/'f', 320)['accepted']
 
 def folder(d, n=40):
@@ -77,7 +83,8 @@ def test_pictures_that_break_in_a_run(tmp_path):
     assert (torch.equal(lat.entropies(2*i), lat.entropies(2*i + 2)) and
             ds.label(i) == ds.label(i + 1) and
             lat.labels(2*i).tolist() == [ds.label(i)])
-    for f in ds.files[1:7]: f.write_bytes(f.read_bytes()[:-100])
+    for f in ds.files[1:7]:
+        f.write_bytes(f.read_bytes()[:-100])
     for _ in range(2):                                                        # and again, when it is started again
         says = refused('dvae', tmp_path/'again', '--data', tmp_path/'p', '--held', 0, '--w_gan', 0, '--calib', 4)
         assert 'files cannot be read, more than 5%' in says and 'quarantine.jsonl' in says
@@ -87,7 +94,8 @@ def run(tmp_path, monkeypatch):
     "A run whose stage is at hand, checkpoints after every other step"
     engine.train('dvae',
                  stages.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(tmp_path/'dvae')])[1])
-    made = []; build = dict(engine.BUILD)
+    made = []
+    build = dict(engine.BUILD)
     monkeypatch.setitem(engine.BUILD, 'content', lambda *a: made.append(build['content'](*a)) or made[-1])
     cfg = stages.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'),
                         '--dvae', str(tmp_path/'dvae'), '--latents', str(tmp_path/'latents'), '--steps', '12',
@@ -98,27 +106,34 @@ def steps_until(cfg, made, at, poison):
     "Train; poison after step `at`; returns what was said"
     with pytest.raises(FloatingPointError) as e:
         for line in engine.fit('content', cfg):
-            if line['step'] == at: poison(made[-1].players['net'].net)
+            if line['step'] == at:
+                poison(made[-1].players['net'].net)
     return str(e.value)
 
 def goes_on(cfg, step):
     "What is saved is whole, and the same command goes on from there"
     assert (newest(cfg.out + '/checkpoints')[1]['step'] == step and
             [n for n,_ in steps_in(cfg.out + '/checkpoints')] == [step, step - 2])
-    engine.train('content', cfg); assert len(losses(engine.Path(cfg.out))) == 12
+    engine.train('content', cfg)
+    assert len(losses(engine.Path(cfg.out))) == 12
 
 def test_a_weight_that_is_not_a_number(run):
     def poison(net):
-        with torch.no_grad(): net.trunk.embed.weight[3, 2] = float('nan')
-    assert 'not finite at step 6' in steps_until(*run, 5, poison); goes_on(run[0], 4)
+        with torch.no_grad():
+            net.trunk.embed.weight[3, 2] = float('nan')
+    assert 'not finite at step 6' in steps_until(*run, 5, poison)
+    goes_on(run[0], 4)
 
 def test_a_weight_that_no_loss_feels(run):
     "The embedding of a class that does not occur"
     cfg,made = run
     def poison(net):
         table = next(p for k,p in net.named_parameters() if p.ndim == 2 and len(p) == net.config['num_classes'] + 1)
-        with torch.no_grad(): table[3] = float('nan')
-    says = steps_until(cfg, made, 4, poison); assert 'not finite' in says; goes_on(cfg, 4)
+        with torch.no_grad():
+            table[3] = float('nan')
+    says = steps_until(cfg, made, 4, poison)
+    assert 'not finite' in says
+    goes_on(cfg, 4)
 
 def test_a_gradient_that_is_not_a_number(run):
     says = steps_until(*run, 6, lambda net: net.trunk.embed.weight.register_hook(lambda g: g*float('nan')))

@@ -13,13 +13,15 @@ from d2it_nb.core import load_net
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):
     d = tmp_path_factory.mktemp('base')
-    train('dvae', d/'dvae', '--steps', 4, '--save_every', 4); train('content', d/'one', *flags(d))
+    train('dvae', d/'dvae', '--steps', 4, '--save_every', 4)
+    train('content', d/'one', *flags(d))
     return d
 
 def flags(d, steps=10):
     return ['--dvae', d/'dvae', '--latents', d/'latents', '--lr', 1e-4, '--steps', steps, '--save_every', 5]
 
-def same(a, b): torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=0)
+def same(a, b):
+    torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=0)
 
 @pytest.mark.stress
 def test_fsdp_is_watched_as_one_rank_is(base, tmp_path):
@@ -30,9 +32,11 @@ def test_fsdp_is_watched_as_one_rank_is(base, tmp_path):
               ranks=ranks)
         assert (tmp_path/how/'pictures'/'step-000004.png').is_file()
         rows += [json.loads(l) for l in (tmp_path/how/'eval.jsonl').read_text().splitlines()]
-    a,b = rows; assert a.keys() == b.keys() and a['n'] == 3
+    a,b = rows
+    assert a.keys() == b.keys() and a['n'] == 3
     assert .2 < a['loss'] < 2 and a['pFD'] > 0
-    for k in a: assert b[k] == pytest.approx(a[k], rel=.02 if k == 'pFD' else 1e-4), k
+    for k in a:
+        assert b[k] == pytest.approx(a[k], rel=.02 if k == 'pFD' else 1e-4), k
 
 def test_one_two_four_one(base, tmp_path):
     out = tmp_path/'c'
@@ -45,14 +49,16 @@ def test_one_two_four_one(base, tmp_path):
 
 def test_fsdp_equals_ddp_and_reads_its_checkpoints(base, tmp_path):
     "Two ranks; the second half by the other way, or by one rank alone"
-    one = losses(base/'one'); fsdp = ['--parallel', 'fsdp', '--ema', '0.9999,0.9']
+    one = losses(base/'one')
+    fsdp = ['--parallel', 'fsdp', '--ema', '0.9999,0.9']
     whole = train('content', tmp_path/'fsdp', *flags(base), *fsdp, '--micro', 2, ranks=2)
     same(whole, one)
     files = sorted(p.name for p in newest(tmp_path/'fsdp'/'checkpoints')[0].iterdir())
     assert ('net-0of2.safetensors' in files and
             'opt-net-1of2.safetensors' in files and 'net.safetensors' not in files)
     # consolidated, and the same average
-    net,ref = load_net(tmp_path/'fsdp'/'model', D2iT),load_net(base/'one'/'model', D2iT)
+    net = load_net(tmp_path/'fsdp'/'model', D2iT)
+    ref = load_net(base/'one'/'model', D2iT)
     for (k,a),b in zip(net.state_dict().items(), ref.state_dict().values()):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=k)
     for first in ('fsdp', 'ddp'):
@@ -72,7 +78,8 @@ def workers_of(p):
     for q in descendants(p.pid)[1:]:
         with contextlib.suppress(OSError):            # gone in the meantime
             e = dict(kv.split('=', 1) for kv in open(f'/proc/{q}/environ').read().split('\0') if '=' in kv)
-            if 'RANK' in e: found.setdefault(int(e['RANK']), q)
+            if 'RANK' in e:
+                found.setdefault(int(e['RANK']), q)
     return found
 
 def known_costs():
@@ -84,7 +91,8 @@ def test_forks_know_the_costs_of_tiny_steps():
 
 def start(base, out, *more, steps=60, restarts=0):
     cmd = command('content', out, *flags(base, steps), *more, ranks=2)
-    if restarts: cmd.insert(cmd.index('--standalone') + 1, f'--max-restarts={restarts}')
+    if restarts:
+        cmd.insert(cmd.index('--standalone') + 1, f'--max-restarts={restarts}')
     p = subprocess.Popen(cmd, env=env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(p, lambda: len(losses(out)) >= 12)
     return p, workers_of(p)
@@ -92,8 +100,10 @@ def start(base, out, *more, steps=60, restarts=0):
 @contextlib.contextmanager
 def ended(p):
     "Whatever happens, nothing of it goes on"
-    try: yield
-    finally: kill_all(p.pid)
+    try:
+        yield
+    finally:
+        kill_all(p.pid)
 
 @pytest.mark.parametrize('victims', [(1, 0), pytest.param((0, 1), marks=pytest.mark.stress)])
 def test_killed_ranks(base, tmp_path, victims):
@@ -135,8 +145,10 @@ def test_a_rank_that_hangs_ends_the_job_within_its_timeout(base, tmp_path):
                time.time() - t < 40):
             time.sleep(.1)
         assert time.time() - t < 25
-        os.kill(workers[1], signal.SIGCONT); out = p.communicate(timeout=60)[0]
-    finally: kill_all(p.pid)
+        os.kill(workers[1], signal.SIGCONT)
+        out = p.communicate(timeout=60)[0]
+    finally:
+        kill_all(p.pid)
     assert p.returncode == 1 and 'rank 0 of 2 lost the others after step ' in out, out[-3000:]
 
 def test_a_logger_that_fails_costs_no_step_and_a_rank_that_fails_says_where(base, tmp_path, monkeypatch):
@@ -178,7 +190,9 @@ def test_the_batch_script_runs(base, tmp_path):
     "With stand-ins for SLURM's commands: one machine, two processes"
     for name,does in dict(scontrol='echo localhost', srun='exec "$@"',
                           torchrun=f'exec {sys.executable} -m torch.distributed.run "$@"').items():
-        f = tmp_path/name; f.write_text(f'#!/bin/sh\n{does}\n'); f.chmod(0o755)
+        f = tmp_path/name
+        f.write_text(f'#!/bin/sh\n{does}\n')
+        f.chmod(0o755)
     slurm = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_NODELIST='localhost',
                  SLURM_JOB_NUM_NODES='1', SLURM_JOB_ID='7', SLURM_GPUS_ON_NODE='2')
     script = str(Path(__file__).parent.parent/'tools'/'train.sbatch')

@@ -10,10 +10,15 @@ from IPython.core.inputtransformer2 import TransformerManager
 ROOT = Path(__file__).resolve().parent.parent
 
 def parts(module:Path)->dict: # cell id → (source, line before its first one)
-    lines,out,at = module.read_text().split('\n'),{},None
+    lines = module.read_text().split('\n')
+    out = {}
+    at = None
     for i,l in enumerate(lines):
-        if m := re.match(r'# %% \.\./nbs/\S+\.ipynb #(\S+)', l): at = m[1]; out[at] = [],i + 1
-        elif at: out[at][0].append(l)
+        if m := re.match(r'# %% \.\./nbs/\S+\.ipynb #(\S+)', l):
+            at = m[1]
+            out[at] = [],i + 1
+        elif at:
+            out[at][0].append(l)
     return {k: ('\n'.join(ls), i) for k,(ls,i) in out.items()}
 
 def code_of(name:str, root:Path=ROOT)->list: # (compiled cell, its text)
@@ -21,13 +26,16 @@ def code_of(name:str, root:Path=ROOT)->list: # (compiled cell, its text)
     nb = nbformat.read(root/'nbs'/f'{name}.ipynb', 4)
     module = root/'d2it_nb'/f'{name.split("_", 1)[-1]}.py'
     own = parts(module) if module.is_file() else {}
-    t = TransformerManager(); out = []
+    t = TransformerManager()
+    out = []
     for i,c in enumerate(nb.cells):
-        if c.cell_type != 'code' or re.search(r'^#\| *(eval: *false|slow|cuda|default_exp)', c.source, re.M): continue
+        if c.cell_type != 'code' or re.search(r'^#\| *(eval: *false|slow|cuda|default_exp)', c.source, re.M):
+            continue
         if c.id in own and re.match(r'#\| *export', c.source):
             text,line = own[c.id]
             out.append((compile('\n'*line + text, str(module), 'exec'), text))
-        else: out.append((compile(t.transform_cell(c.source), f'{name}, cell {i}', 'exec'), c.source))
+        else:
+            out.append((compile(t.transform_cell(c.source), f'{name}, cell {i}', 'exec'), c.source))
     return out
 
 def run(cells:list, slow:float=None): # tell which cells take more seconds of a core
@@ -37,12 +45,19 @@ def run(cells:list, slow:float=None): # tell which cells take more seconds of a 
     old,sys.modules['__main__'] = sys.modules['__main__'],m
     try:
         for code,text in cells:
-            t = time.process_time(); exec(code, m.__dict__); t = time.process_time() - t
-            if slow is not None and t > slow: print(f'{t:6.1f} s  {text[:90]!r}', flush=True)
-    finally: sys.modules['__main__'] = old
+            t = time.process_time()
+            exec(code, m.__dict__)
+            t = time.process_time() - t
+            if slow is not None and t > slow:
+                print(f'{t:6.1f} s  {text[:90]!r}', flush=True)
+    finally:
+        sys.modules['__main__'] = old
 
 if __name__ == '__main__':
-    import matplotlib; matplotlib.use('Agg'); os.chdir(ROOT/'nbs')
+    import matplotlib
+    matplotlib.use('Agg')
+    os.chdir(ROOT/'nbs')
     for n in sys.argv[1:] or sorted(p.stem for p in (ROOT/'nbs').glob('[0-9]*.ipynb')):
-        t = time.time(); run(code_of(n), slow=1)
+        t = time.time()
+        run(code_of(n), slow=1)
         print(f'{n}: {time.time() - t:.0f} s', flush=True)

@@ -21,7 +21,8 @@ def run_all(note:Path)->int: # pytest's status
 
 def about(group:str)->str:
     "The first line of a test file; what a notebook is called; a check of the repository"
-    module, notebook = ROOT/'tests'/f'{group}.py', ROOT/'nbs'/f'{group}.ipynb'
+    module = ROOT/'tests'/f'{group}.py'
+    notebook = ROOT/'nbs'/f'{group}.ipynb'
     if module.is_file():
         return ast.get_docstring(ast.parse(module.read_text())).split('\n')[0]
     if notebook.is_file():

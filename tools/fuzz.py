@@ -18,16 +18,26 @@ from d2it_nb.core import save_result
 from d2it_nb.data import Guarded, ImageFolder, read_image
 
 def read_one(path, limit=20): # 'read', pixels or 'refused', why or 'crash', what or 'hang', ''; seconds
-    class Late(BaseException): pass
-    def ring(*_): raise Late
-    signal.signal(signal.SIGALRM, ring); signal.alarm(limit); t = time.time()
-    try: return 'read', np.asarray(read_image(path)), time.time() - t
-    except ValueError as e: return 'refused', str(e), time.time() - t
-    except Late: return 'hang', '', time.time() - t
-    except BaseException as e: return 'crash', repr(e), time.time() - t
-    finally: signal.alarm(0)
+    class Late(BaseException):
+        pass
+    def ring(*_):
+        raise Late
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(limit)
+    t = time.time()
+    try:
+        return 'read', np.asarray(read_image(path)), time.time() - t
+    except ValueError as e:
+        return 'refused', str(e), time.time() - t
+    except Late:
+        return 'hang', '', time.time() - t
+    except BaseException as e:
+        return 'crash', repr(e), time.time() - t
+    finally:
+        signal.alarm(0)
 
-def peak_mb(_=None): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+def peak_mb(_=None):
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
 
 def same_bytes(data, fmt):
     ("What another reader makes of the same bytes: PNM and BMP by hand, if the header is whole; TIFF by tifffile. "
@@ -41,12 +51,14 @@ def same_bytes(data, fmt):
         try:
             a = tifffile.imread(io.BytesIO(data))
             return a if a.shape == (odd.H, odd.W, 3) and a.dtype == np.uint8 else None
-        except Exception: return None
+        except Exception:
+            return None
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
 def browser_says(files): # [(name, bytes)] → pixels or None, as Chromium decodes them
-    if not CHROMIUM: raise SystemExit('a second opinion needs Chromium (Debian: apt-get install chromium)')
+    if not CHROMIUM:
+        raise SystemExit('a second opinion needs Chromium (Debian: apt-get install chromium)')
     from playwright.sync_api import sync_playwright
     js = '''async d => { try {
         const b = Uint8Array.from(atob(d), c => c.charCodeAt(0)), m = await createImageBitmap(new Blob([b]), {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
@@ -55,7 +67,9 @@ def browser_says(files): # [(name, bytes)] → pixels or None, as Chromium decod
         return [m.width, m.height, btoa(s)]; } catch (e) { return null; } }'''
     with sync_playwright() as p:
         b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
-        page = b.new_page(); page.goto('about:blank'); out = {}
+        page = b.new_page()
+        page.goto('about:blank')
+        out = {}
         for name,data in tqdm(files, desc='second opinion'):
             r = page.evaluate(js, base64.b64encode(data).decode())
             out[name] = r and np.frombuffer(base64.b64decode(r[2]), np.uint8).reshape(r[1], r[0], 4)[..., :3]
@@ -67,7 +81,10 @@ def images(d, n, seed=0, browser=False):
     wild = d/'wild'
     shutil.rmtree(wild, ignore_errors=True)
     wild.mkdir(parents=True)
-    good,bad,cut,flip = odd.good(),odd.bad(seed),odd.truncated(n, seed),odd.flipped(n, seed)
+    good = odd.good()
+    bad = odd.bad(seed)
+    cut = odd.truncated(n, seed)
+    flip = odd.flipped(n, seed)
     for name,data in [*((k, v[0]) for k,v in good.items()), *bad.items(),
                       *((k, v[0]) for k,v in (cut | flip).items())]:
         (wild/name).write_bytes(data)
@@ -79,7 +96,8 @@ def images(d, n, seed=0, browser=False):
         try:
             found = dict(zip(names, tqdm(pool.map(read_one, [str(wild/k) for k in names], chunksize=8),
                                          total=len(names), desc='odd pictures')))
-        except BrokenProcessPool: raise SystemExit('a reading process died') from None
+        except BrokenProcessPool:
+            raise SystemExit('a reading process died') from None
         peak = max(pool.map(peak_mb, range(8)))
     second = (browser_says([(k, d_) for k,(d_,f) in flip.items()
                             if f in ('jpg', 'gif', 'webp') and found[k][0] == 'read'])
@@ -87,25 +105,35 @@ def images(d, n, seed=0, browser=False):
     wrong,alone = [],[]
     def judge(k, want, tol=0, must=True):
         how,got,_ = found[k]
-        if how == 'refused': wrong.extend([(k, got)]*must)
+        if how == 'refused':
+            wrong.extend([(k, got)]*must)
         elif how == 'read' and (got.shape != want.shape or np.abs(got.astype(int) - want).max() > tol):
             wrong.append((k, f'off by {np.abs(got.astype(int) - want).max()}' if got.shape == want.shape else
                              f'{got.shape}, not {want.shape}'))
-    for k,(_,want,tol) in good.items(): judge(k, want, tol, k not in odd.MAY)
-    for k in odd_names: judge(k, odd.art())
-    for k in [*bad, *nothing, 'folder.png']: wrong += [(k, 'was read')]*(found[k][0] == 'read')
-    for k,(_,f) in cut.items(): judge(k, whole[f], 0, False)
+    for k,(_,want,tol) in good.items():
+        judge(k, want, tol, k not in odd.MAY)
+    for k in odd_names:
+        judge(k, odd.art())
+    for k in [*bad, *nothing, 'folder.png']:
+        wrong += [(k, 'was read')]*(found[k][0] == 'read')
+    for k,(_,f) in cut.items():
+        judge(k, whole[f], 0, False)
     for k,(data,f) in flip.items():
-        if found[k][0] != 'read': continue
+        if found[k][0] != 'read':
+            continue
         # PNG has checksums: a flip that is read must not be seen
         want = whole[f] if f == 'png' else second.get(k) if k in second else same_bytes(data, f)
-        if want is None: alone.append(k)
-        else: judge(k, want, 3 if f in ('jpg', 'webp') else 0, False)
+        if want is None:
+            alone.append(k)
+        else:
+            judge(k, want, 3 if f in ('jpg', 'webp') else 0, False)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         ds = Guarded(ImageFolder(wild, 8, max_bad=1., small='enlarge'), d/'quarantine.jsonl', max_bad=1.).start()
-        for i in range(len(ds)): ds.image(i)
-    listed = ds.listed(); refused = [k for k in names if found[k][0] == 'refused']
+        for i in range(len(ds)):
+            ds.image(i)
+    listed = ds.listed()
+    refused = [k for k in names if found[k][0] == 'refused']
     unnamed = [k for k in refused if str(wild/k) not in listed or str(wild/k) not in found[k][1]]
     unread = [k for k in names
               if found[k][0] == 'read' and str(wild/k) in listed]
@@ -130,7 +158,8 @@ def targets(d):
     from d2it_nb.thresholds import calibrate, load_calibration
     from safetensors.torch import save_file
     shutil.rmtree(d, ignore_errors=True)
-    d.mkdir(parents=True); torch.manual_seed(0)
+    d.mkdir(parents=True)
+    torch.manual_seed(0)
     ds = PhotoCrops(32, 12)
     vae = dvae('tiny', (4, 8), ch=8)
     cal = calibrate(ds, 8, progress=False)
@@ -152,7 +181,8 @@ def targets(d):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             found = load_checkpoint(d/'c')
-        if found is None: raise ValueError('no sound checkpoint')
+        if found is None:
+            raise ValueError('no sound checkpoint')
         return json.dumps(found[1], sort_keys=True), *(v.double().sum().item() for v in found[0]['net'].values())
     lat = lambda: (lambda l:
                    tuple(v.double().sum().item() for v in l.read(range(len(l)))['moments']) +
@@ -178,18 +208,27 @@ CONTENTS = {'': True, '.png': True, '.jfif': True, '.PNG': True, '.dat': True, '
 def folders(d, n, seed=0):
     "n trees: each picture is read once, in its class, or named among what was left out; nothing else is read"
     from d2it_nb.data import class_name
-    rng = random.Random(seed); picture = odd.samples()['png']; wrong,crashes,read,passed = [],[],0,0
+    rng = random.Random(seed)
+    picture = odd.samples()['png']
+    wrong = []
+    crashes = []
+    read = 0
+    passed = 0
     for i in tqdm(range(n), desc='folders'):
-        top = d/f'{i}'; want,out = {},set()
+        top = d/f'{i}'
+        want,out = {},set()
         for c in rng.sample(['a', 'b', 'train', 'val', 'é', 'e\u0301'], rng.randint(1, 4)):
             for j in range(rng.randint(1, 6)):
                 inner = rng.choice([*FOLDERS, *['']*16])
-                start,(end,is_picture) = rng.choice([*NAMES, *['']*8]),rng.choice(list(CONTENTS.items()))
+                start = rng.choice([*NAMES, *['']*8])
+                (end,is_picture) = rng.choice(list(CONTENTS.items()))
                 f = top/c/inner/f'{start}{j}{end}'
                 f.parent.mkdir(parents=True, exist_ok=True)
                 f.write_bytes(picture if is_picture else b'no picture')
-                if is_picture and not NAMES[start] and not FOLDERS.get(inner): want[f] = class_name(c)
-                else: out.add(top/c/inner if FOLDERS.get(inner) else f)
+                if is_picture and not NAMES[start] and not FOLDERS.get(inner):
+                    want[f] = class_name(c)
+                else:
+                    out.add(top/c/inner if FOLDERS.get(inner) else f)
             if rng.random() < .3:
                 link = top/f'z{rng.random():.6f}'
                 link.symlink_to(rng.choice([top/c, top, top/'nowhere', 'circle']))
@@ -199,13 +238,19 @@ def folders(d, n, seed=0):
         try:
             ds = ImageFolder(top, 8)
             found = {f: ds.classes[ds.label(j)] for j,f in enumerate(ds.files)}
-            if found != want: wrong.append((i, sorted(map(str, found.keys() ^ want.keys()))[:3]))
-            if set(ds.passed) != out: wrong.append((i, sorted(map(str, set(ds.passed) ^ out))[:3]))
-            ds.told(); read += len(found); passed += len(out)
+            if found != want:
+                wrong.append((i, sorted(map(str, found.keys() ^ want.keys()))[:3]))
+            if set(ds.passed) != out:
+                wrong.append((i, sorted(map(str, set(ds.passed) ^ out))[:3]))
+            ds.told()
+            read += len(found)
+            passed += len(out)
         except ValueError as e:
             nested = {'train', 'val'} >= set(want.values()) and any(len(f.relative_to(top).parts) > 2 for f in want)
-            if not (not want or parts or nested or bare): wrong.append((i, str(e)))
-        except Exception as e: crashes.append((i, repr(e)))
+            if not (not want or parts or nested or bare):
+                wrong.append((i, str(e)))
+        except Exception as e:
+            crashes.append((i, repr(e)))
     return dict(what='folders', trees=n, read=read, left_out=passed, wrong=wrong, crashes=crashes)
 
 def inputs(d, n, seed=0):
@@ -213,9 +258,15 @@ def inputs(d, n, seed=0):
     import torch
     from d2it_nb.data import PhotoCrops, to_image
     from d2it_nb.pipeline import D2iTPipeline
-    rng = random.Random(seed); pipe = D2iTPipeline.load(); x = PhotoCrops(64, 8).image(0)
-    levels = np.asarray(to_image(x)); wrong,crashes,read = [],[],0
-    (d/'one.png').parent.mkdir(parents=True, exist_ok=True); to_image(x).save(d/'one.png')
+    rng = random.Random(seed)
+    pipe = D2iTPipeline.load()
+    x = PhotoCrops(64, 8).image(0)
+    levels = np.asarray(to_image(x))
+    wrong = []
+    crashes = []
+    read = 0
+    (d/'one.png').parent.mkdir(parents=True, exist_ok=True)
+    to_image(x).save(d/'one.png')
     forms = dict(pixels=x, levels=levels, image=to_image(x), path=d/'one.png', text=str(d/'one.png'), data=(d/'one.png').read_bytes(),
                  bytes=torch.from_numpy(levels.copy()).permute(2, 0, 1), batch=x[None], array=x.numpy(), several=np.stack([levels]*2))
     spoil = dict(nothing=lambda v: v, doubled=lambda v: v*2, of_255=lambda v: v*127.5 + 127.5, nan=lambda v: v*float('nan'),
@@ -224,15 +275,22 @@ def inputs(d, n, seed=0):
                  text=lambda v: 'nowhere.png', none=lambda v: None, listed=lambda v: [v, v], empty=lambda v: [], odd=lambda v: rng.choice(ODD))
     for i in tqdm(range(n), desc='inputs'):
         form,how = rng.choice(list(forms)),rng.choice(list(spoil))
-        try: given = spoil[how](forms[form])
-        except Exception: continue                              # that can't be done to it
-        try: got = pipe.pixels(given)
-        except ValueError: continue
-        except Exception as e: crashes.append((form, how, repr(e)[:200])); continue
+        try:
+            given = spoil[how](forms[form])
+        except Exception:
+            continue                              # that can't be done to it
+        try:
+            got = pipe.pixels(given)
+        except ValueError:
+            continue
+        except Exception as e:
+            crashes.append((form, how, repr(e)[:200]))
+            continue
         read += 1
         # of those that are let through, only a crop and what is no picture of ours may differ
         ok = got.shape[1:] == x.shape and got.isfinite().all() and got.abs().max() <= 1.001
-        if not ok or how in ('nothing', 'listed') and (got - x).abs().max() > .005: wrong.append((form, how))
+        if not ok or how in ('nothing', 'listed') and (got - x).abs().max() > .005:
+            wrong.append((form, how))
     return dict(what='inputs', given=n, read=read, wrong=wrong, crashes=crashes)
 
 ODD = [None, True, -1, 0, 1, 2**31, 10**30, -10**30, 1e308, float('nan'), float('inf'), .5, '', 'x',
@@ -243,18 +301,25 @@ def odd_json(text, rng):
     if rng.random() < .08:
         return rng.choice(['', 'null', '[]', '{}', '[' * 10**5, '{"a":' * 10**5, '1' * 10**5, '"\\ud800"',
                            text[:-1], text + text, '\x00', text.encode('utf-16').decode('latin-1')])
-    d = json.loads(text); at,path = d,[]
+    d = json.loads(text)
+    at,path = d,[]
     while isinstance(at, (dict, list)) and at and (not path or rng.random() < .75):
         path.append(rng.choice(list(at) if isinstance(at, dict) else range(len(at))))
         at = at[path[-1]]
     up = d
-    for k in path[:-1]: up = up[k]
+    for k in path[:-1]:
+        up = up[k]
     how = rng.random()
-    if how < .15: del up[path[-1]]
-    elif how < .25 and isinstance(up, list): up.append(up[path[-1]])
-    elif how < .3 and isinstance(up, dict): up['surplus'] = 1
-    else: up[path[-1]] = rng.choice(ODD)
-    s = json.dumps(d); return s.replace('"RecursionError"', '['*3000 + ']'*3000)
+    if how < .15:
+        del up[path[-1]]
+    elif how < .25 and isinstance(up, list):
+        up.append(up[path[-1]])
+    elif how < .3 and isinstance(up, dict):
+        up['surplus'] = 1
+    else:
+        up[path[-1]] = rng.choice(ODD)
+    s = json.dumps(d)
+    return s.replace('"RecursionError"', '['*3000 + ']'*3000)
 
 def headers(raw, rng):
     "A safetensors file with a forged header"
@@ -262,48 +327,80 @@ def headers(raw, rng):
     h = json.loads(raw[8:8 + n])
     k = rng.choice([k for k in h if k != '__metadata__'])
     how = rng.randrange(7)
-    if how == 0: return struct.pack('<Q', rng.choice([2**63, 2**40, 10**8, 0, len(raw)])) + raw[8:]
-    if how == 1: h[k]['data_offsets'] = rng.choice([[0, 2**60], [5, 1], [-1, 4], [0, len(raw)*9]])
-    if how == 2: h[k]['shape'] = rng.choice([[2**40, 2**40], [-1], [], [10**18]])
-    if how == 3: h[k]['dtype'] = rng.choice(['F128', 'OBJECT', '', 'I8'])
-    if how == 4: h['../../escape'] = h.pop(k)
-    if how == 5: h = {f't{i}': dict(dtype='F32', shape=[0], data_offsets=[0, 0]) for i in range(3000)} | h
-    if how == 6: return struct.pack('<Q', 10**5) + b'{"a":'*20000 + raw[8 + n:]
-    t = json.dumps(h).encode(); return struct.pack('<Q', len(t)) + t + raw[8 + n:]
+    if how == 0:
+        return struct.pack('<Q', rng.choice([2**63, 2**40, 10**8, 0, len(raw)])) + raw[8:]
+    if how == 1:
+        h[k]['data_offsets'] = rng.choice([[0, 2**60], [5, 1], [-1, 4], [0, len(raw)*9]])
+    if how == 2:
+        h[k]['shape'] = rng.choice([[2**40, 2**40], [-1], [], [10**18]])
+    if how == 3:
+        h[k]['dtype'] = rng.choice(['F128', 'OBJECT', '', 'I8'])
+    if how == 4:
+        h['../../escape'] = h.pop(k)
+    if how == 5:
+        h = {f't{i}': dict(dtype='F32', shape=[0], data_offsets=[0, 0]) for i in range(3000)} | h
+    if how == 6:
+        return struct.pack('<Q', 10**5) + b'{"a":'*20000 + raw[8 + n:]
+    t = json.dumps(h).encode()
+    return struct.pack('<Q', len(t)) + t + raw[8 + n:]
 
 def files(d, n, seed=0):
     ("n damages (cut, flipped, overwritten, emptied) and n forgeries (odd JSON with a fresh seal, "
      "odd headers with a fresh hash), spread over all kinds of files")
     from d2it_nb.core import sealed
-    rng = random.Random(seed); hard,soft = targets(d); canary = d/'escape'; accepted,crashes,slow = [],[],0.
+    rng = random.Random(seed)
+    hard,soft = targets(d)
+    canary = d/'escape'
+    accepted = []
+    crashes = []
+    slow = 0.
     true = {k: f() for k,(_,f) in (hard | soft).items()}
     limit = resource.getrlimit(resource.RLIMIT_AS)
     size = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize()
     def attempt(k, path, f, bad, judge, beside=()):
         nonlocal slow
         keep = [(p, p.read_bytes()) for p in (path, *(b for b,_ in beside))]
-        for p,data in ((path, bad), *beside): p.write_bytes(data)
-        t = time.time(); class_ = type('Late', (BaseException,), {})
-        def ring(*_): raise class_
-        signal.signal(signal.SIGALRM, ring); signal.alarm(20)
+        for p,data in ((path, bad), *beside):
+            p.write_bytes(data)
+        t = time.time()
+        class_ = type('Late', (BaseException,), {})
+        def ring(*_):
+            raise class_
+        signal.signal(signal.SIGALRM, ring)
+        signal.alarm(20)
         try:
-            with warnings.catch_warnings(): warnings.simplefilter('ignore'); got = f()
-            if judge and got != true[k]: accepted.append(k)
-        except (ValueError, OSError): pass
-        except BaseException as e: crashes.append((k, repr(e)[:300], bad[:60].decode('latin-1')))
-        finally: signal.alarm(0); [p.write_bytes(data) for p,data in keep]
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                got = f()
+            if judge and got != true[k]:
+                accepted.append(k)
+        except (ValueError, OSError):
+            pass
+        except BaseException as e:
+            crashes.append((k, repr(e)[:300], bad[:60].decode('latin-1')))
+        finally:
+            signal.alarm(0)
+            [p.write_bytes(data) for p,data in keep]
         slow = max(slow, time.time() - t)
     # whoever wants more memory than that ends with MemoryError
     resource.setrlimit(resource.RLIMIT_AS, (size + 4*10**9, limit[1]))
     try:
         for i in tqdm(range(n), desc='damaged files'):
-            k = list(hard)[i % len(hard)]; path,f = hard[k]
-            raw = path.read_bytes(); how = rng.randrange(4)
-            b = bytearray(raw); j = rng.randrange(len(raw))
-            if how == 0: b = b[:j]
-            elif how == 1: b[j] ^= 1 << rng.randrange(8)
-            elif how == 2: m = rng.randrange(1, 64); b[j:j + m] = rng.randbytes(len(b[j:j + m]))
-            else: b[j:j + rng.randrange(1, 64)] = b''
+            k = list(hard)[i % len(hard)]
+            path,f = hard[k]
+            raw = path.read_bytes()
+            how = rng.randrange(4)
+            b = bytearray(raw)
+            j = rng.randrange(len(raw))
+            if how == 0:
+                b = b[:j]
+            elif how == 1:
+                b[j] ^= 1 << rng.randrange(8)
+            elif how == 2:
+                m = rng.randrange(1, 64)
+                b[j:j + m] = rng.randbytes(len(b[j:j + m]))
+            else:
+                b[j:j + rng.randrange(1, 64)] = b''
             attempt(k, path, f, bytes(b), True)
         texts = [k for k,(p,_) in (hard | soft).items() if p.suffix == '.json']
         tensors = [k for k,(p,_) in hard.items() if p.suffix == '.safetensors']
@@ -320,21 +417,25 @@ def files(d, n, seed=0):
                     beside = [(m, json.dumps(json.loads(m.read_text()) | {path.name: h}).encode())]
                 attempt(k, path, f, bad, False, beside)
             else:
-                k = texts[i % len(texts)]; path,f = (hard | soft)[k]
+                k = texts[i % len(texts)]
+                path,f = (hard | soft)[k]
                 bad = odd_json(path.read_text(), rng)
                 beside = []
                 try:
                     if isinstance(o := json.loads(bad), dict) and 'seal' in o and rng.random() < .8:
                         bad = json.dumps(sealed(o))
-                except (ValueError, RecursionError): pass
+                except (ValueError, RecursionError):
+                    pass
                 raw = bad.encode(errors='surrogatepass')
                 if path.name == 'meta.json':
                     beside = [(m := path.parent/'manifest.json',
                                json.dumps(json.loads(m.read_text()) |
                                           {'meta.json': hashlib.sha256(raw).hexdigest()}).encode())]
                 attempt(k, path, f, raw, False, beside)
-    finally: resource.setrlimit(resource.RLIMIT_AS, limit)
-    for k,(_,f) in (hard | soft).items(): assert f() == true[k], k
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    for k,(_,f) in (hard | soft).items():
+        assert f() == true[k], k
     return dict(what='files', kinds=len(hard) + len(soft), damaged=n, forged=n, accepted=accepted,
                 crashes=crashes, escaped=int(canary.exists() or (d.parent/'escape').exists()), slowest_s=slow,
                 peak_MB=peak_mb())
@@ -350,9 +451,11 @@ def main(what:str, # images, files, folders, inputs or all
     one = dict(images=lambda: images(d/'images', n or 100, seed, browser),
                files=lambda: files(d/'files', n or 1000, seed),
                folders=lambda: folders(d/'folders', n or 100, seed), inputs=lambda: inputs(d/'inputs', n or 1000, seed))
-    if what != 'all' and what not in one: raise SystemExit(f'there are {", ".join(one)} and all, not {what}')
+    if what != 'all' and what not in one:
+        raise SystemExit(f'there are {", ".join(one)} and all, not {what}')
     rows = [f() for k,f in one.items() if what in (k, 'all')]
-    for r in rows: print(json.dumps(r, indent=1))
+    for r in rows:
+        print(json.dumps(r, indent=1))
     if what == 'all':
         save_result('data/results/fuzz.json', 'python tools/fuzz.py all' + ' --browser'*browser, rows=rows)
     shutil.rmtree(d, ignore_errors=True)

@@ -37,7 +37,8 @@ def main(what:str='cells,tests', # notebooks, tests or both
         with ThreadPoolExecutor(jobs) as pool:
             bad = [(k, says)
                    for k,rc_,says in tqdm(pool.map(one, cmds), total=len(cmds), desc='under coverage') if rc_]
-        for k,says in bad: print(f'{k} failed, its lines count all the same:\n{says}', file=sys.stderr)
+        for k,says in bad:
+            print(f'{k} failed, its lines count all the same:\n{says}', file=sys.stderr)
         subprocess.run([*cov, 'combine', '-q', f'--rcfile={rc}'], cwd=d, check=True, env=env)
         subprocess.run([*cov, 'json', '-q', f'--rcfile={rc}', '-o', f'{d}/all.json'], cwd=ROOT, check=True, env=env)
         found = json.loads((Path(d)/'all.json').read_text())
@@ -51,4 +52,5 @@ def main(what:str='cells,tests', # notebooks, tests or both
               f'{r["missing"] if len(r["missing"]) < 30 else len(r["missing"])}')
     print(f'all: {k} of {n}, {k/n:.1%}')
     save_result(out, f'python tools/lines.py --what {what}', lines=n, run=k, share=k/n, rows=rows)
-    if bad: sys.exit(f'{", ".join(k for k,_ in bad)} failed')
+    if bad:
+        sys.exit(f'{", ".join(k for k,_ in bad)} failed')

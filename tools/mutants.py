@@ -32,8 +32,10 @@ SWAP = {ast.Add: ('+', '-'), ast.Sub: ('-', '+'), ast.Mult: ('*', '/'), ast.Div:
 
 def mutants(text:str)->list: # (line, what, mutated text)
     "Every operator turned round, every number moved, every condition negated; not in messages, notes or annotations"
-    lines = text.encode().split(b'\n'); start = [0]
-    for l in lines: start.append(start[-1] + len(l) + 1)
+    lines = text.encode().split(b'\n')
+    start = [0]
+    for l in lines:
+        start.append(start[-1] + len(l) + 1)
     raw = text.encode()
     at = lambda line, col: start[line - 1] + col
     out = []
@@ -41,16 +43,21 @@ def mutants(text:str)->list: # (line, what, mutated text)
     def put(n, a, b, new):
         out.append((n.lineno, f'{raw[a:b].decode()} → {new}', (raw[:a] + new.encode() + raw[b:]).decode()))
     def between(n, left, right, op):
-        a,b = seen(left)[1],seen(right)[0]; old,new = SWAP[type(op)]; i = raw.find(old.encode(), a, b)
+        a,b = seen(left)[1],seen(right)[0]
+        old,new = SWAP[type(op)]
+        i = raw.find(old.encode(), a, b)
         if i >= 0 and b'#' not in raw[a:b]:
             put(n, i, i + len(old), f' {new} ' if old.isalpha() or new.isalpha() else new)
     def walk(n):
         if (isinstance(n, (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)) or
             isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)):
             return
-        if isinstance(n, ast.Call) and ast.unparse(n.func) == 'warnings.warn': return
-        if isinstance(n, ast.BinOp): between(n, n.left, n.right, n.op)
-        if isinstance(n, ast.BoolOp): [between(n, a, b, n.op) for a,b in zip(n.values, n.values[1:])]
+        if isinstance(n, ast.Call) and ast.unparse(n.func) == 'warnings.warn':
+            return
+        if isinstance(n, ast.BinOp):
+            between(n, n.left, n.right, n.op)
+        if isinstance(n, ast.BoolOp):
+            [between(n, a, b, n.op) for a,b in zip(n.values, n.values[1:])]
         if isinstance(n, ast.Compare):
             [between(n, a, b, o) for a,o,b in zip([n.left, *n.comparators], n.ops, n.comparators)]
         if isinstance(n, ast.UnaryOp) and isinstance(n.op, (ast.Not, ast.USub, ast.Invert)):
@@ -61,14 +68,20 @@ def mutants(text:str)->list: # (line, what, mutated text)
             put(n, a, b, f'(not ({raw[a:b].decode()}))')
         if isinstance(n, ast.Constant):
             a,b = seen(n)
-            if isinstance(n.value, bool): put(n, a, b, str(not n.value))
-            elif isinstance(n.value, int): put(n, a, b, str(n.value + 1))
-            elif isinstance(n.value, float): put(n, a, b, repr(n.value*2 + .1))
+            if isinstance(n.value, bool):
+                put(n, a, b, str(not n.value))
+            elif isinstance(n.value, int):
+                put(n, a, b, str(n.value + 1))
+            elif isinstance(n.value, float):
+                put(n, a, b, repr(n.value*2 + .1))
         for f,v in ast.iter_fields(n):
-            if f in ('annotation', 'returns'): continue
+            if f in ('annotation', 'returns'):
+                continue
             for c in v if isinstance(v, list) else [v]:
-                if isinstance(c, ast.AST): walk(c)
-    walk(ast.parse(text)); return sorted(set(out))
+                if isinstance(c, ast.AST):
+                    walk(c)
+    walk(ast.parse(text))
+    return sorted(set(out))
 
 def at_of(m:tuple, text:str)->int:
     "Where the mutated text begins to differ: two mutants of a line may read alike"
@@ -76,33 +89,51 @@ def at_of(m:tuple, text:str)->int:
 
 def in_child(f, limit:float)->str: # '' or what went wrong
     "Run in a fork, which a mutant may hang, kill or fill"
-    r,w = os.pipe(); pid = os.fork()
+    r,w = os.pipe()
+    pid = os.fork()
     if pid == 0:
-        os.close(r); os.setsid()
+        os.close(r)
+        os.setsid()
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1); os.dup2(null, 2)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
         try:
-            with warnings.catch_warnings(): warnings.simplefilter('ignore'); f()
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                f()
             says = b''
-        except BaseException as e: says = f'{type(e).__name__}: {e}'.encode()[:200] or b'?'
-        os.write(w, b'=' + says); os._exit(0)
-    os.close(w); end = time.time() + limit
-    while time.time() < end and os.waitpid(pid, os.WNOHANG) == (0, 0): time.sleep(.02)
+        except BaseException as e:
+            says = f'{type(e).__name__}: {e}'.encode()[:200] or b'?'
+        os.write(w, b'=' + says)
+        os._exit(0)
+    os.close(w)
+    end = time.time() + limit
+    while time.time() < end and os.waitpid(pid, os.WNOHANG) == (0, 0):
+        time.sleep(.02)
     else:
         if time.time() < end:
-            got = os.read(r, 4096); os.close(r)
+            got = os.read(r, 4096)
+            os.close(r)
             return got[1:].decode(errors='replace') if got else 'died'
-    try: os.killpg(pid, signal.SIGKILL); os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError): pass
-    os.close(r); return 'hangs'
+    try:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    os.close(r)
+    return 'hangs'
 
 def own_notebook(name:str, mutated:str, folder:Path)->str:
     "The module's notebook on the mutated module"
-    module = folder/'d2it_nb'/f'{name.split("_", 1)[1]}.py'; whole = module.read_text()
+    module = folder/'d2it_nb'/f'{name.split("_", 1)[1]}.py'
+    whole = module.read_text()
     module.write_text(mutated)
-    try: cells = code_of(name, folder)
-    except SyntaxError as e: return f'SyntaxError: {e}'
-    finally: module.write_text(whole)
+    try:
+        cells = code_of(name, folder)
+    except SyntaxError as e:
+        return f'SyntaxError: {e}'
+    finally:
+        module.write_text(whole)
     return in_child(lambda: (os.chdir(folder/'nbs'), run(cells)), 180)
 
 def test_in_tree(t:str, folder:Path)->str:
@@ -121,7 +152,8 @@ def test_in_tree(t:str, folder:Path)->str:
                 raise AssertionError(f'pytest ends with {int(rc)}')
         else:
             import cells as there
-            os.chdir(folder/'nbs'); there.run(there.code_of(t, folder))
+            os.chdir(folder/'nbs')
+            there.run(there.code_of(t, folder))
     return in_child(go, 600)
 
 @call_parse
@@ -134,11 +166,15 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
          tests:bool=True, # let other notebooks and tests look at what the own notebook does not notice
          out:str='data/results/mutants.json'):
     "Plant, run, count"
-    import matplotlib; matplotlib.use('Agg')
+    import matplotlib
+    matplotlib.use('Agg')
     # warm: children inherit all imports
     import d2it_nb.experiments, d2it_nb.editor, fastcore.test, pytest, hypothesis
     from d2it_nb.core import save_result
-    import torch; torch.set_num_threads(1); os.environ['OMP_NUM_THREADS'] = '1'; rows = []
+    import torch
+    torch.set_num_threads(1)
+    os.environ['OMP_NUM_THREADS'] = '1'
+    rows = []
     for mod in modules.split(','):
         name = next(p.stem for p in (ROOT/'nbs').glob(f'[0-9]*_{mod}.ipynb'))
         text = (ROOT/'d2it_nb'/f'{mod}.py').read_text()
@@ -152,13 +188,15 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
         log = ROOT/'runs'/'mutants'/f'{mod}-{state}.jsonl'
         log.parent.mkdir(parents=True, exist_ok=True)
         old = [json.loads(l) for l in log.read_text().splitlines()] if log.is_file() and tests and not only else []
-        key = lambda m: (m[0], m[1], at_of(m, text)); wanted = {*map(key, chosen)}
+        key = lambda m: (m[0], m[1], at_of(m, text))
+        wanted = {*map(key, chosen)}
         found = [r for r in old if (r['line'], r['mutant'], r['at']) in wanted]
         chosen = [m for m in chosen if key(m) not in {(r['line'], r['mutant'], r['at']) for r in found}]
         with tempfile.TemporaryDirectory() as d:
             folders = []
             for j in range(jobs):
-                f = Path(d)/str(j); folders.append(f)
+                f = Path(d)/str(j)
+                folders.append(f)
                 subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=ROOT,
                                stdout=open(f'{f}.list', 'wb'), check=True)
                 for p in open(f'{f}.list').read().split('\0'):
@@ -168,20 +206,26 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
             def look(m):
                 f = folders.pop()
                 try:
-                    says = own_notebook(name, m[2], f); by = name if says else ''
+                    says = own_notebook(name, m[2], f)
+                    by = name if says else ''
                     if not says and tests:
                         (f/'d2it_nb'/f'{mod}.py').write_text(m[2])
                         try:
                             for t in TESTS[mod]:
-                                if says := test_in_tree(t, f): by = t; break
-                        finally: (f/'d2it_nb'/f'{mod}.py').write_text(text)
+                                if says := test_in_tree(t, f):
+                                    by = t
+                                    break
+                        finally:
+                            (f/'d2it_nb'/f'{mod}.py').write_text(text)
                     return dict(line=m[0], mutant=m[1], at=at_of(m, text), code=text.split('\n')[m[0] - 1].strip()[:160], by=by, says=says)
-                finally: folders.append(f)
+                finally:
+                    folders.append(f)
             with ThreadPoolExecutor(jobs) as pool:
                 for r in tqdm(pool.map(look, chosen), total=len(chosen), desc=mod):
                     found.append(r)
                     if tests and not only:
-                        with open(log, 'a') as f: f.write(json.dumps(r) + '\n')
+                        with open(log, 'a') as f:
+                            f.write(json.dumps(r) + '\n')
                     if show:
                         tqdm.write(f'{mod}:{r["line"]} {r["mutant"]}  [{r["code"][:90]}]  '
                                    f'{r["by"] or "NOT NOTICED"} {r["says"][:90]}')
@@ -192,4 +236,5 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
                          survivors=[{k: r[k] for k in ('line', 'mutant', 'code')}
                                     for r in found if not r['by']]))
         print(json.dumps({k: v for k,v in rows[-1].items() if k != 'survivors'}), flush=True)
-    if not only: save_result(out, f'python tools/mutants.py --n {n} --seed {seed} --modules {modules}', rows=rows)
+    if not only:
+        save_result(out, f'python tools/mutants.py --n {n} --seed {seed} --modules {modules}', rows=rows)

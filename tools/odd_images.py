@@ -11,40 +11,51 @@ FORMATS = 'png jpg webp gif bmp tif ppm'.split()
 
 def art(seed=0, h=H, w=W): # (h,w,3) uint8
     "A slope with blocks on it: nothing that a lossy format could not keep, and no two corners alike"
-    rng = np.random.default_rng(seed); y,x = np.mgrid[:h, :w]
+    rng = np.random.default_rng(seed)
+    y,x = np.mgrid[:h, :w]
     a = np.stack([60 + 150*x/w, 50 + 140*y/h, 200 - 120*(x + y)/(h + w)], -1) + 0.
     for _ in range(3):
         r,c = rng.integers(0, h//2),rng.integers(0, w//2)
         a[r:r + h//3, c:c + w//4] = rng.integers(30, 225, 3)
     return a.round().astype(np.uint8)
 
-def grey(a): return a[..., 1]
-def rgb(g): return np.stack([g]*3, -1)
-def on_white(c, alpha): return (c*(alpha[..., None]/255.) + 255*(1 - alpha[..., None]/255.)).round().astype(np.uint8)
-def slope_alpha(h=H, w=W): return np.broadcast_to(np.linspace(0, 255, w).round().astype(np.uint8), (h, w))
+def grey(a):
+    return a[..., 1]
+def rgb(g):
+    return np.stack([g]*3, -1)
+def on_white(c, alpha):
+    return (c*(alpha[..., None]/255.) + 255*(1 - alpha[..., None]/255.)).round().astype(np.uint8)
+def slope_alpha(h=H, w=W):
+    return np.broadcast_to(np.linspace(0, 255, w).round().astype(np.uint8), (h, w))
 
-def chunk(kind, data): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+def chunk(kind, data):
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
 def png(a, depth=8, colour=2, interlaced=False, before=b'', size=None): # (h,w,channels) samples
     "A PNG of any colour type and depth, straight or in Adam7's seven passes"
     h,w,_ = a.shape
     def lines(a):
-        if not a.size: return b''
-        if depth == 16: rows = [r.astype('>u2').tobytes() for r in a]
-        elif depth == 8: rows = [r.astype(np.uint8).tobytes() for r in a]
+        if not a.size:
+            return b''
+        if depth == 16:
+            rows = [r.astype('>u2').tobytes() for r in a]
+        elif depth == 8:
+            rows = [r.astype(np.uint8).tobytes() for r in a]
         else:
             rows = [np.packbits(np.unpackbits(r.astype(np.uint8).reshape(-1, 1), axis=1)[:, -depth:].ravel()).tobytes()
                     for r in a]
         return b''.join(b'\0' + r for r in rows)
     passes = ([(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
               if interlaced else [(0, 0, 1, 1)])
-    body = b''.join(lines(a[y::dy, x::dx]) for y,x,dy,dx in passes); sw,sh = size or (w, h)
+    body = b''.join(lines(a[y::dy, x::dx]) for y,x,dy,dx in passes)
+    sw,sh = size or (w, h)
     return (b'\x89PNG\r\n\x1a\n' +
             chunk(b'IHDR', struct.pack('>IIBBBBB', sw, sh, depth, colour, 0, 0, interlaced)) + before +
             chunk(b'IDAT', zlib.compress(body)) + chunk(b'IEND', b''))
 
 def bmp(a, top_down=False, size=None):
     "24 bits a pixel, from the bottom up or from the top down"
-    h,w,_ = a.shape; pad = -3*w % 4
+    h,w,_ = a.shape
+    pad = -3*w % 4
     rows = [r[:, ::-1].tobytes() + bytes(pad) for r in (a if top_down else a[::-1])]
     sw,sh = size or (w, h)
     return (b'BM' + struct.pack('<IHHI', 54 + len(rows)*(3*w + pad), 0, 0, 54) +
@@ -54,7 +65,8 @@ def bmp(a, top_down=False, size=None):
 def pnm(a, kind, top=255):
     h,w = a.shape[:2]
     head = f'P{kind}\n# a comment\n{w} {h}\n' + ('' if kind in (1, 4) else f'{top}\n')
-    if kind in (1, 2, 3): return (head + ' '.join(map(str, a.ravel().tolist())) + '\n').encode()
+    if kind in (1, 2, 3):
+        return (head + ' '.join(map(str, a.ravel().tolist())) + '\n').encode()
     return head.encode() + (np.packbits(a.astype(bool), axis=1) if kind == 4 else
                             a.astype('>u2' if top > 255 else np.uint8)).tobytes()
 
@@ -77,7 +89,10 @@ def cmyk_profile(seed=0):
     text += bytes(-len(text) % 4)
     desc = b'desc' + bytes(4) + struct.pack('>I', 5) + b'none\0' + bytes(78)
     desc += bytes(-len(desc) % 4)
-    tags,at,table,body = ((b'A2B0', lut), (b'wtpt', white), (b'cprt', text), (b'desc', desc)),128 + 4 + 12*4,b'',b''
+    tags = ((b'A2B0', lut), (b'wtpt', white), (b'cprt', text), (b'desc', desc))
+    at = 128 + 4 + 12*4
+    table = b''
+    body = b''
     for name,data in tags:
         table += name + struct.pack('>II', at + len(body), len(data))
         body += data
@@ -86,8 +101,14 @@ def cmyk_profile(seed=0):
             struct.pack('>3i', 63190, 65536, 54061) + bytes(48))
     return head + struct.pack('>I', 4) + table + body, srgb
 
-def saved(im, fmt, **kw): b = io.BytesIO(); im.save(b, fmt, **kw); return b.getvalue()
-def tiff(a, **kw): b = io.BytesIO(); tifffile.imwrite(b, a, **kw); return b.getvalue()
+def saved(im, fmt, **kw):
+    b = io.BytesIO()
+    im.save(b, fmt, **kw)
+    return b.getvalue()
+def tiff(a, **kw):
+    b = io.BytesIO()
+    tifffile.imwrite(b, a, **kw)
+    return b.getvalue()
 def packed_tiff(levels, bits): # of one channel, as many bits a pixel
     h,w = levels.shape
     all_bits = np.unpackbits(levels.astype('>u2').view(np.uint8).reshape(h, w, 2), axis=2)
@@ -95,15 +116,24 @@ def packed_tiff(levels, bits): # of one channel, as many bits a pixel
     tags = (256, w), (257, h), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, h), (279, len(body))
     rows = b''.join(struct.pack('<HHII', t, 4, 1, v) for t,v in tags)
     return b'II*\0' + struct.pack('<I', 8 + len(body)) + body + struct.pack('<H', len(tags)) + rows + bytes(4)
-def exif(n): e = Image.Exif(); e[0x0112] = n; return e
+def exif(n):
+    e = Image.Exif()
+    e[0x0112] = n
+    return e
 def turned(a, n): # as it must look, for EXIF orientation n
     return [a, a[:, ::-1], a[::-1, ::-1], a[::-1], a.transpose(1, 0, 2), a[::-1].transpose(1, 0, 2),
             a[::-1, ::-1].transpose(1, 0, 2), a[:, ::-1].transpose(1, 0, 2)][n - 1]
 
 def good():
     "name → (bytes, pixels, tolerance): what has to be read, and as what"
-    a = art(); g = grey(a); al = slope_alpha(); out = {}; pil = Image.fromarray(a); L = Image.fromarray(g)
-    def add(name, data, want, tol=0): out[name] = data,want,tol
+    a = art()
+    g = grey(a)
+    al = slope_alpha()
+    out = {}
+    pil = Image.fromarray(a)
+    L = Image.fromarray(g)
+    def add(name, data, want, tol=0):
+        out[name] = data,want,tol
     for lace in (False, True):
         i = '-interlaced' if lace else ''
         for d in (1, 2, 4, 8, 16): # grey of all depths
@@ -111,7 +141,9 @@ def good():
             add(f'grey{d}{i}.png', png(s[..., None], d, 0, lace),
                 rgb((s*255/(2**d - 1)).round().astype(np.uint8)), d == 16)
         for d in (8, 16):
-            f = 257 if d == 16 else 1; A = a.astype(int)*f; T = al.astype(int)[..., None]*f
+            f = 257 if d == 16 else 1
+            A = a.astype(int)*f
+            T = al.astype(int)[..., None]*f
             add(f'rgb{d}{i}.png', png(A, d, 2, lace), a, d == 16)
             add(f'rgba{d}{i}.png', png(np.concatenate([A, T], -1), d, 6, lace), on_white(a, al), 1)
             add(f'la{d}{i}.png', png(np.concatenate([A[..., 1:2], T], -1), d, 4, lace), on_white(rgb(g), al), 1)
@@ -131,7 +163,8 @@ def good():
         png(g[..., None].astype(int)*257, 16, 0, before=chunk(b'tRNS', struct.pack('>H', key*257))),
         np.where((g == key)[..., None], 255, rgb(g)), 1)
     for d in (2, 4):
-        few = (g.astype(int) >> 8 - d); key = int(few[5, 5])
+        few = (g.astype(int) >> 8 - d)
+        key = int(few[5, 5])
         add(f'grey{d}-key.png', png(few[..., None], d, 0, before=chunk(b'tRNS', struct.pack('>H', key))),
             np.where((few == key)[..., None], 255, rgb((few*255//(2**d - 1)).astype(np.uint8))))
     key = a[3, 3].astype(int)
@@ -182,7 +215,9 @@ def good():
     add('grey.bmp', saved(L, 'BMP'), rgb(g))
     add('bit.bmp', saved(Image.fromarray(bit.astype(bool)), 'BMP'), rgb(bit.astype(np.uint8)*255))
     add('palette.bmp', saved(quant, 'BMP'), qa)
-    pages = np.stack([a, art(1)]); A16 = a.astype(np.uint16)*257; g16 = g.astype(np.uint16)*257
+    pages = np.stack([a, art(1)])
+    A16 = a.astype(np.uint16)*257
+    g16 = g.astype(np.uint16)*257
     add('rgb.tif', tiff(a, photometric='rgb'), a)
     add('grey.tif', tiff(g), rgb(g))
     add('grey16.tif', tiff(g16), rgb(g))
@@ -195,13 +230,15 @@ def good():
              extrasamples=['assocalpha']), on_white(a, al), 3)
     add('grey12.tif', packed_tiff(g.astype(int)*4095//255, 12), rgb(g), 1)
     add('white-is-0-of-16.tif', tiff(65535 - g16, photometric='miniswhite'), rgb(g), 1)
-    for name in ('without-suffix', 'plain.jfif', 'jpeg.dat'): add(name, out['plain.jpg'][0], a, 14)
+    for name in ('without-suffix', 'plain.jfif', 'jpeg.dat'):
+        add(name, out['plain.jpg'][0], a, 14)
     add('lossless.jp2', saved(pil, 'JPEG2000'), a)
     add('white-is-0.tif', tiff(255 - g, photometric='miniswhite'), rgb(g))
     add('tiled.tif', tiff(a, photometric='rgb', tile=(16, 16)), a)
     add('planes.tif', tiff(a.transpose(2, 0, 1), photometric='rgb', planarconfig='separate'), a)
     add('deflate.tif', tiff(a, photometric='rgb', compression='zlib'), a)
-    for k in ('tiff_lzw', 'packbits', 'tiff_adobe_deflate'): add(f'{k}.tif', saved(pil, 'TIFF', compression=k), a)
+    for k in ('tiff_lzw', 'packbits', 'tiff_adobe_deflate'):
+        add(f'{k}.tif', saved(pil, 'TIFF', compression=k), a)
     add('bit.tif', saved(Image.fromarray(bit.astype(bool)), 'TIFF', compression='group4'),
         rgb(bit.astype(np.uint8)*255))
     add('palette.tif', saved(quant, 'TIFF'), qa)
@@ -224,7 +261,8 @@ MAY = ('p6-65535.ppm',)          # may be refused, but not read wrongly
 
 def bad(seed=0):
     "name → bytes: what has to be refused"
-    rng = random.Random(seed); a = art()
+    rng = random.Random(seed)
+    a = art()
     out = {'empty.png': b'',
            'text.jpg': b'hello',
            'page.jpg': b'<!doctype html><title>404</title>'*9,
@@ -233,9 +271,12 @@ def bad(seed=0):
                 bmp=b'BM', tif=b'II*\0', ppm=b'P6\n')
     for f,h in head.items():
         out[f'magic-only.{f}'] = h
-        for i in range(6): out[f'magic-noise{i}.{f}'] = h + rng.randbytes(400)
-    for i in range(10): out[f'noise{i}.{rng.choice(FORMATS)}'] = rng.randbytes(rng.randrange(1, 2000))
-    whole = samples(); jpg = bytearray(whole['jpg'])
+        for i in range(6):
+            out[f'magic-noise{i}.{f}'] = h + rng.randbytes(400)
+    for i in range(10):
+        out[f'noise{i}.{rng.choice(FORMATS)}'] = rng.randbytes(rng.randrange(1, 2000))
+    whole = samples()
+    jpg = bytearray(whole['jpg'])
     sof = jpg.index(b'\xff\xc0')
     jpg[sof + 5:sof + 9] = struct.pack('>HH', 65000, 65000)
     gif = bytearray(whole['gif'])
@@ -266,7 +307,8 @@ def bad(seed=0):
     return out
 
 def samples(): # format → bytes: one whole file of each, to be damaged
-    a = art(); pil = Image.fromarray(a)
+    a = art()
+    pil = Image.fromarray(a)
     return dict(png=png(a), jpg=saved(pil, 'JPEG', quality=97, subsampling=0),
                 webp=saved(pil, 'WEBP', lossless=True), gif=saved(pil.quantize(255), 'GIF'), bmp=bmp(a),
                 tif=tiff(a, photometric='rgb', compression='zlib'), ppm=pnm(a, 6))
@@ -278,10 +320,12 @@ def truncated(n, seed=0):
 
 def flipped(n, seed=0):
     "name → (bytes, format): a bit flipped, n times a format"
-    rng = random.Random(f'flip {seed}'); out = {}
+    rng = random.Random(f'flip {seed}')
+    out = {}
     for f,d in samples().items():
         for i in range(n):
-            b = bytearray(d); j = rng.randrange(8*len(b))
+            b = bytearray(d)
+            j = rng.randrange(8*len(b))
             b[j//8] ^= 1 << j % 8
             out[f'flip{i}.{f}'] = bytes(b),f
     return out
@@ -289,7 +333,8 @@ def flipped(n, seed=0):
 def things(folder):
     ("What is no file at all, or hard to name: makes it in `folder`; "
      "returns the names that are readable, and those that are not")
-    a = png(art()); (folder/'folder.png').mkdir()
+    a = png(art())
+    (folder/'folder.png').mkdir()
     os.mkfifo(folder/'pipe.png')
     s = socket.socket(socket.AF_UNIX)
     s.bind(str(folder/'socket.png'))
@@ -301,6 +346,7 @@ def things(folder):
     (folder/'around').symlink_to('.')
     names = ['Blüte 花 🌼.png', ' leading and trailing .png', 'new\nline.png', '-rf.png', "quote'\".png",
              '%s{0}$HOME.png', 'x'*240 + '.png', 'UPPER.PNG', 'two.dots.png', os.fsdecode(b'latin\xe9.png')]
-    for n in names: (folder/n).write_bytes(a)
+    for n in names:
+        (folder/n).write_bytes(a)
     (folder/'link.png').symlink_to('UPPER.PNG')
     return [*names, 'link.png'], ['pipe.png', 'socket.png', 'nowhere.png', 'loop1.png', 'loop2.png', 'zero.png']

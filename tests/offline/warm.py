@@ -36,5 +36,7 @@ def warm():
         warnings.simplefilter('ignore')
         count(Path(d))
 
-try: warm()
-except Exception: traceback.print_exc()               # the tests themselves will say what is wrong
+try:
+    warm()
+except Exception:
+    traceback.print_exc()               # the tests themselves will say what is wrong

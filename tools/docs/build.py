@@ -9,7 +9,8 @@ from pathlib import Path
 from execnb.nbio import read_nb, write_nb
 from fastcore.script import call_parse
 
-HERE = Path(__file__).resolve().parent; ROOT = HERE.parent.parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 # *.md of the repository that are pages, too
 PAPERS = dict(CONTRIBUTING='Contributing', CHANGELOG='Changes', SECURITY='What is trusted', MODEL_CARD='Model card')
 GROUPS = {'Read': '0', 'Where the detail is': '1', 'Stage 1': '2', 'Diffusion': '3', 'Stage 2': '4',
@@ -23,7 +24,9 @@ def header(node, lines)->str:
 
 def members(path:Path)->list: # (name, label of its section, docstring, code)
     "What a module exports, in the order in which it is defined. Labels know no capitals, so `DVAE` and `dvae` need two"
-    text = path.read_text(); lines,tree = text.split('\n'),ast.parse(text); out = []
+    text = path.read_text()
+    lines,tree = text.split('\n'),ast.parse(text)
+    out = []
     names = next(ast.literal_eval(n.value)
                  for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == '__all__')
     def put(name, doc, code):
@@ -41,7 +44,8 @@ def members(path:Path)->list: # (name, label of its section, docstring, code)
             (isinstance(m, ast.FunctionDef) and not m.name.startswith('_') and ast.get_docstring(m) and
              add(m, f'{n.name}.'))
     for n in tree.body:
-        if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name in names: add(n)
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name in names:
+            add(n)
         elif (isinstance(n, ast.FunctionDef) and not n.name.startswith('_') and ast.get_docstring(n) and
               any(ast.unparse(d).startswith('patch') for d in n.decorator_list)):       # a method, added to its class
             add(n, f'{ast.unparse(n.args.args[0].annotation)}.')
@@ -62,8 +66,10 @@ def api_page(path:Path)->str:
 def linked(text:str, names:set, known:dict, here:str='')->str:
     "Notebooks and exported names in backticks become links to their pages, not in code or headings"
     def one(m):
-        w = m[1]; at = w.split('(')[0]
-        if w in names and w != here: return f'[`{w}`]({w}.ipynb)'
+        w = m[1]
+        at = w.split('(')[0]
+        if w in names and w != here:
+            return f'[`{w}`]({w}.ipynb)'
         return f'[`{w}`](#{known[at]})' if at in known else m[0]
     return '\n'.join(l if l.startswith(('#', '    ', '```')) else
                      re.sub(r'(?<!\[)`([\w.]+(?:\([^`]*\))?)`(?!\])', one, l)
@@ -71,8 +77,10 @@ def linked(text:str, names:set, known:dict, here:str='')->str:
 
 def only_imports(source:str)->bool:
     "Does a cell do nothing else?"
-    try: body = ast.parse(source).body
-    except SyntaxError: return False
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return False
     return bool(body) and all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body)
 
 def sources(out:Path):
@@ -86,9 +94,11 @@ def sources(out:Path):
     names_of = [m[:2] for p in modules for m in members(p)]
     count = Counter(n for n,_ in names_of)
     known = {n: label for n,label in names_of if count[n] == 1 and len(n) > 2}
-    for p in modules: (out/'api'/f'{p.stem}.md').write_text(api_page(p))
+    for p in modules:
+        (out/'api'/f'{p.stem}.md').write_text(api_page(p))
     listed = [p for p in PAPERS if (ROOT/f'{p}.md').is_file() or (ROOT/'data'/f'{p}.md').is_file()]
-    for p in listed: shutil.copy(next(f for f in (ROOT/f'{p}.md', ROOT/'data'/f'{p}.md') if f.is_file()), out/f'{p}.md')
+    for p in listed:
+        shutil.copy(next(f for f in (ROOT/f'{p}.md', ROOT/'data'/f'{p}.md') if f.is_file()), out/f'{p}.md')
     (out/'tests').mkdir()
     shutil.copy(ROOT/'tests'/'README.md', out/'tests'/'README.md')
     (out/'api'/'index.md').write_text('# Modules\nWhat each exported name takes and gives.\n\n' +
@@ -96,15 +106,19 @@ def sources(out:Path):
                                                  '```', '']))
     tree = lambda caption, pages: '\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *pages, '```'])
     for f in nbs:
-        nb = read_nb(f); before = None   # a cell of imports, which those right below it join
+        nb = read_nb(f)
+        before = None   # a cell of imports, which those right below it join
         for c in nb.cells:
             if c.cell_type == 'code':
                 c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
                 if only_imports(c.source):
                     c.metadata['tags'] = ['hide-input']
-                    if before: before.source += '\n' + c.source; c.source = ''
+                    if before:
+                        before.source += '\n' + c.source
+                        c.source = ''
                     before = before or c
-                elif c.source.strip(): before = None
+                elif c.source.strip():
+                    before = None
             elif c.cell_type == 'markdown':
                 before = None
                 c.source = re.sub(r'\]\(\.\./(data/)?', '](', linked(c.source, names, known, f.stem))
@@ -125,11 +139,13 @@ def main(out:str='_docs', # folder of the site
         ):
     "Build the site; anything that Sphinx complains of is an error"
     with tempfile.TemporaryDirectory() as d:
-        src = Path(d)/'src'; sources(src)
+        src = Path(d)/'src'
+        sources(src)
         build = lambda kind, to, *more: subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-n', '-W',
                                                         '--keep-going', '-j', 'auto', '-b', kind,
                                                         '-d', f'{d}/trees', *more, str(src), str(to)]).returncode
         if build('html', Path(d)/'html') or external and build('linkcheck', Path(d)/'links'):
             raise SystemExit('the site has faults, see above')
-        shutil.rmtree(out, ignore_errors=True); shutil.copytree(Path(d)/'html', out)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(Path(d)/'html', out)
     print(f'{len(list(Path(out).rglob("*.html")))} pages: {out}/index.html')
