@@ -18,20 +18,58 @@ from .entropy import BINS, SIGMA, check_pixels, entropy_map
 # %% ../nbs/11_calibration.ipynb #c7
 def join_ranges(a:list, b:list)->list: # of [start, stop], ascending
     "Ranges of both, neighbours joined; `ValueError` if they overlap"
-    out = []
-    for s,e in sorted([*a, *b]):
-        if out and s < out[-1][1]:
-            raise ValueError(f'items {s} … {min(e, out[-1][1]) - 1} would be counted twice')
-        if out and s == out[-1][1]:
-            out[-1][1] = e
+    joined = []
+    for start,stop in sorted([*a, *b]):
+        end = joined[-1][1] if joined else -math.inf
+        if start < end:
+            raise ValueError(f'items {start} … {min(stop, end) - 1} would be counted twice')
+        if start == end:
+            joined[-1][1] = stop
         else:
-            out.append([s, e])
-    return out
+            joined.append([start, stop])
+    return joined
+
+# %% ../nbs/11_calibration.ipynb #5b59aef7
+def _demand(what:str, holds:bool):
+    if not holds:
+        raise ValueError(f'not a sound calibration: {what}')
+
+def _whole(numbers, least:int=0)->bool:
+    "A list of whole numbers, none below `least`?"
+    return isinstance(numbers, list) and all(type(v) is int and v >= least for v in numbers)
+
+def _apart(ranges)->bool:
+    "A list of [start, stop], ascending, that neither overlap nor touch?"
+    return (isinstance(ranges, list)
+            and all(_whole(pair) and len(pair) == 2 and pair[0] < pair[1] for pair in ranges)
+            and join_ranges(ranges, []) == ranges)
+
+# %% ../nbs/11_calibration.ipynb #d5184670
+def _check_record(record:dict, # what a file holds, without its seal
+                  settings:dict, # of any calibration, to compare with
+                  n_bins:int):
+    "`ValueError` if it was not written by `to_json`"
+    _demand('the settings are not those of a calibration',
+            set(record['settings']) == set(settings)
+            and all(type(v) is type(settings[k]) for k,v in record['settings'].items()))
+    _demand('levels and counts',
+            _whole(record['levels'])
+            and _whole(record['counts'], 1)
+            and len(record['levels']) == len(record['counts'])
+            and record['levels'] == sorted(set(record['levels']))
+            and record['levels'][-1:] < [n_bins])
+    _demand('parts',
+            isinstance(record['parts'], dict)
+            and all(map(_apart, record['parts'].values())))
+    _demand('files that could not be read',
+            isinstance(record['unreadable'], dict) and _whole([record['images']]))
 
 # %% ../nbs/11_calibration.ipynb #c9
 class Calibration:
     "The distribution of region entropies of a data set, and thresholds from it"
     N_BINS = 65536
+    PERCENTILES = 5, 10, 25, 30, 50, 70, 75, 90, 95     # that a file tells its reader
+
     def __init__(self,
                  region:int=16, # side of a region in pixels
                  size:int=256, # side of the (square) images in pixels
@@ -44,69 +82,100 @@ class Calibration:
         if not 1 <= region <= size or size % region:
             raise ValueError(f'regions of {region} px do not divide images of {size} px')
         if bins < 2 or not 0 < sigma < math.inf or lo not in (-1, 0):
-            raise ValueError(f'bins ≥ 2, sigma > 0 and lo = -1 or 0 are needed, got {bins}, {sigma} and {lo}')
-        self.settings = dict(region=region, size=size, bins=bins, sigma=float(sigma), lo=float(lo),
-                             rounded=bool(rounded), preprocessing=preprocessing)
+            raise ValueError('bins ≥ 2, sigma > 0 and lo = -1 or 0 are needed, '
+                             f'got {bins}, {sigma} and {lo}')
+        self.settings = dict(region=region,
+                             size=size,
+                             bins=bins,
+                             sigma=float(sigma),
+                             lo=float(lo),
+                             rounded=bool(rounded),
+                             preprocessing=preprocessing)
         self.counts = torch.zeros(self.N_BINS, dtype=torch.long)
         self._share = None
-        # 'fingerprint, n of all' → ranges of items; pictures counted; file → reason
-        self.parts = {}
-        self.images = 0
-        self.unreadable = {}
+        self.parts = {}         # 'fingerprint, n of all' → ranges of items
+        self.images = 0         # pictures counted
+        self.unreadable = {}    # file → reason
+
     @property
     def n(self)->int:
         return int(self.counts.sum())
+
     @property
     def source(self)->str:
         return '; '.join(self.parts)
+
+    @property
+    def highest(self)->float:
+        "No entropy is above ln M"
+        return math.log(self.settings['bins'])
+
     @property
     def width(self)->float:
-        return math.log(self.settings['bins'])/self.N_BINS
+        return self.highest/self.N_BINS
 
     # counting
+
     def entropy_map(self, x:Tensor)->Tensor: # (N,size/region,size/region)
         "Entropies of pixels (N,3,size,size) in [-1,1], by this calibration's own settings"
-        s = self.settings
         check_pixels(x)
-        if x.shape[-2:] != (s['size'], s['size']):
-            raise ValueError(f"the calibration is for images of {s['size']}×{s['size']} px, "
-                             f"not {x.shape[-2]}×{x.shape[-1]}")
-        if s['lo'] != -1:
-            x = (x + 1)*((1 - s['lo'])/2) + s['lo']
-        return entropy_map(x, *(s[k] for k in ('region', 'bins', 'sigma', 'lo', 'rounded')))
+        size = self.settings['size']
+        lo = self.settings['lo']
+        if x.shape[-2:] != (size, size):
+            raise ValueError(f'the calibration is for images of {size}×{size} px, '
+                             f'not {x.shape[-2]}×{x.shape[-1]}')
+        if lo != -1:
+            x = (x + 1)*((1 - lo)/2) + lo
+        keys = 'region', 'bins', 'sigma', 'lo', 'rounded'
+        return entropy_map(x, *(self.settings[k] for k in keys))
+
     def levels(self, E:Tensor)->Tensor: # int64
         "The histogram bin of each entropy"
-        E,top = E.flatten().double(),math.log(self.settings['bins'])
-        if E.numel() and not (E.min() >= -1e-4 and E.max() <= top + 1e-4):     # NaN as well
-            raise ValueError(f"entropies of {self.settings['bins']} bins lie in [0, {top:.3f}], "
-                             f"got [{E.min():.4g}, {E.max():.4g}]")
+        E = E.flatten().double()
+        # a comparison with NaN is false
+        if E.numel() and not (E.min() >= -1e-4 and E.max() <= self.highest + 1e-4):
+            raise ValueError(f"entropies of {self.settings['bins']} bins "
+                             f'lie in [0, {self.highest:.3f}], '
+                             f'got [{E.min():.4g}, {E.max():.4g}]')
         return (E/self.width).long().clamp(0, self.N_BINS - 1).cpu()
+
     def update(self, E:Tensor):
         "Count a batch of entropies, any shape"
         return self.count(self.levels(E))
+
     def count(self, levels:Tensor):
         "Count histogram bins"
         self._share = None
         self.counts += torch.bincount(levels, minlength=self.N_BINS)
         return self
+
     def __add__(self, other):
         "The calibration of both data sets together"
         self.check(**other.settings)
-        c = Calibration(**self.settings)
-        c.counts = self.counts + other.counts
-        c.images = self.images + other.images
-        c.unreadable = {**self.unreadable, **other.unreadable}
-        c.parts = {k: join_ranges(self.parts.get(k, []), other.parts.get(k, []))
-                   for k in sorted({*self.parts, *other.parts})}
-        return c
+        both = Calibration(**self.settings)
+        both.counts = self.counts + other.counts
+        both.images = self.images + other.images
+        both.unreadable = {**self.unreadable, **other.unreadable}
+        for source in sorted({*self.parts, *other.parts}):
+            both.parts[source] = join_ranges(self.parts.get(source, []),
+                                             other.parts.get(source, []))
+        return both
+
     def check(self, **settings):
         "`ValueError` if thresholds from here would be applied to entropies of other settings"
-        bad = {k: (self.settings[k], v) for k,v in settings.items() if self.settings[k] != v}
-        if bad:
-            raise ValueError('the calibration was made with '
-                             + ', '.join(f'{k}={a}, not {b}' for k,(a,b) in bad.items()))
+        wrong = [f'{name}={self.settings[name]}, not {value}' for name,value in settings.items()
+                 if self.settings[name] != value]
+        if wrong:
+            raise ValueError(f'the calibration was made with {", ".join(wrong)}')
 
     # asking
+
+    def _top_shares(self)->Tensor: # (N_BINS,), ascending
+        "The share of all regions that the top bin holds, the top two, the top three …"
+        if self._share is None:
+            self._share = self.counts.flip(0).cumsum(0).double()/self.n
+        return self._share
+
     def threshold(self,
                   r:float, # share of regions that shall exceed it, in [0,1]
                  )->float: # nats; +inf for r=0, -inf for r=1
@@ -115,76 +184,84 @@ class Calibration:
             raise ValueError(f'a ratio lies in [0,1], got {r}')
         if self.n == 0:
             raise ValueError('nothing was counted yet')
-        if r in (0, 1):
-            return math.inf if r == 0 else -math.inf
-        # ascending: share of the top b+1 bins
-        if self._share is None:
-            self._share = self.counts.flip(0).cumsum(0).double()/self.n
+        if r == 0:
+            return math.inf
+        if r == 1:
+            return -math.inf
         # as many of the top bins as hold no more than r: ties stay coarse
-        b = int(torch.searchsorted(self._share, r, right=True))
-        return (self.N_BINS - b)*self.width
+        above = int(torch.searchsorted(self._top_shares(), r, right=True))
+        return (self.N_BINS - above)*self.width
+
     def achieved(self, r:float)->float:
-        "The share of regions that `threshold(r)` really lets through; less than r where many regions tie"
-        return float(r) if r in (0, 1) else self.counts[round(self.threshold(r)/self.width):].sum().item()/self.n
+        ("The share of regions that `threshold(r)` really lets through; "
+         "less than r where many regions tie")
+        if r in (0, 1):
+            return float(r)
+        lowest = round(self.threshold(r)/self.width)
+        return self.counts[lowest:].sum().item()/self.n
+
     def thresholds(self,
-                   ratios, # fine ratio (k=2), or k-1 descending shares: regions at grain ≥ 1, ≥ 2, …
+                   ratios, # fine ratio (k=2), or k-1 descending shares at grain ≥ 1, ≥ 2, …
                   )->list: # k-1 ascending thresholds
         "One threshold between each two grains"
-        rs = [ratios] if isinstance(ratios, Real) else list(ratios)
-        if rs != sorted(rs, reverse=True):
-            raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
-        return [self.threshold(r) for r in rs]
+        shares = [ratios] if isinstance(ratios, Real) else list(ratios)
+        if shares != sorted(shares, reverse=True):
+            raise ValueError('cumulative ratios must not increase from coarse to fine, '
+                             f'got {shares}')
+        return [self.threshold(r) for r in shares]
 
     # keeping
+
     def to_json(self)->str:
         "Everything, as text; the same counts give the same text"
-        nz = self.counts.nonzero().flatten()
-        return json.dumps(sealed(dict(
-            kind='Calibration', settings=self.settings, parts=self.parts, images=self.images, n=self.n,
-            percentiles={f'{p}': round(self.threshold(1 - p/100), 5)
-                         for p in (5, 10, 25, 30, 50, 70, 75, 90, 95)} if self.n else {},
-            unreadable=dict(sorted(self.unreadable.items())),
-            levels=nz.tolist(), counts=self.counts[nz].tolist())))
+        percentiles = {}
+        if self.n:
+            percentiles = {str(p): round(self.threshold(1 - p/100), 5) for p in self.PERCENTILES}
+        levels = self.counts.nonzero().flatten()
+        record = dict(kind='Calibration',
+                      settings=self.settings,
+                      parts=self.parts,
+                      images=self.images,
+                      n=self.n,
+                      percentiles=percentiles,
+                      unreadable=dict(sorted(self.unreadable.items())),
+                      levels=levels.tolist(),
+                      counts=self.counts[levels].tolist())
+        return json.dumps(sealed(record))
+
     @classmethod
     def from_json(cls, s:str):
         "`ValueError` if it is not one, or is not as `to_json` wrote it"
-        d = json.loads(s)
-        ok = lambda what, good: None if good else refuse(what)
-        def refuse(what):
-            raise ValueError(f'not a sound calibration: {what}')
-        ok('of another kind', isinstance(d, dict) and d.get('kind') == 'Calibration')
-        ok('the settings are not those of a calibration',
-           set(d['settings']) == set(cls().settings)
-           and all(type(v) is type(cls().settings[k]) for k,v in d['settings'].items()))
-        whole = lambda v, lo=0: isinstance(v, list) and all(type(i) is int and i >= lo for i in v)
-        ok('levels and counts',
-           whole(d['levels']) and whole(d['counts'], 1) and len(d['levels']) == len(d['counts'])
-           and d['levels'] == sorted(set(d['levels'])) and d['levels'][-1:] < [cls.N_BINS])
-        ok('parts',
-           isinstance(d['parts'], dict)
-           and all(isinstance(r, list) and all(whole(p) and len(p) == 2 and p[0] < p[1] for p in r)
-                   and join_ranges(r, []) == r for r in d['parts'].values()))
-        ok('files that could not be read', isinstance(d['unreadable'], dict) and whole([d['images']]))
-        c = cls(**d['settings'])
-        c.parts = d['parts']
-        c.images = d['images']
-        c.unreadable = d['unreadable']
-        c.counts[torch.tensor(d['levels'], dtype=torch.long)] = torch.tensor(d['counts'], dtype=torch.long)
-        ok(f"it says {d['n']} regions and holds {c.n}",
-           c.n == d['n'] and (not c.images or c.n == c.images*(c.settings['size']//c.settings['region'])**2))
-        unsealed(d, 'the calibration')
-        return c
+        record = json.loads(s)
+        _demand('of another kind',
+                isinstance(record, dict) and record.get('kind') == 'Calibration')
+        _check_record(record, cls().settings, cls.N_BINS)
+        cal = cls(**record['settings'])
+        cal.parts = record['parts']
+        cal.images = record['images']
+        cal.unreadable = record['unreadable']
+        cal.counts[torch.tensor(record['levels'], dtype=torch.long)] = torch.tensor(
+            record['counts'], dtype=torch.long)
+        regions = (cal.settings['size']//cal.settings['region'])**2     # of a picture
+        _demand(f"it says {record['n']} regions and holds {cal.n}",
+                cal.n == record['n'] and (not cal.images or cal.n == cal.images*regions))
+        unsealed(record, 'the calibration')
+        return cal
 
 # %% ../nbs/11_calibration.ipynb #dffcbc66
-def load_calibration(path=None, # a JSON; None: the one that ships with the project, of 800 photographs
+# what reading a text that is no calibration may raise
+_UNSOUND = (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError, RuntimeError)
+
+def load_calibration(path=None, # a JSON; None: the one that ships with the project, see below
                     )->Calibration:
     "Read a calibration; `FileNotFoundError` or `ValueError` says what is wrong with the file"
     path = asset('thresholds/photos256.json') if path is None else Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist; make it with python -m d2it_nb.thresholds FOLDER')
+        raise FileNotFoundError(f'{path} does not exist; '
+                                'make it with python -m d2it_nb.thresholds FOLDER')
     try:
         return Calibration.from_json(path.read_bytes().decode(errors='replace'))
     except KeyError as e:
         raise ValueError(f'{path} does not hold a calibration ({e} is missing)') from None
-    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError, RuntimeError) as e:
+    except _UNSOUND as e:
         raise ValueError(f'{path} does not hold a calibration ({e})') from None
