@@ -15,7 +15,7 @@ from fastcore.script import call_parse
 from .core import *
 from .data import ImageFolder, Part, PhotoCrops, three_parts, to_image
 from .grain import enlarge, n_codes, on_finest
-from .thresholds import load_calibration
+from .calibration import load_calibration
 from .dvae import DVAE
 from .reconstruction import assess, by_entropy, scores
 from .content_transformer import d2it, dit, flops

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .data import ImageFolder, PhotoCrops, three_parts, to_image
 from .entropy import PRESETS, bump_matrix, entropy_map, entropy_ref, grey_histogram, luma, shannon
-from .thresholds import Calibration, load_calibration
+from .calibration import Calibration, load_calibration
 from .grain import block_mean, budget, exact_ratio, grain_map, grain_noise
 from .map_statistics import class_means, independent, intervals, map_scores, map_statistics, nearest
 from .metrics import extractor, lpips

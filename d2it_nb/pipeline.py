@@ -20,7 +20,7 @@ from .core import *
 from .viz import progress_bar, waiting
 from .data import listed, read_image, resize_crop, to_image, to_pixels, to_rgb
 from .entropy import check_pixels
-from .thresholds import Calibration, load_calibration
+from .calibration import Calibration, load_calibration
 from .grain import (check_map, cumulative_ratios, grain_map as map_from_entropy, grain_noise, on_finest,
                            share_noise)
 from .dvae import DVAE

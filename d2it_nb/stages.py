@@ -21,7 +21,8 @@ from .core import *
 from .viz import overlay_grain, progress_bar, waiting
 from .data import Guarded, ImageFolder, PhotoCrops, listed, three_parts, unwatched
 from .metrics import FeatureStats, efficientnet_lite0, frechet, lpips
-from .thresholds import Calibration, calibrate, load_calibration, to_count
+from .calibration import Calibration, load_calibration
+from .thresholds import calibrate, to_count
 from .grain import budget, grain_noise, share_noise, training_map
 from .dvae import DVAE, dvae, fit_scale, sample_codes
 from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, gradients_at, hinge_judge,

@@ -177,7 +177,7 @@ def test_ratios_of_training():
             draw_ratio(torch.Generator(), bad)
 
 def test_shares_of_disturbed_maps():
-    from d2it_nb.thresholds import Calibration
+    from d2it_nb.calibration import Calibration
     E = torch.rand(64, 8, 8, generator=torch.Generator().manual_seed(0))
     cal = Calibration(8, 64).update(E)
     whole = grain_map(E[:1], [cal.threshold(.5)])[0]

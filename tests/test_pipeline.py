@@ -6,7 +6,7 @@ from d2it_nb.core import digest, seed_all
 from d2it_nb.dvae import dvae
 from d2it_nb.grain import grain_map, is_block_constant, on_finest, share_noise
 from d2it_nb.pipeline import D2iTPipeline
-from d2it_nb.thresholds import Calibration
+from d2it_nb.calibration import Calibration
 
 @pytest.fixture(scope='module')
 def pipe():

@@ -9,7 +9,7 @@ from d2it_nb.core import load_net, seed_all
 from d2it_nb.evaluate import MAPS
 from d2it_nb.grain import on_finest, share_noise
 from d2it_nb.reconstruction import at_random, shuffled
-from d2it_nb.thresholds import load_calibration
+from d2it_nb.calibration import load_calibration
 from d2it_nb.train import to_device, train
 
 @pytest.fixture(scope='module')

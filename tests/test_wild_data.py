@@ -49,8 +49,8 @@ def test_damaged_and_forged_files(tmp_path):
     assert (r['accepted'], r['crashes'], r['escaped']) == ([], [], 0) and r['kinds'] >= 16, r
 
 def test_a_reader_without_seals_is_found_out(tmp_path, monkeypatch):
-    from d2it_nb import core, thresholds
-    for m in (core, thresholds):
+    from d2it_nb import calibration, core
+    for m in (core, calibration):
         monkeypatch.setattr(m, 'unsealed', lambda d, what: d)
     assert 'calibration' in fuzz.files(tmp_path/'f', 320)['accepted']
 

@@ -186,7 +186,7 @@ def hostile(d):
     from d2it_nb.content_transformer import D2iT
     from d2it_nb.latents import Latents
     from d2it_nb.metrics import read_weights
-    from d2it_nb.thresholds import load_calibration
+    from d2it_nb.calibration import load_calibration
     sign = d/'executed'
     d.mkdir(parents=True, exist_ok=True)
     good = dict(net=dict(w=torch.ones(3)))

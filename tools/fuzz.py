@@ -155,7 +155,8 @@ def targets(d):
     from d2it_nb.grain_transformer import GrainTransformer, grain_net
     from d2it_nb.latents import build_latents
     from d2it_nb.metrics import read_weights
-    from d2it_nb.thresholds import calibrate, load_calibration
+    from d2it_nb.calibration import load_calibration
+    from d2it_nb.thresholds import calibrate
     from safetensors.torch import save_file
     shutil.rmtree(d, ignore_errors=True)
     d.mkdir(parents=True)

@@ -18,7 +18,7 @@ TESTS = dict(
     content_transformer=['tests/test_three_grains.py', 'tests/test_pipeline.py'],
     checkpoint=['tests/test_checkpoint.py', 'tests/test_engine.py'],
     # not among the default ones
-    entropy=['11_thresholds', 'tests/test_grain.py'],
+    entropy=['11_calibration', 'tests/test_grain.py'],
     dvae=['tests/test_three_grains.py', 'tests/test_latents.py'],
     blocks=['tests/test_ranks.py', '42_content_transformer'],
     grain_transformer=['tests/test_pipeline.py', '42_content_transformer'])
