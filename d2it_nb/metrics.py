@@ -12,52 +12,93 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/03_metrics.ipynb #c7
+# %% ../nbs/03_metrics.ipynb #76227505
 def check_pair(a:Tensor, b:Tensor):
     "Both (N,3,H,W) and of one shape, or `ValueError`"
     if a.ndim != 4 or a.shape != b.shape:
-        raise ValueError(f'two batches (N,3,H,W) of one shape are needed, got {tuple(a.shape)} and {tuple(b.shape)}')
+        raise ValueError('two batches (N,3,H,W) of one shape are needed, '
+                         f'got {tuple(a.shape)} and {tuple(b.shape)}')
 
+# %% ../nbs/03_metrics.ipynb #c7
 def psnr(a:Tensor, # (N,3,H,W) in [-1,1]
          b:Tensor, # the same shape
         )->Tensor: # (N,) decibels, float64
     "Peak signal-to-noise ratio"
     check_pair(a, b)
-    mse = (a.double() - b.double()).pow(2).mean((1, 2, 3))
+    error = a.double() - b.double()
+    mse = error.pow(2).mean((1, 2, 3))
     return 10*torch.log10(4/mse)
+
+# %% ../nbs/03_metrics.ipynb #e47cd669
+def _gaussian_profile(device): # (11,), sums to 1
+    offset = torch.arange(-5., 6., dtype=torch.double, device=device)
+    weight = torch.exp(-.5*(offset/1.5)**2)
+    return weight/weight.sum()
+
+def _local_mean(x, profile): # (N,C,H,W) → (N,C,H-10,W-10): where the window fits
+    C = x.shape[1]
+    down   = profile.view(1, 1, 11, 1).expand(C, 1, 11, 1)
+    across = profile.view(1, 1, 1, 11).expand(C, 1, 1, 11)
+    x = F.conv2d(x, down, groups=C)
+    return F.conv2d(x, across, groups=C)
 
 # %% ../nbs/03_metrics.ipynb #c12
 def ssim(a:Tensor, # (N,3,H,W) in [-1,1], sides at least 11
          b:Tensor, # the same shape
         )->Tensor: # (N,) in [-1,1], float64
-    "Structural similarity, mean over channels and over the windows that fit in the image (Wang et al. 2004)"
+    "Structural similarity, mean over channels and all windows that fit (Wang et al. 2004)"
     check_pair(a, b)
     if min(a.shape[-2:]) < 11:
-        raise ValueError(f'SSIM needs sides of at least 11 pixels, got {tuple(a.shape[-2:])}')
-    g = torch.exp(-.5*(torch.arange(-5., 6., dtype=torch.double, device=a.device)/1.5)**2)
-    g = g/g.sum()
-    C = a.shape[1]
-    def blur(x): # separable, valid windows only
-        x = F.conv2d(x, g.view(1,1,11,1).expand(C,1,11,1), groups=C)
-        return F.conv2d(x, g.view(1,1,1,11).expand(C,1,1,11), groups=C)
+        raise ValueError('SSIM needs sides of at least 11 pixels, '
+                         f'got {tuple(a.shape[-2:])}')
     # in [0,1]: the brightness term is made for numbers that are not negative
-    a,b = (a.double() + 1)/2,(b.double() + 1)/2
-    c1,c2 = .01**2,.03**2
-    ma,mb = blur(a),blur(b)
-    va = blur(a*a) - ma*ma
-    vb = blur(b*b) - mb*mb
-    vab = blur(a*b) - ma*mb
-    s = (2*ma*mb + c1)*(2*vab + c2)/((ma*ma + mb*mb + c1)*(va + vb + c2))
-    return s.mean((1, 2, 3))
+    a = (a.double() + 1)/2
+    b = (b.double() + 1)/2
+    c1 = .01**2
+    c2 = .03**2
+
+    profile = _gaussian_profile(a.device)
+    mean_a = _local_mean(a, profile)
+    mean_b = _local_mean(b, profile)
+    mean_aa = mean_a*mean_a
+    mean_bb = mean_b*mean_b
+    mean_ab = mean_a*mean_b
+    var_a  = _local_mean(a*a, profile) - mean_aa
+    var_b  = _local_mean(b*b, profile) - mean_bb
+    cov_ab = _local_mean(a*b, profile) - mean_ab
+
+    shared = (2*mean_ab + c1)*(2*cov_ab + c2)
+    total  = (mean_aa + mean_bb + c1)*(var_a + var_b + c2)
+    similarity = shared/total
+    return similarity.mean((1, 2, 3))
+
+# %% ../nbs/03_metrics.ipynb #09d1b7cb
+def _cholesky_factor(cov): # (dim,dim) → (dim,rank)
+    from scipy.linalg.lapack import dpstrf   # here, since it takes a while to import
+    L, order, rank, _ = dpstrf(cov.cpu().numpy(), lower=1)
+    factor = torch.zeros(len(L), rank, dtype=torch.double)
+    order = torch.from_numpy(order).long() - 1
+    factor[order] = torch.from_numpy(L).tril()[:, :rank]
+    return factor.to(cov.device)
 
 # %% ../nbs/03_metrics.ipynb #c27
 class FeatureStats:
     "Mean and covariance of features, streamed in float64; parts of a set add up"
-    def __init__(self, dim:int, # features a picture
+    def __init__(self, dim:int, # features per picture
                  device=None): # where sums are kept
-        self.n, self._factor = 0, (0, None)
-        self.s  = torch.zeros(dim,      dtype=torch.double, device=device)
-        self.ss = torch.zeros(dim, dim, dtype=torch.double, device=device)
+        kept = dict(dtype=torch.double, device=device)
+        self.n  = 0
+        self.s  = torch.zeros(dim, **kept)
+        self.ss = torch.zeros(dim, dim, **kept)
+        self._factor = (0, None)       # the n that it belongs to, and the factor
+
+    def _with(self, n, s, ss):
+        out = FeatureStats(len(self.s), self.s.device)
+        out.n = n
+        out.s = s
+        out.ss = ss
+        return out
+
     def update(self, f:Tensor # features (N,dim)
               )->'FeatureStats':
         "Take these in, too"
@@ -66,73 +107,64 @@ class FeatureStats:
         self.s += f.sum(0)
         self.ss += f.T@f
         return self
-    def __add__(self, o):
-        out = FeatureStats(len(self.s), self.s.device)
-        out.n = self.n + o.n
-        out.s = self.s + o.s
-        out.ss = self.ss + o.ss
-        return out
+
+    def __add__(self, other):
+        return self._with(self.n  + other.n,
+                          self.s  + other.s,
+                          self.ss + other.ss)
+
     def map(self, f # Tensor → Tensor, e.g. a sum over ranks
            )->'FeatureStats':
         "The same with each of its sums sent through f"
-        out = FeatureStats(len(self.s), self.s.device)
-        out.n = int(f(torch.tensor(float(self.n), device=self.s.device)))
-        out.s = f(self.s)
-        out.ss = f(self.ss)
-        return out
+        n = f(torch.tensor(float(self.n), device=self.s.device))
+        return self._with(int(n), f(self.s), f(self.ss))
+
     @property
     def mean(self)->Tensor:
         "(dim,)"
         return self.s/self.n
+
     @property
     def cov(self)->Tensor:
         "Unbiased (dim,dim)"
-        return (self.ss - self.n*torch.outer(self.mean, self.mean))/(self.n - 1)
+        mean = self.mean
+        sum_of_squares = self.ss - self.n*torch.outer(mean, mean)
+        return sum_of_squares/(self.n - 1)
+
     @property
     def factor(self)->Tensor: # (dim,rank)
-        "F with F·Fᵀ the covariance, by a pivoted Cholesky decomposition; kept, since many sets are compared with one"
+        "F with F·Fᵀ the covariance; kept, since many sets are compared with one"
         if self._factor[0] != self.n:
-            from scipy.linalg.lapack import dpstrf   # here, since it takes a while to import
-            L, order, rank, _ = dpstrf(self.cov.cpu().numpy(), lower=1)
-            factor = torch.zeros(len(L), rank, dtype=torch.double)
-            factor[torch.from_numpy(order).long() - 1] = torch.from_numpy(L).tril()[:, :rank]
-            self._factor = self.n, factor.to(self.s.device)
+            self._factor = self.n, _cholesky_factor(self.cov)
         return self._factor[1]
 
+# %% ../nbs/03_metrics.ipynb #0286df76
 def frechet(a:FeatureStats, b:FeatureStats)->float:
     "Squared Fréchet distance of the two Gaussians (Heusel et al. 2017)"
-    if len(a.s) != len(b.s):
-        raise ValueError(f'{len(a.s)} features cannot be compared with {len(b.s)}: they are of different networks')
-    if min(a.n, b.n) < 2:
-        raise ValueError(f'a covariance needs at least two pictures, got {a.n} and {b.n}')
-    if min(a.n, b.n) < len(a.s):
-        warnings.warn(f'{min(a.n, b.n)} pictures for {len(a.s)} features: the covariance is not of full rank, '
+    dim = len(a.s)
+    fewer = min(a.n, b.n)
+    if dim != len(b.s):
+        raise ValueError(f'{dim} features cannot be compared with {len(b.s)}: '
+                         'they are of different networks')
+    if fewer < 2:
+        raise ValueError('a covariance needs at least two pictures, '
+                         f'got {a.n} and {b.n}')
+    if fewer < dim:
+        warnings.warn(f'{fewer} pictures for {dim} features: the covariance is not of full rank, '
                       'and the distance is too large; compare equal numbers only')
-    # with A = FFᵀ, tr (AB)^½ = tr (FᵀBF)^½, whose matrix is symmetric and no larger than A's rank
-    cross = torch.linalg.eigvalsh(a.factor.T@b.cov@a.factor).clamp(min=0).sqrt().sum()
-    return ((a.mean - b.mean).pow(2).sum() + a.cov.trace() + b.cov.trace() - 2*cross).item()
+    inner = a.factor.T@b.cov@a.factor
+    eigenvalues = torch.linalg.eigvalsh(inner).clamp(min=0)
+    cross = eigenvalues.sqrt().sum()
+    shift = a.mean - b.mean
+    squared = (shift.pow(2).sum()
+               + a.cov.trace()
+               + b.cov.trace()
+               - 2*cross)
+    return squared.item()
 
 # %% ../nbs/03_metrics.ipynb #ed4ea19b
-def kid(a:Tensor, # features (N,d)
-        b:Tensor, # features (M,d)
-        block:int=1024, # rows at once
-       )->tuple: # the distance, its standard error
-    "Kernel distance without bias (Bińkowski et al. 2018), over all pairs; `ValueError` for fewer than three, or unequal lengths"
-    if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 3:
-        raise ValueError('two sets of at least three equal feature vectors are needed, '
-                         f'got {tuple(a.shape)} and {tuple(b.shape)}')
-    a,b = a.double(),b.double()
-    xx = _pairs(a, a, block)
-    yy = _pairs(b, b, block)
-    xy = _pairs(a, b, block)
-    value = xx.mean + yy.mean - 2*xy.mean
-    # what each picture adds, which varies from picture to picture; and each pair, beyond its two pictures
-    n,m = len(a),len(b)
-    of_a = (xx.rows - xy.rows).var() - xx.beyond/(n - 1) - xy.beyond/m
-    of_b = (yy.rows - xy.columns).var() - yy.beyond/(m - 1) - xy.beyond/n
-    variance = (4/n*of_a.clamp(min=0) + 4/m*of_b.clamp(min=0)
-                + 2/n/(n - 1)*xx.beyond + 2/m/(m - 1)*yy.beyond + 4/n/m*xy.beyond)
-    return value.item(), variance.clamp(min=0).sqrt().item()
+def _kernel(x, y): # (n,d), (m,d) → (n,m)
+    return (x@y.T/x.shape[1] + 1)**3
 
 class _Pairs(NamedTuple):
     "Kernels of all pairs of two sets; of a set with itself, without those of a picture with itself"
@@ -146,52 +178,108 @@ def _pairs(a, b, block)->_Pairs:
     rows = []
     columns = torch.zeros_like(b[:, 0])
     squares = 0.
-    for i,x in enumerate(a.split(block)):
-        K = (x@b.T/a.shape[1] + 1)**3
+    for i,part in enumerate(a.split(block)):
+        kernels = _kernel(part, b)
         if own:
-            K[torch.arange(len(x)), i*block + torch.arange(len(x))] = 0
-        rows.append(K.sum(1))
-        columns += K.sum(0)
-        squares += K.pow(2).sum()
-    # partners of each
-    n = len(a) - own
-    m = len(b) - own
-    rows,columns = torch.cat(rows)/m,columns/n
+            diagonal = torch.arange(len(part))
+            kernels[diagonal, i*block + diagonal] = 0
+        rows.append(kernels.sum(1))
+        columns += kernels.sum(0)
+        squares += kernels.pow(2).sum()
+
+    partners = len(b) - own               # of each in a
+    rows = torch.cat(rows)/partners
+    columns = columns/(len(a) - own)
     mean = rows.mean()
-    pairs = len(a)*m
-    beyond = squares/pairs - rows.pow(2).mean() - columns.pow(2).mean() + mean**2
+    beyond = (squares/(len(a)*partners)
+              - rows.pow(2).mean()
+              - columns.pow(2).mean()
+              + mean**2)
     return _Pairs(mean, rows, columns, beyond.clamp(min=0))
 
-def _near(a, b, block=1024): # yields squared distances (block,M) of some of a to all of b
-    bb = (b*b).sum(1)
-    for x in a.split(block):
-        yield ((x*x).sum(1, keepdim=True) + bb - 2*x@b.T).clamp(min=0)
+# %% ../nbs/03_metrics.ipynb #6f1fea07
+def _kid_variance(aa, bb, ab): # the three `_Pairs`
+    n = len(ab.rows)
+    m = len(ab.columns)
+    # what each picture adds varies from picture to picture
+    added_a = aa.rows - ab.rows
+    added_b = bb.rows - ab.columns
+    of_a = added_a.var() - aa.beyond/(n - 1) - ab.beyond/m
+    of_b = added_b.var() - bb.beyond/(m - 1) - ab.beyond/n
+    return (4/n*of_a.clamp(min=0) +
+            4/m*of_b.clamp(min=0) +
+            2/n/(n - 1)*aa.beyond +
+            2/m/(m - 1)*bb.beyond +
+            4/n/m*ab.beyond)
+
+# %% ../nbs/03_metrics.ipynb #3176a0af
+def _check_features(a, b, least, wanted):
+    if a.shape[1] != b.shape[1] or min(len(a), len(b)) < least:
+        raise ValueError(f'two sets of {wanted} equal feature vectors are needed, '
+                         f'got {tuple(a.shape)} and {tuple(b.shape)}')
+
+def kid(a:Tensor, # features (N,d)
+        b:Tensor, # features (M,d)
+        block:int=1024, # rows at once
+       )->tuple: # the distance, its standard error
+    ("Kernel distance without bias (Bińkowski et al. 2018), over all pairs; "
+     "`ValueError` for fewer than three, or unequal lengths")
+    _check_features(a, b, 3, 'at least three')
+    a = a.double()
+    b = b.double()
+    k_aa = _pairs(a, a, block)
+    k_bb = _pairs(b, b, block)
+    k_ab = _pairs(a, b, block)
+    distance = k_aa.mean + k_bb.mean - 2*k_ab.mean
+    variance = _kid_variance(k_aa, k_bb, k_ab).clamp(min=0)
+    return distance.item(), variance.sqrt().item()
+
+# %% ../nbs/03_metrics.ipynb #a8f9869f
+def _squared_distances(a, b, block=1024): # yields (block,M): some of a to all of b
+    squares = (b*b).sum(1)
+    for part in a.split(block):
+        own = (part*part).sum(1, keepdim=True)
+        distances = own + squares - 2*part@b.T
+        yield distances.clamp(min=0)
+
+def _reach(a, k): # (N,): squared distance of each to its k-th neighbour; the first is oneself
+    return torch.cat([distances.kthvalue(k + 1, dim=1).values
+                      for distances in _squared_distances(a, a)])
+
+def _share_within(a, b, k): # of a, within reach of any of b
+    reach = _reach(b, k)
+    within = torch.cat([(distances <= reach).any(1)
+                        for distances in _squared_distances(a, b)])
+    return within.double().mean().item()
 
 def precision_recall(real:Tensor, # features (N,d)
                      fake:Tensor, # features (M,d)
                      k:int=3, # neighbours
                     )->tuple: # precision, recall
     "Improved precision and recall (Kynkäänniemi et al. 2019), in float64"
-    if real.shape[1] != fake.shape[1] or min(len(real), len(fake)) <= k:
-        raise ValueError(f'two sets of more than {k} equal feature vectors are needed, '
-                         f'got {tuple(real.shape)} and {tuple(fake.shape)}')
-    real,fake = real.double(),fake.double()
-    shift = real.mean(0)
-    # distances stay, digits are saved
-    real = real - shift
-    fake = fake - shift
-    # the first neighbour is oneself
-    reach = lambda a: torch.cat([d.kthvalue(k + 1, dim=1).values for d in _near(a, a)])
-    within = lambda a, b: torch.cat([(d <= r).any(1) for r in [reach(b)] for d in _near(a, b)]).double().mean().item()
-    return within(fake, real), within(real, fake)
+    _check_features(real, fake, k + 1, f'more than {k}')
+    # from their centre: distances stay, digits are saved
+    centre = real.double().mean(0)
+    real = real.double() - centre
+    fake = fake.double() - centre
+    precision = _share_within(fake, real, k)
+    recall    = _share_within(real, fake, k)
+    return precision, recall
+
+# %% ../nbs/03_metrics.ipynb #17ba2cae
+def _entropy(p): # (…,K) → (…), nats
+    return torch.special.entr(p).sum(-1)
 
 def inception_score(p:Tensor, # class probabilities (N,K)
                     splits:int=10, # parts, whose scores are averaged
                    )->tuple: # mean, standard deviation over parts
     "exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016)"
-    if p.ndim != 2 or len(p) < 2*splits or not torch.allclose(p.sum(1), torch.ones_like(p[:, 0]), atol=1e-3):
-        raise ValueError(f'at least {2*splits} rows of probabilities that add up to one are needed, as one alone says nothing, '
-                         f'got {tuple(p.shape)}')
-    H = lambda q: torch.special.entr(q).sum(-1)
-    found = torch.stack([(H(q.mean(0)) - H(q).mean()).exp() for q in p.double().tensor_split(splits)])
-    return found.mean().item(), found.std(correction=0).item()
+    least = 2*splits
+    if (p.ndim != 2 or len(p) < least or
+            not torch.allclose(p.sum(1), p.new_ones(len(p)), atol=1e-3)):
+        raise ValueError(f'at least {least} rows of probabilities that add up to one are needed, '
+                         f'as one alone says nothing, got {tuple(p.shape)}')
+    divergences = torch.stack([_entropy(part.mean(0)) - _entropy(part).mean()
+                               for part in p.double().tensor_split(splits)])
+    scores = divergences.exp()
+    return scores.mean().item(), scores.std(correction=0).item()
