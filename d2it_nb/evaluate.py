@@ -19,7 +19,8 @@ from .viz import progress_bar, waiting
 from .data import ImageFolder, PhotoCrops, three_parts, to_image
 from .dvae import quarter, spread_of
 from .eye import load_eye
-from .metrics import FeatureStats, extractor, frechet, inception_score, kid, precision_recall
+from .extractors import extractor
+from .metrics import FeatureStats, frechet, inception_score, kid, precision_recall
 from .grain import budget
 from .dist import SOLO, Ranks, Stop, finish, start
 from .checkpoint import run_lock

@@ -29,7 +29,7 @@ from .entropy import PRESETS, bump_matrix, entropy_map, entropy_ref, grey_histog
 from .calibration import Calibration, load_calibration
 from .grain import block_mean, budget, exact_ratio, grain_map, grain_noise
 from .map_statistics import class_means, independent, intervals, map_scores, map_statistics, nearest
-from .metrics import extractor, lpips
+from .extractors import extractor, lpips
 from .dvae import DVAE, fourier
 from .reconstruction import assess, at_random, by_entropy, scores, shuffled
 from .diffusion import Diffusion, grain_loss

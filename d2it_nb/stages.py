@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from .core import *
 from .viz import overlay_grain, progress_bar, waiting
 from .data import Guarded, ImageFolder, PhotoCrops, listed, three_parts, unwatched
-from .metrics import FeatureStats, efficientnet_lite0, frechet, lpips
+from .metrics import FeatureStats, frechet
+from .extractors import efficientnet_lite0, lpips
 from .calibration import Calibration, load_calibration
 from .thresholds import calibrate, to_count
 from .grain import budget, grain_noise, share_noise, training_map

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn, Tensor
 from .dvae import split_moments
 from .grain import enlarge
-from .metrics import lpips
+from .extractors import lpips
 
 # %% ../nbs/21_vae_losses.ipynb #c5
 def l1(a:Tensor, b:Tensor)->Tensor: # (N,3,H,W) each → (N,)

@@ -23,7 +23,7 @@ def test_the_guard_sees_what_is_tried(tmp_path, monkeypatch):
 
 def test_importing_everything_and_drawing_a_picture(tmp_path):
     modules = ', '.join(f'd2it_nb.{p.stem}' for p in sorted((Path(__file__).parent.parent/'d2it_nb').glob('[a-z]*.py')))
-    r = child(f'import {modules}\nfrom d2it_nb.metrics import extractor, lpips\nextractor(), lpips()\n'
+    r = child(f'import {modules}\nfrom d2it_nb.extractors import extractor, lpips\nextractor(), lpips()\n'
               'd2it_nb.pipeline.D2iTPipeline.load().generate("roses", steps=2)', tmp_path/'log')
     assert r.returncode == 0, r.stderr[-2000:]
     assert not (tmp_path/'log').exists()

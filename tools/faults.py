@@ -184,8 +184,8 @@ def hostile(d):
     ("A pickle that makes a folder when it is read, in every place a file is read from, "
      "also under a manifest that vouches for it")
     from d2it_nb.content_transformer import D2iT
+    from d2it_nb.extractors import read_weights
     from d2it_nb.latents import Latents
-    from d2it_nb.metrics import read_weights
     from d2it_nb.calibration import load_calibration
     sign = d/'executed'
     d.mkdir(parents=True, exist_ok=True)

@@ -152,9 +152,9 @@ def targets(d):
     from d2it_nb.dvae import DVAE, dvae
     from d2it_nb.editor import GrainMap
     from d2it_nb.evaluate import in_chunks, read_chunks, read_pictures
+    from d2it_nb.extractors import read_weights
     from d2it_nb.grain_transformer import GrainTransformer, grain_net
     from d2it_nb.latents import build_latents
-    from d2it_nb.metrics import read_weights
     from d2it_nb.calibration import load_calibration
     from d2it_nb.thresholds import calibrate
     from safetensors.torch import save_file
