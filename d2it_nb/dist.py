@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SOLO', 'PARALLEL', 'Ranks', 'start', 'finish', 'cut_batch', 'together', 'last_part', 'rows', 'is_cut', 'local',
-           'whole', 'as_rows_of', 'unsharded', 'same_steps', 'Stop', 'about_me', 'free_memory', 'sum_of_ranks',
+           'whole', 'as_rows_of', 'unsharded', 'same_steps', 'Stop', 'free_memory', 'about_me', 'sum_of_ranks',
            'same_folder', 'idle_gpus', 'doctor', 'main']
 
 # %% ../nbs/06_dist.ipynb #c2
-import gc, os, platform, shutil, signal, socket, sys, time, uuid, warnings
+import gc, os, platform, re, shutil, signal, socket, sys, time, uuid, warnings
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,46 +27,55 @@ class Ranks:
     world:int = 1    # number of processes
     device:torch.device = torch.device('cpu')
     patient:object = None # the same group of processes, without a time-out
+
     @property
     def main(self)->bool:
         "The one that writes and prints"
         return self.rank == 0
+
     def share(self, ns # a global batch, whose length is a multiple of `world`
              )->list:
         "This rank's contiguous part"
-        b = len(ns)//self.world
-        return list(ns[self.rank*b:(self.rank + 1)*b])
+        size = len(ns)//self.world
+        return list(ns[self.rank*size:(self.rank + 1)*size])
+
     def mean(self, t:Tensor)->Tensor:
         "The mean over all ranks, on all of them"
         return self.sum(t)/self.world
+
     def sum(self, t:Tensor)->Tensor:
         "The sum over all ranks, on all of them"
         if self.world == 1:
             return t
-        t = t.detach().clone()
-        dist.all_reduce(t)
-        return t
+        total = t.detach().clone()
+        dist.all_reduce(total)
+        return total
+
     def any(self, flag)->bool:
         "True on all ranks if true on one; told over the CPU, so that no GPU is waited for"
         if self.world == 1:
             return bool(flag)
-        t = torch.tensor(float(bool(flag)))
-        dist.all_reduce(t, dist.ReduceOp.MAX)
-        return bool(t)
+        raised = torch.tensor(float(bool(flag)))
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return bool(raised)
+
     def gather(self, obj)->list:
         "What each rank says, in their order, on all of them"
         if self.world == 1:
             return [obj]
-        out = [None]*self.world
-        dist.all_gather_object(out, obj)
-        return out
+        said = [None]*self.world
+        dist.all_gather_object(said, obj)
+        return said
+
     def tell(self, obj):
         "What the main rank says, on all of them"
         return self.gather(obj if self.main else None)[0]
+
     def wait(self):
-        "Until every rank is here, which may take hours: one that dies meanwhile ends the job by its launcher"
+        "Until every rank is here, maybe for hours; if one dies meanwhile, the launcher ends all"
         if self.world > 1:
             dist.all_reduce(torch.zeros(1), group=self.patient)
+
     @contextmanager
     def main_first(self):
         "The main rank runs the block first, however long it takes, the others when it is done"
@@ -76,66 +86,110 @@ class Ranks:
         finally:
             if self.main:
                 self.wait()
+
+    @contextmanager
+    def raise_together(self,
+                       *kinds, # exceptions; the others raise the first kind
+                       says:str=None, # what the others say; None: what the first that failed says
+                      ):
+        "If the block fails on one rank, it fails on all; all must come here together"
+        fault = None
+        try:
+            yield
+        except kinds as e:
+            fault = e
+        if not self.any(fault):
+            return
+        if says is None:
+            said = self.gather(fault and str(fault))
+            says = next(words for words in said if words is not None)
+        raise fault or kinds[0](says)
+
+# %% ../nbs/06_dist.ipynb #647b7e52
 SOLO = Ranks()   # the only process
 
 # %% ../nbs/06_dist.ipynb #c7
+def _ask(store, rank:int, timeout:float)->str: # the name
+    "What is this start called? The question is new, so the answer is"
+    question = uuid.uuid4().hex
+    store.set(f'ask/{rank}', question)
+    store.wait([f'answer/{question}'], timedelta(seconds=timeout))
+    name = store.get(f'answer/{question}').decode()
+    store.add(f'heard/{name}', 1)
+    return name
+
+def _answer(store, world:int, timeout:float)->str: # the name
+    "Call this start something, and answer until all others have heard it"
+    name = uuid.uuid4().hex
+    end = time.monotonic() + timeout
+    while (heard := store.add(f'heard/{name}', 0)) < world - 1:
+        for rank in range(1, world):
+            if store.check([f'ask/{rank}']):
+                question = store.get(f'ask/{rank}').decode()
+                store.set(f'answer/{question}', name)
+        if time.monotonic() > end:
+            raise RuntimeError(f'only {heard + 1} of {world} ranks came within {timeout:g} s')
+        time.sleep(.01)
+    return name
+
 def _fresh(store, # that all ranks share
            rank:int, world:int,
            timeout:float, # seconds
           ): # a store with nothing in it
     "A store of this start alone, whatever dead ranks left in the old one"
-    me,at = uuid.uuid4().hex,'d2it_nb/'
-    store = dist.PrefixStore(at, store)
-    end = time.monotonic() + timeout
-    if rank:
-        store.set(f'ask/{rank}', me)
-        store.wait([f'answer/{me}'], timedelta(seconds=timeout))              # the question is new, so the answer is
-        name = store.get(f'answer/{me}').decode()
-        store.add(f'heard/{name}', 1)
-    else:
-        name = me
-        while store.add(f'heard/{name}', 0) < world - 1:
-            for r in range(1, world):
-                if store.check([f'ask/{r}']):
-                    store.set(f'answer/{store.get(f"ask/{r}").decode()}', name)
-            if time.monotonic() > end:
-                raise RuntimeError(f'only {store.add(f"heard/{name}", 0) + 1} of {world} ranks came '
-                                   f'within {timeout:g} s')
-            time.sleep(.01)
+    store = dist.PrefixStore('d2it_nb/', store)
+    name = _ask(store, rank, timeout) if rank else _answer(store, world, timeout)
     return dist.PrefixStore(name, store)
 
+# %% ../nbs/06_dist.ipynb #a5d62c8f
+def _place()->tuple: # rank, ranks, rank on this machine, ranks on this machine
+    "What `torchrun` says in the environment; a process alone finds nothing there"
+    alone = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, LOCAL_WORLD_SIZE=1)
+    rank,world,local_rank,here = (int(os.environ.get(k, v)) for k,v in alone.items())
+    if world > 1 and (missing := [k for k in alone if k not in os.environ]):
+        raise ValueError(f'WORLD_SIZE is {world}, but {", ".join(missing)} is not set: '
+                         'start several processes by torchrun')
+    return rank, world, local_rank, here
+
+def _on_gpu(device:str, local_rank:int, here:int)->bool:
+    "Does this rank work on a GPU? `ValueError` if it should and can't"
+    if device not in ('auto', 'cpu', 'cuda'):
+        raise ValueError(f"device is 'auto', 'cpu' or 'cuda', not {device!r}")
+    if device == 'cpu':
+        return False
+    available = torch.cuda.is_available()
+    if device == 'cuda' and not available:
+        raise ValueError("no CUDA device is available; use --device cpu")
+    gpus = torch.cuda.device_count()
+    found = f'{here} processes on this machine, but {gpus} CUDA device(s)'
+    if device == 'cuda' and here > gpus:
+        raise ValueError(f'{found}; use --nproc_per_node {gpus} or --device cpu')
+    if gpus >= here and available:
+        return True
+    # fewer GPUs than processes: all on the CPU
+    if gpus and not local_rank:
+        warnings.warn(f'{found}: all work on the CPU; --nproc_per_node {gpus} uses the GPUs')
+    return False
+
+# %% ../nbs/06_dist.ipynb #0e7be255
 def start(device:str='auto', # 'auto', 'cpu', 'cuda'
           timeout:float=600, # seconds that a rank waits for the others
          )->Ranks:
     "Join the other ranks, if `torchrun` started some"
-    rank,world,local = (int(os.environ.get(k, d)) for k,d in (('RANK', 0), ('WORLD_SIZE', 1), ('LOCAL_RANK', 0)))
-    if world > 1 and (lack := [k for k in ('RANK', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE') if k not in os.environ]):
-        raise ValueError(f'WORLD_SIZE is {world}, but {", ".join(lack)} is not set: '
-                         'start several processes by torchrun')
-    if device not in ('auto', 'cpu', 'cuda'):
-        raise ValueError(f"device is 'auto', 'cpu' or 'cuda', not {device!r}")
-    if device == 'cuda' and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is available; use --device cpu")
-    here = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
-    gpus = torch.cuda.device_count()
-    if device == 'cuda' and here > gpus:
-        raise ValueError(f'{here} processes on this machine, but {gpus} CUDA device(s); '
-                         f'use --nproc_per_node {gpus} or --device cpu')
-    # fewer GPUs than processes: all on the CPU
-    cuda = device == 'cuda' or device == 'auto' and gpus >= here and torch.cuda.is_available()
-    if device == 'auto' and gpus and not cuda and not local:
-        warnings.warn(f'{here} processes on this machine, but {gpus} CUDA device(s): all work on the CPU; '
-                      f'--nproc_per_node {gpus} uses the GPUs')
-    dev = torch.device('cuda', local) if cuda else torch.device('cpu')
-    if cuda:
-        torch.cuda.set_device(dev)
-    if world > 1:
-        wait = timedelta(seconds=timeout)
-        store = next(dist.rendezvous('env://', rank, world, timeout=wait))[0]
-        dist.init_process_group('cpu:gloo,cuda:nccl' if cuda else 'gloo', store=_fresh(store, rank, world, timeout),
-                                rank=rank, world_size=world, timeout=wait)
-        return Ranks(rank, world, dev, dist.new_group(backend='gloo', timeout=timedelta(days=30)))
-    return Ranks(rank, world, dev)
+    rank,world,local_rank,here = _place()
+    gpu = _on_gpu(device, local_rank, here)
+    own = torch.device('cuda', local_rank) if gpu else torch.device('cpu')
+    if gpu:
+        torch.cuda.set_device(own)
+    if world == 1:
+        return Ranks(rank, world, own)
+    wait = timedelta(seconds=timeout)
+    store = next(dist.rendezvous('env://', rank, world, timeout=wait))[0]
+    dist.init_process_group('cpu:gloo,cuda:nccl' if gpu else 'gloo',
+                            store=_fresh(store, rank, world, timeout),
+                            rank=rank, world_size=world, timeout=wait)
+    patient = dist.new_group(backend='gloo', timeout=timedelta(days=30))
+    return Ranks(rank, world, own, patient)
 
 def finish():
     "Leave the group"
@@ -155,15 +209,17 @@ def cut_batch(batch:int, # samples a step, over all ranks
     "Cut the global batch; `ValueError` gives the nearest valid choices"
     share,rest = divmod(batch, world)
     if rest or not share:
+        near = [str(n*world) for n in (share, share + 1) if n]
         raise ValueError(f"a batch of {batch} can't be split over {world} ranks; "
-                         f"nearest choices: {' and '.join(str(s*world) for s in (share, share + 1) if s)}")
-    parts = [n for n in range(share, 0, -1) if share % n == 0]                # descending
-    if micro and micro not in parts:
-        near = [max((n for n in parts if n < micro), default=None),
-                min((n for n in parts if n > micro), default=None)]
-        raise ValueError(f"a rank's share of {share} samples can't be cut into micro-batches of {micro}; "
-                         f"nearest choices: {' and '.join(str(n) for n in near if n)}")
-    for n in [micro] if micro else parts:
+                         f"nearest choices: {' and '.join(near)}")
+    sizes = [n for n in range(share, 0, -1) if share % n == 0]     # of parts, descending
+    if micro and micro not in sizes:
+        below = [n for n in sizes if n < micro][:1]
+        above = [n for n in sizes if n > micro][-1:]
+        raise ValueError(f"a rank's share of {share} samples "
+                         f"can't be cut into micro-batches of {micro}; "
+                         f"nearest choices: {' and '.join(map(str, below + above))}")
+    for n in [micro] if micro else sizes:
         if micro or fits(n):
             return dict(world=world, micro=n, accumulate=share//n)
     raise MemoryError('not even a micro-batch of one sample fits into memory')
@@ -183,16 +239,18 @@ def together(net:nn.Module, # on its device
         return net
     if how == 'ddp':
         # a hint for small convolutions, on every rank, that nobody can act on
-        warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
+        warnings.filterwarnings('ignore',
+                                message='Grad strides do not match bucket view strides')
         return DDP(net, gradient_as_bucket_view=True)
     # FSDP alone needs them, and they take a second to import
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
-    for m in [m for m in net.modules() if isinstance(m, unit) and m is not net]:
-        fully_shard(m, mesh=mesh)
+    for module in [m for m in net.modules() if isinstance(m, unit) and m is not net]:
+        fully_shard(module, mesh=mesh)
     return fully_shard(net, mesh=mesh)
 
+# %% ../nbs/06_dist.ipynb #c2b7eba5
 def last_part(net:nn.Module, # what `together` returned
               on:bool, # False: more parts of the batch follow
              ):
@@ -203,13 +261,15 @@ def last_part(net:nn.Module, # what `together` returned
         net.set_requires_gradient_sync(on)     # FSDP's
     return nullcontext()
 
+# %% ../nbs/06_dist.ipynb #188215e3
 def rows(n:int, rank:int, world:int)->tuple: # start, stop
     "Which of a tensor's n rows a rank holds"
-    per = -(-n//world)
-    return min(rank*per, n), min((rank + 1)*per, n)
+    most = -(-n//world)
+    return min(rank*most, n), min((rank + 1)*most, n)
 
 def is_cut(t:Tensor)->bool:
-    "Does this rank hold only some rows of it? (then it is a `DTensor`, whose class is not imported just to ask)"
+    "Does this rank hold only some rows of it?"
+    # then it is a `DTensor`, whose class is not imported just to ask
     return hasattr(t, 'to_local')
 
 def local(t:Tensor)->Tensor:
@@ -227,13 +287,14 @@ def as_rows_of(t:Tensor, like:Tensor)->Tensor:
     return type(like).from_local(t, like.device_mesh, like.placements,
                                  shape=like.shape, stride=like.stride(), run_check=False)
 
+# %% ../nbs/06_dist.ipynb #71205bed
 def unsharded(net:nn.Module, # has `config`
              )->nn.Module: # itself if it is whole, else a whole copy
     "A network that one rank can run without the others; all ranks must call this together"
     if not any(is_cut(p) for p in net.parameters()):
         return net
-    dev = next(net.parameters()).device
-    twin = type(net)(**net.config).to(dev).train(net.training)
+    device = next(net.parameters()).device
+    twin = type(net)(**net.config).to(device).train(net.training)
     twin.load_state_dict({k: whole(v) for k,v in net.state_dict().items()})
     return twin.requires_grad_(False)
 
@@ -246,15 +307,15 @@ def same_steps(how:str, # 'ddp' or 'fsdp'
     ranks = Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else SOLO
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3))
-    f = together(net, ranks, how, nn.Linear)
+    shared = together(net, ranks, how, nn.Linear)
     opt = torch.optim.AdamW(net.parameters(), lr=.01, fused=True)
-    g = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     for _ in range(n):
-        xs = torch.stack(ranks.share(torch.randn(8, 5, generator=g))).chunk(parts)
+        mine = torch.stack(ranks.share(torch.randn(8, 5, generator=rng)))
         opt.zero_grad()
-        for i,x in enumerate(xs):
-            with last_part(f, i == parts - 1):
-                (f(x).pow(2).mean()/parts).backward()
+        for i,x in enumerate(mine.chunk(parts)):
+            with last_part(shared, i == parts - 1):
+                (shared(x).pow(2).mean()/parts).backward()
         opt.step()
     return torch.cat([whole(p).flatten() for p in net.parameters()])
 
@@ -262,94 +323,140 @@ def same_steps(how:str, # 'ddp' or 'fsdp'
 class Stop:
     "A flag that SIGTERM, SIGINT or SIGUSR1 raises"
     SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
-    def __init__(self, echo:float=2. # seconds in which further signals are the same request: launchers often send two
+
+    def __init__(self,
+                 echo:float=2. # seconds in which further signals are the same request
                 ):
         self.asked = False
         self.old = {}
         self.echo = echo
+
     def __enter__(self):
-        for s in self.SIGNALS:
-            self.old[s] = signal.signal(s, self._ask)
+        for number in self.SIGNALS:
+            self.old[number] = signal.signal(number, self._ask)
         return self
+
     def __exit__(self, *_):
-        for s,h in self.old.items():
-            signal.signal(s, h)
-    def _ask(self, num, frame):
+        for number,handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame):
         if not self.asked:
-            self.asked,self.when = True,time.monotonic()
+            self.asked = True
+            self.when = time.monotonic()
         elif time.monotonic() - self.when > self.echo:
             self.__exit__()
-            signal.raise_signal(num)
-
-
+            signal.raise_signal(number)
 
 # %% ../nbs/06_dist.ipynb #2b36f7e6
-def about_me(ranks:Ranks)->dict:
-    "What a rank knows of itself"
-    d,gpu = ranks.device,ranks.device.type == 'cuda'
-    free = torch.cuda.mem_get_info(d)[0]/1e9 if gpu else free_memory()/1e9
-    return dict(rank=ranks.rank, host=socket.gethostname(),
-                device=f'{d} {torch.cuda.get_device_name(d)}' if gpu else 'cpu', GB_free=round(free, 1),
-                GPUs=torch.cuda.device_count(), threads=torch.get_num_threads(), python=platform.python_version(), torch=torch.__version__,
-                nccl='.'.join(map(str, torch.cuda.nccl.version())) if gpu else '')
+def _text(path:str)->str: # '' if there is no such file
+    return Path(path).read_text() if Path(path).is_file() else ''
 
-def free_memory()->float:
-    "Bytes of main memory that a process may still take, containers' limits included; inf if the system does not say"
-    read = lambda p: Path(p).read_text() if Path(p).is_file() else ''
-    info = dict(l.split(':', 1) for l in read('/proc/meminfo').splitlines() if ':' in l)
-    free = float(info['MemAvailable'].split()[0])*1024 if 'MemAvailable' in info else float('inf')
-    for top,now in (('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
-                    ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes')):
-        if (a := read(top).strip()).isdigit() and (b := read(now).strip()).isdigit():
-            free = min(free, max(float(a) - float(b), 0))
+def free_memory()->float: # inf if the system does not say
+    "Bytes of main memory that a process may still take, containers' limits included"
+    said = re.search(r'MemAvailable: *(\d+) kB', _text('/proc/meminfo'))
+    free = float(said[1])*1024 if said else float('inf')
+    # control groups, versions 2 and 1
+    group = '/sys/fs/cgroup/memory'
+    for limit,usage in ((f'{group}.max',                   f'{group}.current'),
+                        (f'{group}/memory.limit_in_bytes', f'{group}/memory.usage_in_bytes')):
+        most = _text(limit).strip()
+        used = _text(usage).strip()
+        if most.isdigit() and used.isdigit():
+            free = min(free, max(float(most) - float(used), 0))
     return free
 
+def about_me(ranks:Ranks)->dict:
+    "What a rank knows of itself"
+    device = ranks.device
+    gpu = device.type == 'cuda'
+    free = torch.cuda.mem_get_info(device)[0] if gpu else free_memory()
+    return dict(rank=ranks.rank,
+                host=socket.gethostname(),
+                device=f'{device} {torch.cuda.get_device_name(device)}' if gpu else 'cpu',
+                GB_free=round(free/1e9, 1),
+                GPUs=torch.cuda.device_count(),
+                threads=torch.get_num_threads(),
+                python=platform.python_version(),
+                torch=torch.__version__,
+                nccl='.'.join(map(str, torch.cuda.nccl.version())) if gpu else '')
+
+# %% ../nbs/06_dist.ipynb #70a15c4a
 def sum_of_ranks(ranks:Ranks,
                  device, # where the numbers are
                  n:int=1_000_000, # float32 numbers, 4 bytes each
                  times:int=5, # the fastest counts
                 )->dict: # right: bool; ms; GB_s
     "Let all ranks add n numbers: is the sum right, how long does it take?"
-    t = []
+    seconds = []
     for _ in range(times):
         x = torch.full((n,), float(ranks.rank + 1), device=device)
         ranks.wait()
-        t0 = time.perf_counter()
+        begin = time.perf_counter()
         x = ranks.sum(x)
         right = bool((x == ranks.world*(ranks.world + 1)/2).all())
-        t.append(time.perf_counter() - t0)
-    return dict(right=right, ms=min(t)*1e3, GB_s=4*n/min(t)/1e9)
+        seconds.append(time.perf_counter() - begin)
+    fastest = min(seconds)
+    return dict(right=right, ms=fastest*1e3, GB_s=4*n/fastest/1e9)
 
+# %% ../nbs/06_dist.ipynb #e4fdd3d5
 def same_folder(ranks:Ranks, out)->str: # what is wrong, or ''
     "Is `out` one folder for all ranks, and can it be written?"
     out = Path(out)
-    note = ranks.tell(f'{os.getpid()} {time.time()}')
-    bad = ''
-    f,mine = out/'.doctor',out/f'.doctor-{ranks.rank}'
+    words = ranks.tell(f'{os.getpid()} {time.time()}')
+    shared = out/'.doctor'
+    own = out/f'.doctor-{ranks.rank}'
+    fault = ''
     try:
         if ranks.main:
             out.mkdir(parents=True, exist_ok=True)
-            f.write_text(note)
+            shared.write_text(words)
     except OSError as e:
-        bad = f'{out} can not be written ({e.strerror})'
+        fault = f'{out} can not be written ({e.strerror})'
     ranks.wait()
     try:
-        if not bad and not (f.is_file() and f.read_text() == note):
-            bad = f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: is it on a shared file system?'
-        mine.write_text(note)
-        mine.unlink()                                  # every rank writes checkpoints and latents
+        if not fault and not (shared.is_file() and shared.read_text() == words):
+            fault = (f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: '
+                     'is it on a shared file system?')
+        own.write_text(words)
+        own.unlink()                                  # every rank writes checkpoints and latents
     except OSError as e:
-        bad = bad or f'rank {ranks.rank} can not write to {out} ({e.strerror})'
-    bads = ranks.gather(bad)
-    if ranks.main and f.is_file():
-        f.unlink()
-    return next(filter(None, bads), '')
+        fault = fault or f'rank {ranks.rank} can not write to {out} ({e.strerror})'
+    faults = ranks.gather(fault)
+    if ranks.main and shared.is_file():
+        shared.unlink()
+    return next(filter(None, faults), '')
 
+# %% ../nbs/06_dist.ipynb #babd142c
 def idle_gpus(me:list # what `about_me` says of each rank
              )->list: # of problems
     "Machines with more GPUs than ranks"
-    on = {m['host']: sum(n['host'] == m['host'] for n in me) for m in me}
-    return [f'{h} has {g} GPUs, and {on[h]} rank(s)' for h,g in {m['host']: m['GPUs'] for m in me}.items() if g > on[h]]
+    ranks_on = Counter(m['host'] for m in me)
+    gpus_on = {m['host']: m['GPUs'] for m in me}
+    return [f'{host} has {gpus} GPUs, and {ranks_on[host]} rank(s)'
+            for host,gpus in gpus_on.items() if gpus > ranks_on[host]]
+
+def _odd_machines(ranks:Ranks, me:list)->list: # of problems
+    "What the ranks say of themselves that does not go together"
+    found = []
+    for name in ('python', 'torch', 'nccl', 'threads'):
+        if len(kinds := {m[name] for m in me}) > 1:
+            found.append(f'{name} differs between ranks: {sorted(map(str, kinds))}')
+    if ranks.device.type == 'cuda':
+        if len({(m['host'], m['device']) for m in me}) < ranks.world:
+            found.append('several ranks share a GPU')
+        found += idle_gpus(me)
+    elif torch.cuda.is_available():
+        found.append(f'{torch.cuda.device_count()} GPU(s) here are not used: '
+                     'start as many processes as GPUs, or fewer')
+    return found
+
+# %% ../nbs/06_dist.ipynb #8180096c
+def _settings()->str:
+    "What the environment says about ranks and threads"
+    ours = 'NCCL_', 'GLOO_', 'MASTER_', 'TORCHELASTIC_MAX', 'OMP_NUM'
+    found = [f'{k}={v}' for k,v in sorted(os.environ.items()) if k.startswith(ours)]
+    return ', '.join(found) or 'no settings in the environment'
 
 def doctor(ranks:Ranks, # what `start` returned
            out='', # folder that the run shall use
@@ -357,45 +464,39 @@ def doctor(ranks:Ranks, # what `start` returned
           )->tuple: # report, number of problems
     "Look at everything that a run with several ranks needs; all ranks must call this together"
     me = ranks.gather(about_me(ranks))
-    bad = []
-    for k in ('python', 'torch', 'nccl', 'threads'):
-        if len(found := {m[k] for m in me}) > 1:
-            bad.append(f'{k} differs between ranks: {sorted(map(str, found))}')
-    if len({(m['host'], m['device']) for m in me}) < ranks.world and ranks.device.type == 'cuda':
-        bad.append('several ranks share a GPU')
-    if ranks.device.type == 'cuda':
-        bad += idle_gpus(me)
-    if ranks.device.type == 'cpu' and torch.cuda.is_available():
-        bad.append(f'{torch.cuda.device_count()} GPU(s) here are not used: '
-                   'start as many processes as GPUs, or fewer')
+    problems = _odd_machines(ranks, me)
     lines = [as_table(me), '']
-    for name,d in dict(CPU=torch.device('cpu'), GPU=ranks.device).items():
-        if name == 'GPU' and d.type != 'cuda':
-            continue
-        s = sum_of_ranks(ranks, d)
-        lines.append(f'sum over {ranks.world} rank(s), {name}: {"right" if s["right"] else "WRONG"}, '
-                     f'{s["ms"]:.2f} ms for 4 MB, {s["GB_s"]:.2f} GB/s')
-        if ranks.any(not s['right']):
-            bad.append(f'the ranks can not add numbers on the {name}')
-    lines.append(f'time-out {timeout:g} s; '
-                 f'''{", ".join(f"{k}={v}" for k,v in sorted(os.environ.items())
-                                if k.startswith(("NCCL_", "GLOO_", "MASTER_", "TORCHELASTIC_MAX", "OMP_NUM")))
-                      or "no settings in the environment"}''')
+
+    devices = dict(CPU=torch.device('cpu'))
+    if ranks.device.type == 'cuda':
+        devices['GPU'] = ranks.device
+    for name,device in devices.items():
+        found = sum_of_ranks(ranks, device)
+        lines.append(f'sum over {ranks.world} rank(s), {name}: '
+                     f'{"right" if found["right"] else "WRONG"}, '
+                     f'{found["ms"]:.2f} ms for 4 MB, {found["GB_s"]:.2f} GB/s')
+        if ranks.any(not found['right']):
+            problems.append(f'the ranks can not add numbers on the {name}')
+
+    lines.append(f'time-out {timeout:g} s; {_settings()}')
     if out:
-        if b := same_folder(ranks, out):
-            bad.append(b)
+        if fault := same_folder(ranks, out):
+            problems.append(fault)
         else:
-            lines.append(f'{out}: seen by all ranks, {shutil.disk_usage(out).free/1e9:.1f} GB free')
-    return '\n'.join(lines + [f'problem: {b}' for b in bad] + ([] if bad else ['no problem found'])), len(bad)
+            free = shutil.disk_usage(out).free/1e9
+            lines.append(f'{out}: seen by all ranks, {free:.1f} GB free')
+    lines += [f'problem: {problem}' for problem in problems] or ['no problem found']
+    return '\n'.join(lines), len(problems)
 
 # %% ../nbs/06_dist.ipynb #a7f2af29
 def main(argv:list)->int: # exit status
     "`doctor [--device cpu|cuda] [--out FOLDER] [--timeout SECONDS]`"
     forgiving_streams()
     flags = dict(zip(argv[1::2], argv[2::2]))
-    if argv[:1] != ['doctor'] or len(argv) % 2 == 0 or set(flags) - {'--device', '--out', '--timeout'}:
-        print('python -m d2it_nb.dist doctor [--device auto|cpu|cuda] [--out FOLDER] [--timeout SECONDS]',
-              file=sys.stderr)
+    unknown = set(flags) - {'--device', '--out', '--timeout'}
+    if argv[:1] != ['doctor'] or len(argv) % 2 == 0 or unknown:
+        print('python -m d2it_nb.dist doctor '
+              '[--device auto|cpu|cuda] [--out FOLDER] [--timeout SECONDS]', file=sys.stderr)
         return 2
     try:
         wait = flags.get('--timeout', '60')
@@ -403,15 +504,15 @@ def main(argv:list)->int: # exit status
             raise ValueError(f'--timeout is a number of seconds, not {wait!r}')
         wait = float(wait)
         ranks = start(flags.get('--device', 'auto'), wait)
-        report,bad = doctor(ranks, flags.get('--out', ''), wait)
+        report,problems = doctor(ranks, flags.get('--out', ''), wait)
         if ranks.main:
             print(report, flush=True)
-        return min(bad, 1)
+        return min(problems, 1)
     except (ValueError, RuntimeError) as e:
         print(f'error: {e}', file=sys.stderr, flush=True)
         return 2
     finally:
         finish()
 
-if __name__ == '__main__' and '__file__' in globals():                        # as a program, not in a notebook
+if __name__ == '__main__' and '__file__' in globals():     # as a program, not in a notebook
     sys.exit(main(sys.argv[1:]))
