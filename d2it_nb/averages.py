@@ -19,30 +19,33 @@ from .grain_transformer import GrainTransformer
 from .viz import progress_bar
 
 # %% ../nbs/64_averages.ipynb #8c39fa64
+# Eq. 151 of Karras et al. 2024
 def overlap(t_a:Tensor, g_a:Tensor, # steps and exponents
             t_b:Tensor, g_b:Tensor, # likewise
            )->Tensor:
     "The integral of the product of two profiles; float64, broadcast"
-    low = torch.minimum(t_a, t_b)
+    both = torch.minimum(t_a, t_b)
     g = g_a + g_b + 1
     # powers of large numbers: as logarithms
-    logs = g*low.log() - (g_a + 1)*t_a.log() - (g_b + 1)*t_b.log()
+    logs = g*both.log() - (g_a + 1)*t_a.log() - (g_b + 1)*t_b.log()
     return (g_a + 1)*(g_b + 1)/g*logs.exp()
 
 # %% ../nbs/64_averages.ipynb #9af71be4
+# Algorithm 3 of Karras et al. 2024, by least squares
 def coefficients(t:Tensor, # steps of the snapshots (n,)
                  g:Tensor, # their exponents (n,)
                  step:float, # of the wanted average
                  gamma:float, # its exponent
-                )->tuple: # (n,) coefficients; the share of the wanted profile that is missed, in [0,1]
+                )->tuple: # (n,) coefficients; missed share of the wanted profile, in [0,1]
     "Least squares over the steps of training"
-    t,g = t.double(),g.double()
+    t = t.double()
+    g = g.double()
+    wanted = torch.tensor([step, gamma], dtype=torch.double)
     A = overlap(t[:, None], g[:, None], t, g)
-    want_t,want_g = (torch.tensor(float(v), dtype=torch.double) for v in (step, gamma))
-    b = overlap(t, g, want_t, want_g)
+    b = overlap(t, g, *wanted)
     x = torch.linalg.lstsq(A, b[:, None], driver='gelsd').solution[:, 0]
-    x = x/x.sum()                                                             # an average of equal weights is that weight
-    whole = overlap(want_t, want_g, want_t, want_g)
+    x = x/x.sum()                      # an average of equal weights is that weight
+    whole = overlap(*wanted, *wanted)
     missed = (whole - 2*x@b + x@A@x).clamp(min=0)/whole
     return x, missed.sqrt().item()
 
@@ -56,50 +59,81 @@ class Snapshot(NamedTuple):
 def snapshots_in(run)->list: # by step and length
     "What `--ema 5%,10%` kept in a run's folder"
     found = []
-    for f in (Path(run)/'averages').glob('*-*%.safetensors'):
-        step,_,name = f.name.removesuffix('.safetensors').partition('-')
-        found.append(Snapshot(int(step), float(name.rstrip('%'))/100, f.with_name(f'{step}-{name}')))
+    for file in (Path(run)/'averages').glob('*-*%.safetensors'):
+        name = file.name.removesuffix('.safetensors')
+        step,_,length = name.partition('-')
+        length = float(length.rstrip('%'))/100
+        found.append(Snapshot(int(step), length, file.with_name(name)))
     return sorted(found)
 
+# %% ../nbs/64_averages.ipynb #a1730e8f
 KINDS = dict(D2iT=D2iT, DiT=DiT, GrainTransformer=GrainTransformer)
 
+def _kind_of(snapshot:Snapshot, run)->type:
+    "The network's class; `ValueError` if it is one whose weights can't be averaged alone"
+    path = snapshot.path
+    kind = read_json(path.with_name(f'{path.name}.json')).get('kind')
+    if kind not in KINDS:
+        raise ValueError(f'{run} trains a {kind}, whose weights belong to more than themselves '
+                         '(the scale of its codes); '
+                         f'averages are made of {", ".join(KINDS)}')
+    return KINDS[kind]
+
+def _weighted_sum(snapshots, weights:list, kind:type)->nn.Module:
+    "The last of the networks, with the sum of all of them for its weights"
+    sums = {}
+    for snapshot,weight in zip(snapshots, weights):
+        net = load_net(snapshot.path, kind)
+        for name,v in net.state_dict().items():
+            if v.is_floating_point():
+                sums[name] = sums.get(name, 0) + weight*v.double()
+    state = net.state_dict()
+    with torch.no_grad():
+        for name,total in sums.items():
+            state[name].copy_(total)
+    return net
+
+# %% ../nbs/64_averages.ipynb #ad1e6792
 def average(run, # a run's folder
             length:float, # the wanted relative length, .075 is 7.5 %
             step:int=None, # after so many steps; None: after the last snapshot
             progress:bool=True,
-           )->nn.Module: # with its description as `net.meta`; `meta['missed']` is the share of the profile that is missed
+           )->nn.Module: # with its description as `net.meta`, which has `missed`, too
     "The average of that length, built from the snapshots"
     found = snapshots_in(run)
     if not found:
-        raise ValueError(f'{run} holds no snapshots of averages; train with --ema 5%,10% to have some')
-    gamma,last = exponent(length),found[-1].step
+        raise ValueError(f'{run} holds no snapshots of averages; '
+                         'train with --ema 5%,10% to have some')
+    gamma = exponent(length)
+    first = found[0].step
+    last = found[-1].step
     step = last if step is None else step
-    if not found[0].step <= step <= last:
-        raise ValueError(f'the snapshots in {run} reach from step {found[0].step} to {last}, not to {step}')
-    found = [s for s in found if s.step <= step]
-    kind = read_json(found[-1].path.with_name(f'{found[-1].path.name}.json')).get('kind')
-    if kind not in KINDS:
-        raise ValueError(f'{run} trains a {kind}, whose weights belong to more than themselves (the scale of its codes); '
-                         f'averages are made of {", ".join(KINDS)}')
-    x,missed = coefficients(torch.tensor([s.step for s in found]),
-                            torch.tensor([exponent(s.length) for s in found]), step, gamma)
-    sums = {}
-    for s,c in zip(progress_bar(found, 'reading snapshots', show=progress), x.tolist()):
-        net = load_net(s.path, KINDS[kind])
-        for k,v in net.state_dict().items():
-            if v.is_floating_point():
-                sums[k] = sums.get(k, 0) + c*v.double()
-    with torch.no_grad():
-        for k,v in net.state_dict().items():
-            if k in sums:
-                v.copy_(sums[k])
+    if not first <= step <= last:
+        raise ValueError(f'the snapshots in {run} reach from step {first} to {last}, not to {step}')
+    found = [snapshot for snapshot in found if snapshot.step <= step]
+    kind = _kind_of(found[-1], run)
+    steps = torch.tensor([snapshot.step for snapshot in found])
+    gammas = torch.tensor([exponent(snapshot.length) for snapshot in found])
+    x,missed = coefficients(steps, gammas, step, gamma)
+    bar = progress_bar(found, 'reading snapshots', show=progress)
+    net = _weighted_sum(bar, x.tolist(), kind)
     about = {k: v for k,v in net.meta.items() if k not in ('id', 'sha256', 'kind', 'config')}
-    net.meta = dict(about, id=digest(net), step=step, average=f'{100*length:g}%', missed=missed)
+    net.meta = about | dict(id=digest(net), step=step, average=f'{100*length:g}%', missed=missed)
     return net
 
 # %% ../nbs/64_averages.ipynb #6bc9d53d
 if __name__ == '__main__':
     forgiving_streams()                               # of --help, too
+
+def _share(length:str)->float:
+    "7.5% as a number"
+    try:
+        share = float(length[:-1])/100 if length.endswith('%') else -1
+    except ValueError:
+        share = -1
+    if share < 0:
+        raise ValueError(f'a length is a share of the training such as 7.5%, not {length!r}')
+    return share
 
 @call_parse
 def main(run:str, # a run's folder, trained with --ema 5%,10%
@@ -108,14 +142,9 @@ def main(run:str, # a run's folder, trained with --ema 5%,10%
         ):
     "An average of any length from the snapshots of two"
     try:
-        try:
-            share = float(length.removesuffix('%'))/100 if length.endswith('%') else -1
-        except ValueError:
-            share = -1
-        if share < 0:
-            raise ValueError(f'a length is a share of the training such as 7.5%, not {length!r}')
-        net = average(run, share, step)
-        path = Path(run)/f'average-{net.meta["average"]}{"" if step is None else f"-step-{step}"}'
+        net = average(run, _share(length), step)
+        when = '' if step is None else f'-step-{step}'
+        path = Path(run)/f'average-{net.meta["average"]}{when}'
         save_net(path, net, **net.meta)
         print(f'{path}.safetensors: {net.meta["missed"]:.1%} of the profile is missed')
     except (ValueError, OSError) as e:

@@ -22,55 +22,74 @@ def record_type(factors, # the autoencoder's, ascending
                 size:int, # image side in pixels
                )->np.dtype:
     "One picture: float16 moments a grain (m0 the coarsest), float32 entropies, label, checksum"
-    s = [size//f for f in factors[::-1]]
-    return np.dtype([(f'm{g}', '<f2', (2*z, n, n)) for g,n in enumerate(s)]
-                    + [('E', '<f4', (s[0], s[0])), ('y', '<i4'), ('crc', '<u4')])
+    sides = [size//factor for factor in factors[::-1]]
+    moments = [(f'm{grain}', '<f2', (2*z, side, side)) for grain,side in enumerate(sides)]
+    entropies = 'E', '<f4', (sides[0], sides[0])
+    return np.dtype([*moments, entropies, ('y', '<i4'), ('crc', '<u4')])
 
 def checksums(r:np.ndarray)->list:
     "CRC-32 of each record, but for its last four bytes"
-    return [zlib.crc32(b[:-4]) for b in np.ascontiguousarray(r).view(np.uint8).reshape(len(r), -1)]
+    raw = np.ascontiguousarray(r).view(np.uint8).reshape(len(r), -1)
+    return [zlib.crc32(record[:-4]) for record in raw]
+
+def _size(file): # None if it is missing
+    return file.stat().st_size if file.is_file() else None
 
 # %% ../nbs/51_latents.ipynb #c7
 class Latents:
     "A finished cache, read-only"
     def __init__(self, folder):
         folder = Path(folder)
-        if not (folder/'latents.json').is_file():
+        note = folder/'latents.json'
+        if not note.is_file():
             raise FileNotFoundError(f'{folder} holds no finished latent cache')
         self.file = folder/'latents.bin'
-        self.info = read_json(folder/'latents.json')
+        self.info = read_json(note)
         try:
-            dt = record_type(self.info['factors'], self.info['z'], self.info['size'])
+            kind = record_type(self.info['factors'], self.info['z'], self.info['size'])
         except (KeyError, TypeError, ValueError, ArithmeticError) as e:
-            raise ValueError(f'{folder/"latents.json"} is damaged ({e!r}); '
+            raise ValueError(f'{note} is damaged ({e!r}); '
                              'delete the folder to make the cache again') from None
-        if not self.file.is_file() or self.file.stat().st_size != dt.itemsize*self.info.get('n', -1):
-            raise ValueError(f'{self.file} has the wrong size; delete the folder to make the cache again')
+        if _size(self.file) != kind.itemsize*self.info.get('n', -1):
+            raise ValueError(f'{self.file} has the wrong size; '
+                             'delete the folder to make the cache again')
         try:
-            self.records = np.memmap(self.file, dt, 'r')
+            self.records = np.memmap(self.file, kind, 'r')
         except OSError as e:
-            raise OSError(f'{self.file} can not be mapped into memory by its file system ({e.strerror}); '
+            raise OSError(f'{self.file} can not be mapped into memory '
+                          f'by its file system ({e.strerror}); '
                           'choose a local disk with --latents') from None
         self.k = len(self.info['factors'])
+
     def __len__(self):
         return len(self.records)
+
     def sound(self, i)->np.ndarray: # (n,), also for one index
         "Records whose checksum is right; `ValueError` names the first that was changed"
-        r = np.atleast_1d(np.array(self.records[i]))
-        if bad := [j for j,(c,own) in enumerate(zip(checksums(r), r['crc'].tolist())) if c != own]:
-            raise ValueError(f'{self.file} is damaged: record {np.atleast_1d(np.arange(len(self))[i])[bad[0]]} '
-                             'does not have its checksum; delete the folder to make the cache again')
-        return r
+        records = np.atleast_1d(np.array(self.records[i]))
+        noted = records['crc'].tolist()
+        for at,crc in enumerate(checksums(records)):
+            if crc != noted[at]:
+                numbers = np.atleast_1d(np.arange(len(self))[i])
+                raise ValueError(f'{self.file} is damaged: record {numbers[at]} '
+                                 'does not have its checksum; '
+                                 'delete the folder to make the cache again')
+        return records
+
     def entropies(self, i)->Tensor: # (n,h,w), or (h,w) for one index
         E = torch.from_numpy(self.sound(i)['E'].copy())
         return E[0] if np.ndim(i) == 0 and not isinstance(i, slice) else E
+
     def labels(self, i)->Tensor: # (n,)
         return torch.from_numpy(self.sound(i)['y'].astype(np.int64))
+
     def read(self, idx)->dict: # moments: per grain (n,2z,h,w) float32; E (n,h,w); y (n,)
         "A batch of records"
-        r = self.sound(np.asarray(idx))
-        return dict(moments=[torch.from_numpy(r[f'm{g}']).float() for g in range(self.k)],
-                    E=torch.from_numpy(r['E'].copy()), y=torch.from_numpy(r['y'].astype(np.int64)))
+        records = self.sound(np.asarray(idx))
+        moments = [records[f'm{grain}'] for grain in range(self.k)]
+        return dict(moments=[torch.from_numpy(m).float() for m in moments],
+                    E=torch.from_numpy(records['E'].copy()),
+                    y=torch.from_numpy(records['y'].astype(np.int64)))
 
 # %% ../nbs/51_latents.ipynb #c9
 class Chunks:
@@ -79,29 +98,115 @@ class Chunks:
         self.ds = ds
         self.cal = cal
         self.n = n
+
     def __len__(self):
         return math.ceil(2*len(self.ds)/self.n)
-    def __getitem__(self, c:int)->tuple: # chunk, pixels, entropies, labels
-        idx = range(c*self.n, min((c + 1)*self.n, 2*len(self.ds)))
-        pics = {i: self.ds.image(i) for i in sorted({j//2 for j in idx})}
-        x = torch.stack([pics[j//2].flip(-1) if j % 2 else pics[j//2] for j in idx])
-        return c, x, self.cal.entropy_map(x), [self.ds.label(j//2) for j in idx]
 
+    def __getitem__(self, c:int)->tuple: # chunk, pixels, entropies, labels
+        first = c*self.n
+        numbers = range(first, min(first + self.n, 2*len(self.ds)))
+        pictures = {i: self.ds.image(i) for i in sorted({j//2 for j in numbers})}
+        x = torch.stack([pictures[j//2].flip(-1) if j % 2 else pictures[j//2] for j in numbers])
+        E = self.cal.entropy_map(x)
+        y = [self.ds.label(j//2) for j in numbers]
+        return c, x, E, y
+
+# %% ../nbs/51_latents.ipynb #0dbdb992
 def reserve(path:Path, size:int):
-    "A file of zeros whose place on the disk is taken now, so that a full disk shows at once and not after hours"
+    "A file of zeros whose place on the disk is taken now, so that a full disk shows at once"
     try:
         with open(path, 'wb') as f:
             try:
                 os.posix_fallocate(f.fileno(), 0, size)
-            except (AttributeError, OSError) as e:                            # a system that can't reserve
+            except (AttributeError, OSError) as e:
                 if getattr(e, 'errno', None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
                     raise
-                f.truncate(size)
+                f.truncate(size)               # a system that can't reserve
     except OSError as e:
         path.unlink(missing_ok=True)
         raise OSError(f'{path}: no room for {size/1e9:.2f} GB ({e.strerror}); '
                       'free some, or choose another --latents') from None
 
+# %% ../nbs/51_latents.ipynb #b6c718e7
+def _records(kind, moments, E, y, first):
+    "Records from what was computed; `first` is the number of the first of them"
+    records = np.empty(len(y), kind)
+    for grain,m in enumerate(moments):
+        if not m.isfinite().all() or m.abs().max() > 65000:
+            raise ValueError('the autoencoder gives codes beyond float16 for records '
+                             f'{first} … {first + len(y) - 1}')
+        records[f'm{grain}'] = m.cpu().half().numpy()
+    records['E'] = E.numpy()
+    records['y'] = y
+    records['crc'] = checksums(records)
+    return records
+
+def _put(file, at, what):
+    "Write at a place in an open file, through to the disk"
+    file.seek(at)
+    file.write(what)
+    file.flush()
+    sync(file)
+
+# %% ../nbs/51_latents.ipynb #320c46f2
+def _encode(folder, chunks, net, ranks, workers, stop, progress):
+    "This rank's chunks that are not done yet"
+    kind = record_type(net.factors, net.z, chunks.ds.size)
+    data = folder/'latents.bin'
+    done = folder/'done.bin'
+    if (_size(data), _size(done)) != (kind.itemsize*2*len(chunks.ds), len(chunks)):
+        raise ValueError(f'{data} or {done.name} is missing or has the wrong size; '
+                         f'delete {folder} to make the cache again')
+    had = done.read_bytes()
+    todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
+    device = net.shift.device
+    encoding = reading(chunks, todo, workers)
+    quiet = not (progress and ranks.main)
+    try:
+        with open(data, 'r+b') as data_file, open(done, 'r+b') as done_file:
+            bar = tqdm(encoding, 'encoding latents', len(todo), disable=quiet)
+            for c,x,E,y in bar:
+                first = c*chunks.n
+                records = _records(kind, net.moments(x.to(device)), E, y, first)
+                _put(data_file, first*kind.itemsize, records.tobytes())
+                _put(done_file, c, b'\1')
+                if stop():
+                    raise KeyboardInterrupt
+    except OSError as e:
+        raise OSError(f'{folder}: {e.strerror or e}; what is encoded is kept, '
+                      'and the same command goes on from there') from None
+    finally:
+        encoding.close()
+
+# %% ../nbs/51_latents.ipynb #27f5a65c
+def _begun_chunk(folder, info, chunk):
+    "Records a chunk, as the cache began; `ValueError` if it is one of something else"
+    for note in (folder/'latents.json', folder/'plan.json'):
+        if not note.is_file():
+            continue
+        try:
+            old = read_json(note)
+            chunk = old.pop('chunk', chunk)
+        except ValueError:
+            raise ValueError(f'{note} is damaged; '
+                             f'delete {folder} to make the cache again') from None
+        if old != info:
+            other = [f'{k} {old.get(k)!r}, now {v!r}' for k,v in info.items() if old.get(k) != v]
+            raise ValueError(f'{folder} holds latents of something else: {"; ".join(other)}. '
+                             'Delete it or choose another --latents')
+    return chunk
+
+def _begin(folder, chunks, info):
+    "Take the place, and leave a plan; nothing if that was done"
+    plan = folder/'plan.json'
+    if plan.is_file():
+        return
+    kind = record_type(info['factors'], info['z'], info['size'])
+    reserve(folder/'latents.bin', kind.itemsize*info['n'])
+    reserve(folder/'done.bin', len(chunks))
+    write_atomic(plan, json.dumps(info | dict(chunk=chunks.n)).encode())
+
+# %% ../nbs/51_latents.ipynb #08ac47b4
 @torch.no_grad()
 def build_latents(folder, # where the cache lives
                   ds, # a data set: `len`, `image(i)`, `label(i)`, `size`, `classes`, `fingerprint`
@@ -117,70 +222,26 @@ def build_latents(folder, # where the cache lives
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     cal.check(region=net.region, size=ds.size)
-    info = dict(factors=list(net.factors), z=net.z, size=ds.size, n=2*len(ds), classes=list(ds.classes),
-                data=ds.fingerprint, dvae=digest(net), entropy=cal.settings)
-    plan,made = folder/'plan.json',folder/'latents.json'
-    for f in (made, plan):
-        if not f.is_file():
-            continue
-        # a cache that was begun goes on in its own chunks
-        try:
-            old = read_json(f)
-            chunk = old.pop('chunk', chunk)
-        except ValueError:
-            raise ValueError(f'{f} is damaged; delete {folder} to make the cache again') from None
-        if old != info:
-            bad = {k: (old.get(k), v) for k,v in info.items() if old.get(k) != v}
-            what = '; '.join(f'{k} {a!r}, now {b!r}' for k,(a,b) in bad.items())
-            raise ValueError(f'{folder} holds latents of something else: {what}. '
-                             'Delete it or choose another --latents')
-    if not ranks.any(not made.is_file()):
-        return Latents(folder)              # all see it, or all look again
+    info = dict(factors=list(net.factors),
+                z=net.z,
+                size=ds.size,
+                n=2*len(ds),
+                classes=list(ds.classes),
+                data=ds.fingerprint,
+                dvae=digest(net),
+                entropy=cal.settings)
+    chunk = _begun_chunk(folder, info, chunk)
+    finished = folder/'latents.json'
+    if not ranks.any(not finished.is_file()):
+        return Latents(folder)                 # all see it, or all look again
+    chunks = Chunks(ds, cal, chunk)
     with run_lock(folder, ranks, 'choose another --latents or wait'):
-        return _encode(folder, Chunks(ds, cal, chunk), net, ranks, workers, stop, progress, info, plan, made)
-
-def _encode(folder, chunks, net, ranks, workers, stop, progress, info, plan, made):
-    dt = record_type(net.factors, net.z, info['size'])
-    data,done = folder/'latents.bin',folder/'done.bin'
-    with ranks.main_first():
-        if ranks.main and not plan.is_file():
-            reserve(data, dt.itemsize*info['n'])
-            reserve(done, len(chunks))
-            write_atomic(plan, json.dumps(info | dict(chunk=chunks.n)).encode())
-    size = lambda f: f.stat().st_size if f.is_file() else None
-    if (size(data), size(done)) != (dt.itemsize*info['n'], len(chunks)):
-        raise ValueError(f'{data} or {done.name} is missing or has the wrong size; '
-                         f'delete {folder} to make the cache again')
-    had = done.read_bytes()
-    todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
-    dev = net.shift.device
-    encoding = reading(chunks, todo, workers)
-    try:
-        with open(data, 'r+b') as f, open(done, 'r+b') as d:
-            for c,x,E,y in tqdm(encoding, 'encoding latents', len(todo), disable=not (progress and ranks.main)):
-                r = np.empty(len(x), dt)
-                for g,m in enumerate(net.moments(x.to(dev))):
-                    if not m.isfinite().all() or m.abs().max() > 65000:
-                        raise ValueError('the autoencoder gives codes beyond float16 for records '
-                                         f'{c*chunks.n} … {c*chunks.n + len(x) - 1}')
-                    r[f'm{g}'] = m.cpu().half().numpy()
-                r['E'],r['y'] = E.numpy(),y
-                r['crc'] = checksums(r)
-                # the records first, on the disk; then the note that they are
-                for file,at,what in ((f, c*chunks.n*dt.itemsize, r.tobytes()), (d, c, b'\1')):
-                    file.seek(at)
-                    file.write(what)
-                    file.flush()
-                    sync(file)
-                if stop():
-                    raise KeyboardInterrupt
-    except OSError as e:
-        raise OSError(f'{folder}: {e.strerror or e}; what is encoded is kept, '
-                      'and the same command goes on from there') from None
-    finally:
-        encoding.close()
-    ranks.wait()
-    if ranks.main:
-        write_atomic(made, json.dumps(info).encode())
-    ranks.wait()
-    return Latents(folder)
+        with ranks.main_first():
+            if ranks.main:
+                _begin(folder, chunks, info)
+        _encode(folder, chunks, net, ranks, workers, stop, progress)
+        ranks.wait()
+        if ranks.main:
+            write_atomic(finished, json.dumps(info).encode())
+        ranks.wait()
+        return Latents(folder)
