@@ -7,7 +7,7 @@ __all__ = ['SHAPES', 'fake', 'step_cost', 'cost', 'room', 'weights_bytes', 'what
            'bf16_pays', 'variants', 'lay_out', 'try_step', 'seconds_per_step', 'quickest', 'threads_for', 'how_long',
            'instead']
 
-# %% ../nbs/56_plan.ipynb #ecc55860
+# %% ../nbs/56_plan.ipynb #3f00ac2c
 import dataclasses
 import math
 import os
@@ -20,7 +20,7 @@ from .core import *
 from .dist import Ranks, cut_batch, free_memory
 from .stage import Config, Stage
 
-# %% ../nbs/56_plan.ipynb #a3e6b4b2
+# %% ../nbs/56_plan.ipynb #37a444fc
 def fake(value, mode:FakeTensorMode):
     "Whatever a batch is made of, without its numbers"
     if isinstance(value, Tensor):
@@ -54,7 +54,7 @@ def cost(stage:Stage,
     counted = [step_cost(stage, batch, step, amp) for step in stage.phases()]
     return dict(flops=counted[0][0]/n, bytes=max(held for _,held in counted))
 
-# %% ../nbs/56_plan.ipynb #987d30e6
+# %% ../nbs/56_plan.ipynb #44cb482e
 def room(ranks:Ranks, n:int)->float: # bytes
     "What a rank may take, of which it holds n already"
     if ranks.device.type == 'cuda':
@@ -104,7 +104,7 @@ def plan(stage:Stage, cfg:Config, ranks:Ranks,
     return cut | dict(GB=round(taken(cut['micro'])/1e9, 3), flops=int(found['flops']),
                       device=ranks.device.type)
 
-# %% ../nbs/56_plan.ipynb #141ba319
+# %% ../nbs/56_plan.ipynb #34d933e6
 def matmul_rate(device:torch.device, dtype=torch.float32)->float: # FLOP/s
     "What matrix products reach here: the yardstick of `mfu`"
     on_gpu = device.type == 'cuda'
@@ -136,7 +136,7 @@ def variants(cfg:Config, ranks:Ranks)->list: # of (bf16, layout)
     layouts = [cfg.layout] if cfg.layout != 'auto' else ['contiguous', 'channels_last']
     return [(amp, layout) for amp in amps for layout in layouts]
 
-# %% ../nbs/56_plan.ipynb #30de6772
+# %% ../nbs/56_plan.ipynb #e7df201b
 def lay_out(stage:Stage, layout:str):
     "Let the weights of all convolutions lie so"
     formats = dict(contiguous=torch.contiguous_format, channels_last=torch.channels_last)
@@ -189,7 +189,7 @@ def quickest(stage:Stage, cfg:Config, ranks:Ranks,
     fast = min(best, key=best.get)
     return fast if best[fast] < .95*best[plain] else plain
 
-# %% ../nbs/56_plan.ipynb #d4ebe31a
+# %% ../nbs/56_plan.ipynb #18082bdf
 def threads_for(stage:Stage, plan:dict, ranks:Ranks, amp:bool, cfg:Config)->int:
     "How many threads a step gets on a CPU"
     here = torch.get_num_threads()
@@ -198,7 +198,7 @@ def threads_for(stage:Stage, plan:dict, ranks:Ranks, amp:bool, cfg:Config)->int:
     batch = stage.example_batch(min(plan['micro'], 8))
     return best_threads(lambda: try_step(stage, batch, amp))[0]
 
-# %% ../nbs/56_plan.ipynb #67fe5400
+# %% ../nbs/56_plan.ipynb #6d87a6d2
 def how_long(seconds:float)->str:
     "In the unit that one would use"
     for unit,size in (('days', 86400), ('h', 3600), ('min', 60)):

@@ -7,7 +7,7 @@ __all__ = ['DECAYS', 'run', 'training', 'hardware', 'files', 'TINY', 'CPU', 'rsq
            'to_device', 'Batch', 'sum_count', 'by_time', 'sum_ranks', 'Stage', 'tell_parts', 'open_pictures',
            'check_held', 'LatentConfig', 'find_dvae', 'bundled', 'LatentSamples', 'Codes']
 
-# %% ../nbs/52_stage.ipynb #c33fe2ca
+# %% ../nbs/52_stage.ipynb #5f8c2148
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .dist import PARALLEL, SOLO, Ranks, Stop
 from .checkpoint import LONGEST
 from .latents import Latents, build_latents
 
-# %% ../nbs/52_stage.ipynb #4f6cf34d
+# %% ../nbs/52_stage.ipynb #b48c554d
 def rsqrt(u:float, n:int, w:int)->float:
     "Down with the root of the step, as in Vaswani et al. 2017"
     return math.sqrt(max(w, 1)/max(n, w, 1))
@@ -37,7 +37,7 @@ DECAYS = {
     'rsqrt':    rsqrt,
     'wsd':      lambda u, n, w: min(1., 5*(1 - u))}         # constant, the last fifth down to 0
 
-# %% ../nbs/52_stage.ipynb #13635b24
+# %% ../nbs/52_stage.ipynb #74a1bd2f
 run      = partial(flag, group='this run')
 training = partial(flag, group='training')
 hardware = partial(flag, group='the machine')
@@ -108,6 +108,13 @@ class Config:
         self.averages()
         self.fine_ratio()
 
+    def lr_at(self, step:int)->float:
+        "Linear warm-up, then one of `DECAYS`"
+        if step < self.warmup:
+            return self.lr*(step + 1)/(self.warmup + 1)
+        u = (step - self.warmup)/max(self.steps - self.warmup, 1)
+        return self.lr*DECAYS[self.decay](u, step, self.warmup)
+
     def averages(self)->list: # of names, as `EMA` takes them
         "The field `ema`, one by one"
         names = [average_name(part, self.ema) for part in self.ema.split(',')]
@@ -147,7 +154,7 @@ def average_name(text:str, # '.9' or '10%'
                          f'or several, separated by commas; not {ema!r}')
     return f'{value:g}{"%"*relative}'
 
-# %% ../nbs/52_stage.ipynb #2d05273c
+# %% ../nbs/52_stage.ipynb #e72c981d
 def to_device(value, # a tensor, a list of them, None
               device:torch.device):
     "The same on a device"
@@ -180,7 +187,7 @@ class Batch:
             return value.repeat(n, *[1]*(value.ndim - 1)) if isinstance(value, Tensor) else value
         return self.map(repeat)
 
-# %% ../nbs/52_stage.ipynb #493d0ae9
+# %% ../nbs/52_stage.ipynb #0d9af4d9
 def sum_count(values:Tensor, # NaN where there is none
              )->Tensor: # [sum, count]
     "A mean that adds up over ranks and parts of a batch"
@@ -203,7 +210,7 @@ def sum_ranks(sums, # tensors, or dicts of them, or what has `map`
         return {key: sum_ranks(value, ranks) for key,value in sums.items()}
     return sums.map(ranks.sum) if hasattr(sums, 'map') else ranks.sum(sums)
 
-# %% ../nbs/52_stage.ipynb #a29f07b4
+# %% ../nbs/52_stage.ipynb #9a17839c
 class Stage:
     "Networks, the samples they learn from, their losses, and how they are judged"
     name = ''               # on the command line
@@ -266,7 +273,7 @@ class Stage:
         "What else the model's description says, before it is written"
         return {}
 
-# %% ../nbs/52_stage.ipynb #e8096bce
+# %% ../nbs/52_stage.ipynb #827e1fb4
 def tell_parts(train, held, share:float):
     "What was taken for what, and which classes are not watched"
     print(getattr(train, 'ds', train).told(), flush=True)
@@ -310,7 +317,7 @@ def check_held(held, # data set, or None
                          'or use --eval_every 0')
     return n
 
-# %% ../nbs/52_stage.ipynb #9e026675
+# %% ../nbs/52_stage.ipynb #fa1135e0
 @dataclass(frozen=True)
 class LatentConfig(Config):
     "What both transformers share"
@@ -352,7 +359,7 @@ def bundled(near:Path)->Path:
         raise FileNotFoundError(f'no DVAE: train stage 1 into {near}, '
                                 'or name its run folder with --dvae') from None
 
-# %% ../nbs/52_stage.ipynb #8121dbc4
+# %% ../nbs/52_stage.ipynb #936e0a33
 class LatentSamples:
     "Stage 2: maps, labels and draws for cached records; a subclass says what a batch holds"
     def __init__(self, latents:Latents, cal:Calibration, cfg:LatentConfig,
@@ -398,7 +405,7 @@ class LatentSamples:
         "The fields of the samples, stacked, and their codes' moments by grain"
         raise NotImplementedError
 
-# %% ../nbs/52_stage.ipynb #86885237
+# %% ../nbs/52_stage.ipynb #31070374
 @dataclass
 class Codes:
     "What stage 2 starts from"
