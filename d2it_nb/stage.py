@@ -111,7 +111,7 @@ class Config:
     def lr_at(self, step:int)->float:
         "Linear warm-up, then one of `DECAYS`"
         if step < self.warmup:
-            return self.lr*(step + 1)/(self.warmup + 1)
+            return self.lr*((step + 1)/(self.warmup + 1))
         u = (step - self.warmup)/max(self.steps - self.warmup, 1)
         return self.lr*DECAYS[self.decay](u, step, self.warmup)
 

@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'stage_named', 'parse', 'sample_numbers', 'autocast', 'backward', 'optimize', 'logged_as', 'Health', 'blame',
            'fit', 'train', 'usage', 'explain', 'main']
 
-# %% ../nbs/59_train.ipynb #b4e9a08b
+# %% ../nbs/59_train.ipynb #e9e98a19
 import json
 import math
 import os
@@ -33,7 +33,7 @@ from .plan import how_long
 from .watch import Log, Meter, Pace, Watch, logger, mean_over, read_log
 from .run import Learner, Run, refuse_other_flags
 
-# %% ../nbs/59_train.ipynb #9736ae57
+# %% ../nbs/59_train.ipynb #774ff774
 STAGES = {stage.name: stage for stage in (DVAEStage, GrainStage, ContentStage)}
 
 def stage_named(name:str)->type:
@@ -55,7 +55,7 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
     cfg.check()
     return name, cfg
 
-# %% ../nbs/59_train.ipynb #20849453
+# %% ../nbs/59_train.ipynb #70c49eeb
 def sample_numbers(cfg:Config, ranks:Ranks, first:int, micro:int): # yields lists
     "This rank's sample numbers, micro-batch after micro-batch, from step `first` on"
     for step in range(first, cfg.steps):
@@ -63,7 +63,7 @@ def sample_numbers(cfg:Config, ranks:Ranks, first:int, micro:int): # yields list
         for i in range(0, len(mine), micro):
             yield mine[i:i + micro]
 
-# %% ../nbs/59_train.ipynb #f9729a0a
+# %% ../nbs/59_train.ipynb #ba5dddc3
 def autocast(device:torch.device, amp:bool):
     "Operations in bf16, or as they are"
     return torch.autocast(device.type, torch.bfloat16, enabled=amp)
@@ -106,7 +106,7 @@ def logged_as(turn:str, terms:dict, norm:Tensor)->dict:
              for name,value in terms.items()}
     return named | {f'norm_{turn}': norm}
 
-# %% ../nbs/59_train.ipynb #6aaeeb2a
+# %% ../nbs/59_train.ipynb #c4360ac1
 class Health:
     "Which steps were not finite; looked at when the log is written, so that nothing waits"
     def __init__(self, stage:Stage):
@@ -155,7 +155,7 @@ def blame(stage:Stage, step:int)->str:
             'To go on, give a lower --lr or --clip, --amp off, '
             'or --skip 3 to leave such batches out')
 
-# %% ../nbs/59_train.ipynb #bab3ff2b
+# %% ../nbs/59_train.ipynb #073d5d0b
 def fit(name:str, # stage
         cfg:Config,
         ranks:Ranks=SOLO,
@@ -275,7 +275,7 @@ def train(*args, # of `fit`
                 tqdm.write(f'a logger failed at step {line["step"]} and is left out from now on: '
                            f'{type(e).__name__}: {e}')
 
-# %% ../nbs/59_train.ipynb #78c9535d
+# %% ../nbs/59_train.ipynb #2d2beba0
 def usage(name:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if name not in STAGES:
@@ -291,11 +291,12 @@ def usage(name:str='')->str:
         f'                  on GPUs: {", ".join(large)}',
         '', describe_flags(stage.Config)])
 
-# %% ../nbs/59_train.ipynb #ebd8ba0a
+# %% ../nbs/59_train.ipynb #aed8455f
 def explain(e:RuntimeError, done:int # steps
            )->str: # '' if nothing can be said
     "What broke a run off"
-    rank,world = (int(os.environ.get(name, alone)) for name,alone in (('RANK', 0), ('WORLD_SIZE', 1)))
+    rank = int(os.environ.get('RANK', 0))
+    world = int(os.environ.get('WORLD_SIZE', 1))
     if isinstance(e, torch.OutOfMemoryError) or 'DefaultCPUAllocator' in str(e):
         return (f'rank {rank} ran out of memory after step {done}; a smaller --micro needs less, '
                 f'and so do --recompute true and --parallel fsdp ({e})')
