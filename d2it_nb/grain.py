@@ -19,24 +19,27 @@ def check_map(M:Tensor, # grain maps (N,h,w)
               shape:tuple=None, # (N,h,w) that is expected; None entries are free
               unknown:bool=False, # may cells be -1, not known yet?
              ):
-    "An int64 batch of maps with values 0..k-1, or `ValueError` that names the first bad cell and the rule"
+    ("An int64 batch of maps with values 0..k-1, "
+     "or `ValueError` that names the first bad cell and the rule")
     if not isinstance(M, Tensor) or M.ndim != 3:
-        raise ValueError('a grain map batch is a tensor (N,h,w), '
-                         f'got {tuple(M.shape) if isinstance(M, Tensor) else type(M).__name__}')
+        got = tuple(M.shape) if isinstance(M, Tensor) else type(M).__name__
+        raise ValueError(f'a grain map batch is a tensor (N,h,w), got {got}')
     if M.dtype != torch.long:
         raise ValueError(f'a grain map holds whole numbers (int64), got {M.dtype}')
-    if shape and any(b is not None and a != b for a,b in zip(M.shape, shape)):
-        raise ValueError(f'the grain map has shape {tuple(M.shape)}, '
-                         f'expected ({", ".join("any" if s is None else str(s) for s in shape)})')
+    if shape and any(want is not None and side != want for side,want in zip(M.shape, shape)):
+        expected = ', '.join('any' if want is None else str(want) for want in shape)
+        raise ValueError(f'the grain map has shape {tuple(M.shape)}, expected ({expected})')
     # on a GPU a look at the values would make the host wait; fake and meta tensors have none
     if M.device.type != 'cpu' or type(M) is not Tensor:
         return
     bad = (M < -unknown) | (M >= k)
     if bad.any():
-        i = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f'cell {i} of the grain map is {M[i].item()}; '
-                         f'grains are 0 (coarsest) … {k-1} (finest){", -1 where unknown" if unknown else ""}')
+        cell = tuple(bad.nonzero()[0].tolist())
+        or_unknown = ', -1 where unknown' if unknown else ''
+        raise ValueError(f'cell {cell} of the grain map is {M[cell].item()}; '
+                         f'grains are 0 (coarsest) … {k-1} (finest){or_unknown}')
 
+# %% ../nbs/12_grain.ipynb #b2284835
 def grain_map(E:Tensor, # entropies (N,h,w)
               thresholds, # one number (k=2), or k-1 ascending ones
              )->Tensor: # (N,h,w) int64 in 0..k-1
@@ -53,27 +56,30 @@ def shares(M:Tensor, # grain maps (N,h,w)
            k:int=2, # number of grains
           )->Tensor: # (N,k-1): share of the regions at grain ≥ 1, ≥ 2, …
     "The cumulative ratios that a map really has"
-    return (M[:, None] >= torch.arange(1, k, device=M.device).view(1, -1, 1, 1)).double().mean((2, 3))
+    grains = torch.arange(1, k, device=M.device).view(1, -1, 1, 1)
+    return (M[:, None] >= grains).double().mean((2, 3))
 
 # %% ../nbs/12_grain.ipynb #c18
 def exact_ratio(E:Tensor, # entropies (N,h,w)
-                ratios, # fine share of each image (k=2), or k-1 descending shares of the regions at grain ≥ 1, ≥ 2, …
+                ratios, # fine share of each image (k=2), or k-1 descending shares at grain ≥ 1, …
                )->Tensor: # (N,h,w) int64 in 0..k-1
     "The same number of cells of each grain in every image: its round(r·h·w) most entropic ones"
-    rs = [ratios] if isinstance(ratios, Real) else list(ratios)
-    if not rs:
+    wanted = [ratios] if isinstance(ratios, Real) else list(ratios)
+    if not wanted:
         raise ValueError('at least one ratio is needed')
-    if not all(0 <= r <= 1 for r in rs):
+    if not all(0 <= r <= 1 for r in wanted):
         raise ValueError(f'a ratio lies in [0,1], got {ratios}')
-    if rs != sorted(rs, reverse=True):
-        raise ValueError(f'cumulative ratios must not increase from coarse to fine, got {rs}')
+    if wanted != sorted(wanted, reverse=True):
+        raise ValueError('cumulative ratios must not increase from coarse to fine, '
+                         f'got {wanted}')
     if torch.isnan(E).any():
         raise ValueError('entropies must be numbers, got NaN')
     flat = E.flatten(1)
+    cells = flat.shape[1]
     order = flat.argsort(dim=1, descending=True, stable=True)
-    rank = torch.zeros_like(order).scatter_(1, order,
-                                            torch.arange(flat.shape[1], device=E.device).expand_as(order))
-    return sum((rank < round(r*flat.shape[1])).long() for r in rs).view(E.shape)
+    places = torch.arange(cells, device=E.device).expand_as(order)
+    rank = torch.zeros_like(order).scatter_(1, order, places)
+    return sum((rank < round(r*cells)).long() for r in wanted).view(E.shape)
 
 # %% ../nbs/12_grain.ipynb #c21
 def block_side(g:int, k:int=2)->int:
@@ -88,13 +94,15 @@ def enlarge(a:Tensor, # (...,h,w)
 def block_avg(z:Tensor, # (...,H,W), both divisible by j
               j:int, # side of a block, a power of 2
              )->Tensor: # (...,H/j,W/j)
-    "Mean of each j × j block, added up in pairs: four equal numbers have exactly themselves as mean"
+    ("Mean of each j × j block, added up in pairs: "
+     "four equal numbers have exactly themselves as mean")
     while j > 1:
         z = z[..., ::2, :] + z[..., 1::2, :]
         z = (z[..., ::2] + z[..., 1::2])/4
         j //= 2
     return z
 
+# %% ../nbs/12_grain.ipynb #9823132d
 def on_finest(M:Tensor, # (N,h,w)
               k:int=2)->Tensor: # (N,1,h·2^(k-1),w·2^(k-1))
     "The grain map at the resolution of the finest codes, with a channel axis"
@@ -107,15 +115,16 @@ def grain_mask(M:Tensor, # (N,h,w)
     "Where grain g is, on the finest grid"
     return on_finest(M, k) == g
 
+# %% ../nbs/12_grain.ipynb #17d6a94e
 def copy_codes(codes:list, # per grain, coarsest first: (N,c,h·2^g,w·2^g)
                M:Tensor, # grain maps (N,h,w)
               )->Tensor: # (N,c,h·2^(k-1),w·2^(k-1))
     ("Neighbour copy: each region takes its own grain's codes, each code fills its block (§3.1); "
      "`ValueError` if grids don't fit the map")
-    for g,c in enumerate(codes):
+    for g,grid in enumerate(codes):
         want = (len(M), codes[0].shape[1], M.shape[1]*2**g, M.shape[2]*2**g)
-        if tuple(c.shape) != want:
-            raise ValueError(f'codes of grain {g} have shape {tuple(c.shape)}, '
+        if tuple(grid.shape) != want:
+            raise ValueError(f'codes of grain {g} have shape {tuple(grid.shape)}, '
                              f'the map of {tuple(M.shape)} regions asks for {want}')
     k = len(codes)
     Mf = on_finest(M, k)
@@ -140,7 +149,8 @@ def code_weight(M:Tensor, # (N,h,w)
 def budget(M:Tensor, # (N,h,w)
            k:int=2, # number of grains
           )->Tensor: # (N,) in [0,1]
-    "Codes beyond the least possible, as a share of those that could be added: for k = 2 simply the fine ratio"
+    ("Codes beyond the least possible, as a share of those that could be added: "
+     "for k = 2 simply the fine ratio")
     check_map(M, k)
     return (n_codes(M)/M[0].numel() - 1)/max(4**(k - 1) - 1, 1)
 
@@ -149,7 +159,8 @@ def block_mean(z:Tensor, # (N,c,H,W) on the finest grid
                M:Tensor, # (N,h,w), H = h·2^(k-1)
                k:int=2, # number of grains
               )->Tensor: # (N,c,H,W), constant over every block
-    "Each block takes the mean of its places: the projection onto grids that neighbour copy can make"
+    ("Each block takes the mean of its places: "
+     "the projection onto grids that neighbour copy can make")
     Mf = on_finest(M, k)
     for g in range(k - 1):
         j = block_side(g, k)
@@ -159,7 +170,7 @@ def block_mean(z:Tensor, # (N,c,H,W) on the finest grid
 def gather_codes(z:Tensor, # (N,c,H,W) on the finest grid
                  M:Tensor, # (N,h,w)
                  k:int=2, # number of grains
-                )->list: # per grain, coarsest first: (N,c,h·2^g,w·2^g), zero where a region has another grain
+                )->list: # per grain, coarsest first: (N,c,h·2^g,w·2^g), zero at other grains
     "The inverse of `copy_codes` on the selected codes"
     return [block_avg(z, block_side(g, k))*enlarge(M == g, 2**g)[:, None] for g in range(k)]
 
@@ -169,8 +180,13 @@ def is_block_constant(z:Tensor, # (N,c,H,W)
                       k:int=2,
                      )->bool:
     "Are all copies of every code bit-identical?"
-    same = lambda m, j: torch.equal(torch.where(m, z, 0), torch.where(m, enlarge(z[..., ::j, ::j], j), 0))
-    return all(same(grain_mask(M, g, k), block_side(g, k)) for g in range(k - 1))
+    for g in range(k - 1):
+        j = block_side(g, k)
+        here = grain_mask(M, g, k)
+        copies = enlarge(z[..., ::j, ::j], j)
+        if not torch.equal(torch.where(here, z, 0), torch.where(here, copies, 0)):
+            return False
+    return True
 
 # %% ../nbs/12_grain.ipynb #c34
 def share_noise(e:Tensor, # standard normal draw on the finest grid (N,c,H,W)
@@ -180,22 +196,25 @@ def share_noise(e:Tensor, # standard normal draw on the finest grid (N,c,H,W)
     "j times the mean of each j × j block: one number a code, made from the draw under it"
     return block_mean(e, M, k)*on_finest(2**(k - 1 - M), k)
 
+# %% ../nbs/12_grain.ipynb #1df142f5
 def grain_noise(M:Tensor, # grain maps (N,h,w)
                 channels:int, # c
                 k:int=2, # number of grains
-                generator=None, # one torch.Generator, or a list with one an image (then the result does not depend on the batch)
-               )->Tensor: # (N,c,h·2^(k-1),w·2^(k-1)) float32 on M's device, N(0,1) a code, constant over every block
-    "Noise at each region's own grain, copied over its blocks; one draw at the finest grid an image"
+                generator=None, # torch.Generator; or one an image, then batches do not matter
+               )->Tensor: # (N,c,h·2^(k-1),w·2^(k-1)) float32 on M's device, N(0,1) a code
+    ("Noise at each region's own grain, copied over its blocks; "
+     "one draw at the finest grid an image")
     check_map(M, k)
     shape = (channels, M.shape[1]*2**(k - 1), M.shape[2]*2**(k - 1))
     if isinstance(generator, (list, tuple)):
         if len(generator) != len(M):
             raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
-        e = torch.stack([torch.randn(shape, generator=g, device=g.device).to(M.device) for g in generator])
+        draw = torch.stack([torch.randn(shape, generator=own, device=own.device).to(M.device)
+                            for own in generator])
     else:
         device = generator.device if generator is not None else M.device
-        e = torch.randn((len(M), *shape), generator=generator, device=device).to(M.device)
-    return share_noise(e, M, k)
+        draw = torch.randn((len(M), *shape), generator=generator, device=device).to(M.device)
+    return share_noise(draw, M, k)
 
 # %% ../nbs/12_grain.ipynb #c40
 def cumulative_ratios(r:float, # share of regions at grain 1 or finer
@@ -204,13 +223,14 @@ def cumulative_ratios(r:float, # share of regions at grain 1 or finer
     "One number steers all grains: r, r², r³, …"
     return [r**g for g in range(1, k)]
 
+# %% ../nbs/12_grain.ipynb #6024000e
 def draw_ratio(rng:torch.Generator, # the sample's generator
                how='uniform', # 'uniform' in [0,1], 'normal' (.5, .2) clipped, or a fixed number
               )->float:
     ("The ratio of one training sample; of the drawn ones 5 % are exactly 0 and 5 % exactly 1 "
      "(a little more where a normal is clipped)")
     u = torch.rand(1, generator=rng).item()
-    v = torch.randn(1, generator=rng).item()
+    normal = torch.randn(1, generator=rng).item()
     if isinstance(how, Real):
         if not 0 <= how <= 1:
             raise ValueError(f'a ratio lies in [0,1], got {how}')
@@ -219,30 +239,43 @@ def draw_ratio(rng:torch.Generator, # the sample's generator
         raise ValueError(f"a ratio is a number, 'uniform' or 'normal', not {how!r}")
     if u < .05 or u > .95:
         return float(u > .5)
-    return (u - .05)/.9 if how == 'uniform' else min(max(.5 + .2*v, 0.), 1.)
+    if how == 'uniform':
+        return (u - .05)/.9
+    return min(max(.5 + .2*normal, 0.), 1.)
 
+# %% ../nbs/12_grain.ipynb #723cb4dd
 def disturb(M:Tensor, # one map (h,w)
             k:int, # number of grains
             rng:torch.Generator, # the sample's generator
             other:Tensor=None, # another image's map (h,w)
            )->Tensor: # (h,w)
-    "A rectangle of one grain, the inverted map, or another image's map (inverted as well where there is none)"
-    i = lambda n: int(torch.randint(n, (1,), generator=rng))
-    kind,(h,w) = i(3),M.shape
+    ("A rectangle of one grain, the inverted map, or another image's map "
+     "(inverted as well where there is none)")
+    def below(n):
+        return int(torch.randint(n, (1,), generator=rng))
+    kind = below(3)
+    h,w = M.shape
     if kind == 0:
+        top = below(h)
+        left = below(w)
+        grain = below(k)
+        bottom = top + 1 + below(h - top)
+        right = left + 1 + below(w - left)
         M = M.clone()
-        t,l = i(h),i(w)
-        M[t:t + 1 + i(h - t), l:l + 1 + i(w - l)] = i(k)
+        M[top:bottom, left:right] = grain
         return M
-    return k - 1 - M if kind == 1 or other is None else other
+    if kind == 1 or other is None:
+        return k - 1 - M
+    return other
 
+# %% ../nbs/12_grain.ipynb #a8f27de1
 def training_map(E:Tensor, # entropies (h,w) of the sample
                  cal, # the data set's Calibration
                  k:int, # number of grains
                  rng:torch.Generator, # the sample's generator
                  ratio='uniform', # see `draw_ratio`
                  p_disturb:float=.15, # share of disturbed maps
-                 other=None, # function that returns another image's entropies (h,w); called only when needed
+                 other=None, # → another image's entropies (h,w); called only when needed
                 )->Tensor: # (h,w) int64
     "The grain map that one training sample is seen with"
     T = cal.thresholds(cumulative_ratios(draw_ratio(rng, ratio), k))
@@ -257,15 +290,22 @@ class LastMap:
     def __init__(self):
         # one tuple, read and replaced as a whole: several threads may ask
         self.last = None,None,None,None
+
     def __reduce__(self):
         return LastMap, ()       # neither copies nor files contain it
-    def __call__(self, M:Tensor, make, *key):      # make: M → anything; key: whatever else it depends on
-        last,mark,old,out = self.last
-        cpu = M.device.type == 'cpu'
-        now = M.clone() if cpu else None if M.is_inference() else M._version
-        same = (isinstance(mark, Tensor) and torch.equal(mark, M) if cpu
-                else last is M and now is not None and now == mark)
+
+    def __call__(self,
+                 M:Tensor, # grain maps (N,h,w)
+                 make, # M → anything
+                 *key): # whatever else it depends on
+        last,mark,old,made = self.last
+        if M.device.type == 'cpu':
+            now = M.clone()
+            same = isinstance(mark, Tensor) and torch.equal(mark, M)
+        else:
+            now = None if M.is_inference() else M._version
+            same = last is M and now is not None and now == mark
         if not same or key != old:
-            out = make(M)
-            self.last = M,now,key,out
-        return out
+            made = make(M)
+            self.last = M,now,key,made
+        return made

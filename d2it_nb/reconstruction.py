@@ -35,36 +35,64 @@ def code_bits(net:DVAE,
              )->Tensor: # (N,) bits
     "KL of the selected codes against the normal distribution of their grain and channel"
     scaled = []
-    for g,m in enumerate(moments):
-        mean,logvar = split_moments(m)
-        shift,scale = (a[g][:, None, None] for a in (net.shift, net.scale))
-        scaled.append(torch.cat([(mean - shift)*scale, logvar + 2*scale.log()], 1))
+    for g,both in enumerate(moments):
+        mean,logvar = split_moments(both)                       # (N,z,h·2^g,w·2^g) each
+        shift = net.shift[g][:, None, None]                     # (z,1,1)
+        scale = net.scale[g][:, None, None]                     # (z,1,1)
+        mean = (mean - shift)*scale
+        logvar = logvar + 2*scale.log()
+        scaled.append(torch.cat([mean, logvar], 1))
     return kl_codes(scaled, M)*net.z*n_codes(M)/math.log(2)
 
 # %% ../nbs/22_reconstruction.ipynb #c15
 def by_entropy(cal, # Calibration
                r:float, # share of the data set's regions at grain 1 or finer
-               k:int=2):
+               k:int=2, # number of grains
+              ):
     "Maps by thresholds for a data-set ratio; a function of entropies (N,h,w) and item numbers"
     T = cal.thresholds(cumulative_ratios(r, k))
     return lambda E, items: grain_map(E, T)
 
 def shuffled(maps, # such a function
-             seed:int=0):
+             seed:int=0,
+            ):
     "The cells of those maps in another order, each picture's own"
     def f(E, items):
         M = maps(E, items)
-        perms = torch.stack([torch.randperm(M[0].numel(), generator=keyed_rng(seed, 'shuffle', i)) for i in items])
-        return M.flatten(1).gather(1, perms.to(M.device)).view_as(M)
+        cells = M[0].numel()
+        orders = [torch.randperm(cells, generator=keyed_rng(seed, 'shuffle', i)) for i in items]
+        return M.flatten(1).gather(1, torch.stack(orders).to(M.device)).view_as(M)
     return f
 
-def at_random(r:float, k:int=2, seed:int=0):
+def at_random(r:float, # share of the cells at grain 1 or finer
+              k:int=2, # number of grains
+              seed:int=0,
+             ):
     "Independent cells with the shares of ratio r"
     cuts = torch.tensor(cumulative_ratios(r, k))
     def f(E, items):
-        return torch.stack([(torch.rand(*E[0].shape, 1, generator=keyed_rng(seed, 'random map', i)) < cuts).sum(-1)
-                            for i in items]).to(E.device)
+        draws = [torch.rand(*E[0].shape, 1, generator=keyed_rng(seed, 'random map', i))
+                 for i in items]
+        return (torch.stack(draws) < cuts).sum(-1).to(E.device)
     return f
+
+# %% ../nbs/22_reconstruction.ipynb #615dfe42
+def _measures(net, rec, x, M, moments, eye):
+    "Of a batch: name → a number per picture, or per cell"
+    now = dict(n=torch.ones(len(x), device=x.device),
+               psnr=psnr(rec, x),
+               ssim=ssim(rec, x),
+               codes=n_codes(M),
+               bits=code_bits(net, moments, M) + M[0].numel()*math.log2(net.k))
+    if eye:
+        now['stlpips'] = eye(rec, x)
+    if net.k > 1:
+        error = F.avg_pool2d((rec - x).pow(2).mean(1, keepdim=True), net.region)[:, 0]
+        for g in range(net.k):
+            now[f'sse{g}'] = error*(M == g)
+            now[f'cells{g}'] = M == g
+    return now
+
 
 # %% ../nbs/22_reconstruction.ipynb #c18
 @torch.no_grad()
@@ -72,59 +100,65 @@ def assess(net:DVAE,
            ds, # data set
            cal, # Calibration, which measures the entropies
            maps:dict, # name → function of entropies (N,h,w) and item numbers, see above
-           eye=None, # perceptual distance of two batches → (N,), for sides of at least 32; None: left out
+           eye=None, # perceptual distance of two batches → (N,), of sides ≥ 32; None: left out
            features=None, # feature extractor with `dim`, for the Fréchet distance; None: left out
            items=None, # which items; None: all
            batch:int=32,
            progress:bool=True, # a bar, if it takes longer
-          )->dict: # name → {n, psnr, ssim, codes, bits, stlpips, sse and cells of each grain, features}; 'real': their FeatureStats
+          )->dict: # name → {n, psnr, ssim, …: sums; features}; 'real': the originals' features
     "Reconstruct with each kind of map, and add up; sides of at least 11 px"
     items = list(range(len(ds)) if items is None else items)
+    batches = [items[i:i + batch] for i in range(0, len(items), batch)]
     dev = net.shift.device
     out = {}
-    for b in progress_bar([items[i:i + batch] for i in range(0, len(items), batch)], 'reconstructing', show=progress):
-        x = torch.stack([ds.image(i) for i in b])
+    for some in progress_bar(batches, 'reconstructing', show=progress):
+        x = torch.stack([ds.image(i) for i in some])
         E = cal.entropy_map(x).to(dev)
         x = x.to(dev)
         moments = net.moments(x)
         if features:
             out.setdefault('real', FeatureStats(features.dim, dev)).update(features(x))
-        for name,f in maps.items():
-            M = f(E, b)
-            rec = net.decode(net.normalize(sample_codes(moments, M), M), M).clamp(-1, 1)
-            now = dict(n=torch.ones(len(b), device=dev), psnr=psnr(rec, x), ssim=ssim(rec, x), codes=n_codes(M),
-                       bits=code_bits(net, moments, M) + M[0].numel()*math.log2(net.k))
-            if eye:
-                now['stlpips'] = eye(rec, x)
-            if net.k > 1:
-                e = F.avg_pool2d((rec - x).pow(2).mean(1, keepdim=True), net.region)[:, 0]
-                for g in range(net.k):
-                    now |= {f'sse{g}': (e*(M == g)).flatten(), f'cells{g}': (M == g).flatten()}
-            s = out.setdefault(name, {})
-            s |= {k: s.get(k, 0) + v.double().sum() for k,v in now.items()}
+        for name,make in maps.items():
+            M = make(E, some)
+            z = net.normalize(sample_codes(moments, M), M)
+            rec = net.decode(z, M).clamp(-1, 1)
+            sums = out.setdefault(name, {})
+            for key,values in _measures(net, rec, x, M, moments, eye).items():
+                sums[key] = sums.get(key, 0) + values.double().sum()
             if features:
-                s.setdefault('features', FeatureStats(features.dim, dev)).update(
-                    features(((rec + 1)*127.5).round()/127.5 - 1))            # as a file would hold it
+                as_saved = ((rec + 1)*127.5).round()/127.5 - 1          # as a file would hold it
+                stats = sums.setdefault('features', FeatureStats(features.dim, dev))
+                stats.update(features(as_saved))
     return out
 
+# %% ../nbs/22_reconstruction.ipynb #0d696590
 def add_sums(a:dict, b:dict)->dict: # either may be empty
     "The sums of two parts"
-    return {k: add_sums(a[k], v) if isinstance(v, dict) else a[k] + v for k,v in b.items()} if a and b else a or b
+    if not (a and b):
+        return a or b
+    return {name: add_sums(a[name], more) if isinstance(more, dict) else a[name] + more
+            for name,more in b.items()}
 
 def scores(sums:dict # of `assess`
           )->list: # a row a kind of map
-    "Means, PSNR within the cells of each grain, and the proxy Fréchet distance (pFD) if features were measured"
+    ("Means, PSNR within the cells of each grain, "
+     "and the proxy Fréchet distance (pFD) if features were measured")
     real = sums.get('real')
     rows = []
-    for name,s in sums.items():
+    for name,found in sums.items():
         if name == 'real':
             continue
-        r = dict(maps=name, **{k: (v/s['n']).item() for k,v in s.items()
-                               if k in ('psnr', 'ssim', 'stlpips', 'codes', 'bits')})
-        for g in range(sum(k.startswith('cells') for k in s)):                # within the cells of a grain
-            cells,sse = s[f'cells{g}'].item(),s[f'sse{g}'].item()
-            r[f'psnr{g}'] = 10*math.log10(4*cells/sse) if sse else None
-        rows.append(r | (dict(pFD=frechet(real, s['features'])) if real else {}))
+        row = dict(maps=name)
+        for key in found:
+            if key in ('psnr', 'ssim', 'stlpips', 'codes', 'bits'):
+                row[key] = (found[key]/found['n']).item()
+        for g in range(sum(key.startswith('cells') for key in found)):
+            cells = found[f'cells{g}'].item()
+            sse = found[f'sse{g}'].item()
+            row[f'psnr{g}'] = 10*math.log10(4*cells/sse) if sse else None
+        if real:
+            row['pFD'] = frechet(real, found['features'])
+        rows.append(row)
     return rows
 
 # %% ../nbs/22_reconstruction.ipynb #c23
@@ -133,6 +167,9 @@ def side_by_side(net:DVAE,
                  M:Tensor, # grain maps (N,h,w)
                 )->Tensor: # (3,5H,NW)
     "Rows: original, grain map, reconstructions all coarse, by the map, all fine"
-    maps = torch.stack([overlay_grain(a, m.cpu(), net.k) for a,m in zip(x.cpu(), M)]) if net.k > 1 else x.cpu()
-    rows = [x, maps, *(reconstruct(net, x, m) for m in (torch.zeros_like(M), M, torch.full_like(M, net.k - 1)))]
-    return rearrange(torch.stack([r.cpu() for r in rows]), 'r n c h w -> c (r h) (n w)')
+    shown = x.cpu()
+    if net.k > 1:
+        shown = torch.stack([overlay_grain(picture, m.cpu(), net.k) for picture,m in zip(shown, M)])
+    kinds = torch.zeros_like(M), M, torch.full_like(M, net.k - 1)
+    rows = [x, shown, *(reconstruct(net, x, kind) for kind in kinds)]
+    return rearrange(torch.stack([row.cpu() for row in rows]), 'r n c h w -> c (r h) (n w)')

@@ -30,13 +30,14 @@ def kl_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
              M:Tensor, # grain maps (N,h,w)
             )->Tensor: # (N,), nats a channel of a code
     "KL(q || N(0,1)) of the selected codes, each once, mean within each image"
-    total = count = 0
-    for g,m in enumerate(moments):
-        mean,logvar = split_moments(m)
-        kl = .5*(mean**2 + logvar.exp() - 1 - logvar).mean(1)                 # (n,h·2^g,w·2^g)
-        sel = enlarge(M == g, 2**g)
-        total = total + (kl*sel).sum((1, 2))
-        count = count + sel.sum((1, 2))
+    total = 0
+    count = 0
+    for g,both in enumerate(moments):
+        mean,logvar = split_moments(both)
+        kl = .5*(mean**2 + logvar.exp() - 1 - logvar).mean(1)                 # (N,h·2^g,w·2^g)
+        selected = enlarge(M == g, 2**g)                                      # the same
+        total = total + (kl*selected).sum((1, 2))                             # (N,)
+        count = count + selected.sum((1, 2))
     return total/count
 
 # %% ../nbs/21_vae_losses.ipynb #c13
@@ -45,13 +46,16 @@ def edge_loss(a:Tensor, # (N,3,H,W)
               scales:int=3, # full, half, quarter resolution …
              )->Tensor: # (N,)
     "Mean absolute error of horizontal and vertical differences, summed over scales"
-    d,total = a - b,0
-    for s in range(scales):
-        if s:
-            d = F.avg_pool2d(d, 2)
-        total = total + d.diff(dim=2).abs().mean((1, 2, 3)) + d.diff(dim=3).abs().mean((1, 2, 3))
+    error = a - b
+    total = 0
+    for scale in range(scales):
+        if scale:
+            error = F.avg_pool2d(error, 2)
+        total = total + error.diff(dim=2).abs().mean((1, 2, 3))
+        total = total + error.diff(dim=3).abs().mean((1, 2, 3))
     return total
 
+# %% ../nbs/21_vae_losses.ipynb #85410259
 PERCEPTUAL = dict( # name → files → a function of two batches (N,3,H,W) → (N,)
     none        = lambda files=(): lambda a, b: a.new_zeros(len(a)),
     edges       = lambda files=(): edge_loss,
@@ -62,21 +66,28 @@ PERCEPTUAL = dict( # name → files → a function of two batches (N,3,H,W) → 
 # %% ../nbs/21_vae_losses.ipynb #c16
 class PatchGAN(nn.Module):
     "A small convolutional judge of patches: (N,3,H,W) → one logit a patch"
-    def __init__(self, ch:int=64, n_layers:int=3):
+    def __init__(self,
+                 ch:int=64, # channels of the first layer
+                 n_layers:int=3, # that halve the side
+                ):
         super().__init__()
         self.config = dict(ch=ch, n_layers=n_layers)
-        layers,i = [nn.Conv2d(3, ch, 4, 2, 1), nn.LeakyReLU(.2)],ch
-        for l in range(1, n_layers):
-            o = ch*min(2**l, 8)
-            layers += [nn.Conv2d(i, o, 4, 2, 1), nn.GroupNorm(1, o), nn.LeakyReLU(.2)]
-            i = o
-        self.net = nn.Sequential(*layers, nn.Conv2d(i, 1, 4, 1, 1))
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.normal_(m.weight, std=.02), nn.init.zeros_(m.bias)
+        layers = [nn.Conv2d(3, ch, 4, 2, 1), nn.LeakyReLU(.2)]
+        width = ch
+        for i in range(1, n_layers):
+            wider = ch*min(2**i, 8)
+            layers += [nn.Conv2d(width, wider, 4, 2, 1), nn.GroupNorm(1, wider), nn.LeakyReLU(.2)]
+            width = wider
+        self.net = nn.Sequential(*layers, nn.Conv2d(width, 1, 4, 1, 1))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=.02)
+                nn.init.zeros_(layer.bias)
+
     def forward(self, x):
         return self.net(x)
 
+# %% ../nbs/21_vae_losses.ipynb #5fc4d0ad
 def hinge_judge(real:Tensor, # scores of patches (N,1,h,w)
                 fake:Tensor, # the same of reconstructions
                )->Tensor: # (N,)
@@ -98,15 +109,19 @@ def gradients_at(weight:Tensor, # a layer's weight, of any shape
                  *losses, # scalars that depend on it
                 )->list: # a gradient a loss
     "The pull of each loss on one layer"
-    return [torch.autograd.grad(l, weight, retain_graph=True)[0] for l in losses]
+    return [torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in losses]
 
-def balance(g_rec:Tensor, g_gan:Tensor, cap:float=1e4)->Tensor: # a scalar without gradient
+def balance(g_rec:Tensor, # gradient of the reconstruction loss
+            g_gan:Tensor, # gradient of the painter's loss
+            cap:float=1e4, # the largest ratio
+           )->Tensor: # a scalar without gradient
     "‖∇rec‖ / ‖∇gan‖ (Esser et al. 2021)"
     return (g_rec.norm()/(g_gan.norm() + 1e-4)).clamp(max=cap).detach()
 
+# %% ../nbs/21_vae_losses.ipynb #0a297d49
 def adaptive_weight(rec:Tensor, # reconstruction loss, a scalar
                     gan:Tensor, # the painter's loss, a scalar
-                    weight:Tensor, # the decoder's last layer's weight, of any shape; both losses depend on it
+                    weight:Tensor, # of the decoder's last layer; both losses depend on it
                     mean=lambda g: g, # averages a gradient over all ranks
                     cap:float=1e4,
                    )->Tensor: # a scalar without gradient
