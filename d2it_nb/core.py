@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['NO_LOCKS', 'keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
            'peak_bytes', 'kept_bytes', 'again', 'sync', 'write_atomic', 'read_json', 'sealed', 'unsealed', 'sole_user',
-           'sha256', 'write_tensors', 'save_net', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than',
+           'sha256', 'write_tensors', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than', 'save_net',
            'load_net', 'asset', 'package_file', 'forgiving_streams', 'did_you_mean', 'documented', 'threads',
            'seconds_of', 'best_threads', 'on_threads', 'machine', 'save_result', 'load_result', 'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
-import difflib, errno, fcntl, hashlib, importlib.util, inspect, json, os, platform, random, sys, threading, time, warnings, weakref
+import difflib, errno, fcntl, hashlib, importlib.util, inspect, json, os, platform, random, sys
+import threading, time, warnings, weakref
 from contextlib import contextmanager
-from pathlib import Path
+from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,8 +32,9 @@ def keyed_seed(seed:int, # the run's seed
                n:int=0, # running count of samples drawn
               )->int: # in 0 .. 2**63-1
     "A seed that depends on (seed, purpose, n) and on nothing else"
-    h = hashlib.blake2b(f'{int(seed)}/{purpose}/{int(n)}'.encode(), digest_size=8)
-    return int.from_bytes(h.digest(), 'little') >> 1
+    key = f'{int(seed)}/{purpose}/{int(n)}'.encode()
+    drawn = hashlib.blake2b(key, digest_size=8).digest()
+    return int.from_bytes(drawn, 'little') >> 1
 
 def keyed_rng(seed:int, # the run's seed
               purpose:str, # what the draw is for
@@ -41,22 +44,23 @@ def keyed_rng(seed:int, # the run's seed
     return torch.Generator().manual_seed(keyed_seed(seed, purpose, n))
 
 # %% ../nbs/00_core.ipynb #c9
+@lru_cache(1)    # only the current epoch is wanted
+def _permutation(seed, N, epoch):
+    return torch.randperm(N, generator=keyed_rng(seed, 'perm', epoch))
+
 def item_of(n:int, # running count of samples drawn
             N:int, # number of items in the data set
             seed:int=0, # the run's seed
            )->int: # in 0 .. N-1
     "The item that sample `n` reads: perm(seed, n // N)[n % N]"
-    epoch = n // N
-    if _perm.get('key') != (seed, N, epoch):
-        _perm.update(key=(seed, N, epoch), perm=torch.randperm(N, generator=keyed_rng(seed, 'perm', epoch)))
-    return int(_perm['perm'][n % N])
-
-_perm = {}   # the permutation of the current epoch; only a cache
+    return int(_permutation(seed, N, n // N)[n % N])
 
 # %% ../nbs/00_core.ipynb #c12
 def seed_all(seed:int=0):
-    "Seed Python's, NumPy's and PyTorch's global generators (for a notebook's toys; training uses `keyed_rng`)"
-    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+    "Seed the global generators of Python, NumPy and PyTorch (for toys; training uses `keyed_rng`)"
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #c15
 def assert_close(a:Tensor, # what was computed
@@ -65,9 +69,11 @@ def assert_close(a:Tensor, # what was computed
                  rtol:float=1e-5, # relative tolerance
                 ):
     "Same shape, same dtype, same values; raises `AssertionError` that says what differs"
-    for t in (a, b):
-        assert isinstance(t, Tensor), f'assert_close compares tensors, got {type(t).__name__}'
+    for value in (a, b):
+        kind = type(value).__name__
+        assert isinstance(value, Tensor), f'assert_close compares tensors, got {kind}'
     torch.testing.assert_close(a.detach(), b.detach(), atol=atol, rtol=rtol)
+
 def assert_equal(a:Tensor, b:Tensor):
     "Same shape, same dtype, bit-identical values"
     assert_close(a, b, atol=0, rtol=0)
@@ -79,7 +85,10 @@ def n_params(net:nn.Module, # any module
     "Number of parameters"
     return sum(p.numel() for p in net.parameters() if frozen or p.requires_grad)
 
-# %% ../nbs/00_core.ipynb #d662ccce
+# %% ../nbs/00_core.ipynb #68d6e5ab
+def _storages(tree):
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
 class PeakBytes(TorchDispatchMode):
     "Within `with PeakBytes() as m:`, new tensors hold `m.now` bytes, and held at most `m.peak`"
     def __init__(self):
@@ -87,21 +96,26 @@ class PeakBytes(TorchDispatchMode):
         self.now = 0
         self.peak = 0
         self.live = set()
+
     def __torch_dispatch__(self, f, types, args=(), kwargs=None):
         out = f(*args, **(kwargs or {}))
-        old = {t.untyped_storage()._cdata                                     # views and in-place results
-               for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        for t in tree_leaves(out):
-            if isinstance(t, Tensor) and (s := t.untyped_storage())._cdata not in self.live | old:
-                self.live.add(s._cdata)
-                self.now += s.nbytes()
+        # views and in-place results are not new
+        old = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(out):
+            key = storage._cdata
+            if key not in self.live | old:
+                size = storage.nbytes()
+                self.live.add(key)
+                self.now += size
                 self.peak = max(self.peak, self.now)
-                weakref.finalize(s, self.free, s._cdata, s.nbytes())
+                weakref.finalize(storage, self.free, key, size)
         return out
+
     def free(self, key, size):
         self.live.discard(key)
         self.now -= size
 
+# %% ../nbs/00_core.ipynb #d662ccce
 def peak_bytes(f # function without arguments
               )->int:
     "Most bytes that tensors made by `f` held at once"
@@ -122,160 +136,156 @@ def again(f, *args,
           on:bool=True, # else it is just called
           **kw):
     "f(*args, **kw), whose inner values are not kept for the backward pass but computed once more"
-    return (checkpoint(f, *args, use_reentrant=False, preserve_rng_state=False, **kw)
-            if on and torch.is_grad_enabled() else f(*args, **kw))
+    if not (on and torch.is_grad_enabled()):
+        return f(*args, **kw)
+    return checkpoint(f, *args, use_reentrant=False, preserve_rng_state=False, **kw)
 
-# %% ../nbs/00_core.ipynb #c20
+# %% ../nbs/00_core.ipynb #acbbcdbe
+_NOT_OFFERED = errno.EINVAL, errno.ENOTSUP, errno.ENOSYS   # by this file system
+
 def sync(f, # an open file, or its number
         ):
     "Let the disk have it; nothing to be done where a file system knows no such wish"
     try:
         os.fsync(f)
-    except OSError as e:
-        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
             raise
+
+def _neighbour(path):
+    return path.with_name(f'.{path.name}.{os.getpid()}.tmp')
 
 def write_atomic(path, # file to (over)write
                  data:bytes, # its new content
                 ):
-    "Write to a temporary neighbour, flush to the disk, rename: a reader sees the old file or the new one, never half"
+    "Write a neighbour, flush it to the disk, rename it: readers see the old file or the new one"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    tmp = _neighbour(path)
     try:
-        with open(tmp, 'wb') as f:
-            f.write(data)
-            f.flush()
-            sync(f)
+        with open(tmp, 'wb') as file:
+            file.write(data)
+            file.flush()
+            sync(file)
         os.replace(tmp, path)
-    except OSError as e:
-        e.filename = str(path)
+    except OSError as error:
+        error.filename = str(path)
         raise                # a full disk does not say which file it is about
     finally:
         tmp.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #a6dc5b0f
 def read_json(path)->dict:
     "The object that a JSON file holds; `ValueError` names the file, however odd its content"
     try:
-        d = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f'{path} is not JSON ({e})') from None
-    if not isinstance(d, dict):
+        found = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is not JSON ({error})') from None
+    if not isinstance(found, dict):
         raise ValueError(f'{path} holds no JSON object')
-    return d
+    return found
 
-def _seal(d:dict):
-    return hashlib.sha256(json.dumps({k: v for k,v in json.loads(json.dumps(d)).items() if k != 'seal'},
-                                     sort_keys=True).encode()).hexdigest()[:16]
+def _seal(d):
+    content = json.loads(json.dumps(d))          # its keys as a file has them
+    content.pop('seal', None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 def sealed(d:dict)->dict:
     "With a checksum of itself, so that a changed digit shows"
     return d | dict(seal=_seal(d))
+
 def unsealed(d:dict, what)->dict:
     "Without its checksum; `ValueError` if that is not right"
-    if d.get('seal') != (s := _seal(d)):
+    seal = _seal(d)
+    if d.get('seal') != seal:
         raise ValueError(f'{what} is damaged or was changed by hand: '
-                         f'its seal is {d.get("seal")!r}, its content asks for {s!r}')
+                         f'its seal is {d.get("seal")!r}, its content asks for {seal!r}')
     return {k: v for k,v in d.items() if k != 'seal'}
 
-NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL   # says a file system that offers none
+# %% ../nbs/00_core.ipynb #c20
+# says a file system that has none
+NO_LOCKS = *_NOT_OFFERED, errno.ENOLCK, errno.EOPNOTSUPP
 
 @contextmanager
 def sole_user(path, # file or folder that only one process may work on
               hint:str='choose another --out or wait', # what to do about it
              ):
-    ("Hold a lock beside the file, or in the folder, while the block runs; `ValueError` if another process does. "
-     "A lock whose owner died is free")
+    ("Hold a lock beside the file, or in the folder, while the block runs; "
+     "`ValueError` if another process does. A lock whose owner died is free")
     path = Path(path)
     lock = path/'.lock' if path.is_dir() else path.with_name(f'.{path.name}.lock')
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, 'a+') as f:
+    with open(lock, 'a+') as file:
         try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            if e.errno in NO_LOCKS:
-                warnings.warn(f'{path}: its file system offers no locks ({e.strerror}); see to it that no other run works there')
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                warnings.warn(f'{path}: its file system offers no locks ({error.strerror}); '
+                              'see to it that no other run works there')
                 yield
                 return
-            if e.errno not in (errno.EAGAIN, errno.EACCES):
-                raise OSError(f'{lock} can not be locked ({e.strerror})') from None
-            f.seek(0)
-            who = f.read().strip() or 'unknown'
-            raise ValueError(f'{path} is in use by ' +
-                             ('a run of this very process (in a notebook: close it, or restart the kernel)'
-                              if who == str(os.getpid()) else
-                              f'another run (process {who}); {hint}')) from None
-        f.truncate(0)
-        f.write(str(os.getpid()))
-        f.flush()
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise OSError(f'{lock} can not be locked ({error.strerror})') from None
+            file.seek(0)
+            owner = file.read().strip() or 'unknown'
+            who = f'another run (process {owner}); {hint}'
+            if owner == str(os.getpid()):
+                who = ('a run of this very process '
+                       '(in a notebook: close it, or restart the kernel)')
+            raise ValueError(f'{path} is in use by {who}') from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         # data workers outlive a killed owner for seconds; they must not hold its lock
-        os.register_at_fork(after_in_child=f.close)
+        os.register_at_fork(after_in_child=file.close)
         yield
 
-def sha256(path)->str:
-    "Hex digest of a file"
-    with open(path, 'rb') as f:
-        return hashlib.file_digest(f, 'sha256').hexdigest()
-
-# %% ../nbs/00_core.ipynb #c21
-def _pair(path):
-    path = Path(path)
-    # not with_suffix: names have dots
-    return path.with_name(f'{path.name}.safetensors'),path.with_name(f'{path.name}.json')
-
+# %% ../nbs/00_core.ipynb #876ceefd
 # the process's own, which can only be read by setting it
 _umask = os.umask(0o077)
 os.umask(_umask)
 
+def sha256(path)->str:
+    "Hex digest of a file"
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
 def write_tensors(path, # of a safetensors file
                   tensors:dict, # name → tensor
                  )->str: # its SHA-256
-    "Write them and flush to the disk, for all to read whom the umask lets (safetensors alone writes for its owner)"
+    "Write them, flush to the disk, and let all read whom the umask lets (safetensors: the owner)"
     save_file({k: v.detach().cpu().contiguous() for k,v in tensors.items()}, path)
-    with open(path, 'rb') as f:
-        sync(f)
+    with open(path, 'rb') as file:
+        sync(file)
     try:
         os.chmod(path, 0o666 & ~_umask)
-    except OSError as e:                                           # a file system with rights of its own, or with none
-        if e.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL):
+    except OSError as error:
+        # a file system with rights of its own, or with none
+        if error.errno not in (*_NOT_OFFERED, errno.EPERM, errno.EACCES):
             raise
     return sha256(path)
 
-def save_net(path, # without extension: `path`.safetensors and `path`.json are written
-             net:nn.Module, # has `config`, the keyword arguments of its class
-             half:bool=False, # store floats as float16
-             **meta, # provenance: anything that JSON can hold, e.g. another network's `meta`
-            ):
-    "Write a network's tensors and its description"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ts = {k: v.half() if half and v.is_floating_point() else v for k,v in net.state_dict().items()}
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    st,js = _pair(path)
-    try:
-        own = dict(kind=type(net).__name__, config=net.config, sha256=write_tensors(tmp, ts))
-        os.replace(tmp, st)
-    finally:
-        tmp.unlink(missing_ok=True)
-    write_atomic(js, json.dumps(sealed(own | meta | own), indent=1).encode())
-
+# %% ../nbs/00_core.ipynb #06812c3c
 def check_tensors(own:dict, # name → tensor, as they should be
                   tensors:dict, # name → tensor, as they are
                   what:str='the file', # for the error message
                   kind:str='network',
                  ):
-    "Every name and shape must agree and every value be finite, or `ValueError` names the first that is not"
+    "Names and shapes agree, values are finite; `ValueError` names the first where it is not so"
     missing = sorted(set(own) - set(tensors))
     extra = sorted(set(tensors) - set(own))
     if missing:
         raise ValueError(f'{what}: tensor {missing[0]!r} is missing ({len(missing)} in all)')
     if extra:
-        raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {kind} ({len(extra)} in all)')
-    for k,v in own.items():
-        if tensors[k].shape != v.shape:
-            raise ValueError(f'{what}: {k!r} has shape {tuple(tensors[k].shape)}, expected {tuple(v.shape)}')
-        if not torch.isfinite(tensors[k]).all():
-            raise ValueError(f'{what}: {k!r} holds values that are not finite')
+        raise ValueError(f'{what}: tensor {extra[0]!r} is not part of a {kind} '
+                         f'({len(extra)} in all)')
+    for name,wanted in own.items():
+        found = tensors[name]
+        if found.shape != wanted.shape:
+            raise ValueError(f'{what}: {name!r} has shape {tuple(found.shape)}, '
+                             f'expected {tuple(wanted.shape)}')
+        if not torch.isfinite(found).all():
+            raise ValueError(f'{what}: {name!r} holds values that are not finite')
 
 def load_tensors(net:nn.Module, # its own tensors are overwritten
                  tensors:dict, # name → tensor
@@ -286,25 +296,33 @@ def load_tensors(net:nn.Module, # its own tensors are overwritten
     net.load_state_dict(tensors)
     return net
 
+# %% ../nbs/00_core.ipynb #d7aeb5cb
 def digest(net:nn.Module # any module
           )->str: # 16 hexadecimal digits
     "Names a network's tensors, wherever and in whatever file they are"
-    h = hashlib.sha256()
+    names = hashlib.sha256()
     for k,v in sorted(net.state_dict().items()):
-        h.update(k.encode()), h.update(v.detach().cpu().contiguous().numpy().tobytes())
-    return h.hexdigest()[:16]
+        names.update(k.encode())
+        names.update(v.detach().cpu().contiguous().numpy().tobytes())
+    return names.hexdigest()[:16]
 
+# %% ../nbs/00_core.ipynb #01c3fb17
 @contextmanager
 def no_larger_than(tensors:dict):
     ("Networks that are built inside take no memory, and building ends with `ValueError` "
      "where there are more parameters than tensors: a forged description costs nothing")
-    me,left = threading.get_ident(),[2*len(tensors) + 16]
-    def count(module, name, p):
+    me = threading.get_ident()
+    left = 2*len(tensors) + 16
+
+    def count(module, name, parameter):
+        nonlocal left
         if threading.get_ident() != me:
             return
-        left[0] -= 1
-        if left[0] < 0:
-            raise ValueError(f'the configuration asks for more parameters than the {len(tensors)} tensors of the file')
+        left -= 1
+        if left < 0:
+            raise ValueError('the configuration asks for more parameters '
+                             f'than the {len(tensors)} tensors of the file')
+
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.device('meta'):
@@ -312,37 +330,72 @@ def no_larger_than(tensors:dict):
     finally:
         hook.remove()
 
+# %% ../nbs/00_core.ipynb #fce3dcf9
+def _pair(path):
+    path = Path(path)
+    # not with_suffix: names have dots
+    return path.with_name(f'{path.name}.safetensors'), path.with_name(f'{path.name}.json')
+
+def _description(path, name):
+    "What the JSON says, if it is of class `name` and nobody changed it"
+    info = read_json(path)
+    if missing := {'kind', 'config', 'sha256'} - set(info):
+        raise ValueError(f'{path} lacks {sorted(missing)}')
+    if info['kind'] != name:
+        raise ValueError(f"{path} describes a {info['kind']}, but a {name} is wanted")
+    info = unsealed(info, path)
+    if not isinstance(info['config'], dict) or not isinstance(info['sha256'], str):
+        raise ValueError(f'{path}: config is an object and sha256 a text')
+    return info
+
+def save_net(path, # without extension: `path`.safetensors and `path`.json are written
+             net:nn.Module, # has `config`, the keyword arguments of its class
+             half:bool=False, # store floats as float16
+             **meta, # provenance: anything that JSON can hold, e.g. another network's `meta`
+            ):
+    "Write a network's tensors and its description"
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.half() if half and v.is_floating_point() else v
+               for k,v in net.state_dict().items()}
+    tmp = _neighbour(path)
+    tensors_file,json_file = _pair(path)
+    try:
+        written = write_tensors(tmp, tensors)
+        own = dict(kind=type(net).__name__, config=net.config, sha256=written)
+        os.replace(tmp, tensors_file)
+    finally:
+        tmp.unlink(missing_ok=True)
+    write_atomic(json_file, json.dumps(sealed(own | meta | own), indent=1).encode())
+
+# %% ../nbs/00_core.ipynb #c21
 def load_net(path, # without extension
              cls, # the class that is expected
             )->nn.Module: # in eval mode, with its JSON as `net.meta`
-    "Rebuild a network from `path`.json and `path`.safetensors, checking class, hash, names and shapes"
-    st,js = _pair(path)
-    for f in (js, st):
-        if not f.is_file():
-            raise FileNotFoundError(f'{f} does not exist; a saved network is a pair .json + .safetensors')
-    info = read_json(js)
-    if missing := {'kind', 'config', 'sha256'} - set(info):
-        raise ValueError(f'{js} lacks {sorted(missing)}')
-    if info.get('kind') != cls.__name__:
-        raise ValueError(f"{js} describes a {info.get('kind')}, but a {cls.__name__} is wanted")
-    info = unsealed(info, js)
-    if not isinstance(info['config'], dict) or not isinstance(info['sha256'], str):
-        raise ValueError(f'{js}: config is an object and sha256 a text')
-    if (h := sha256(st)) != info['sha256']:
-        raise ValueError(f'{st} is damaged or was replaced: '
-                         f"SHA-256 {h[:12]}…, {js.name} says {info['sha256'][:12]}…")
+    "Rebuild a network from its two files, checking class, hash, names and shapes"
+    tensors_file,json_file = _pair(path)
+    for file in (json_file, tensors_file):
+        if not file.is_file():
+            raise FileNotFoundError(f'{file} does not exist; '
+                                    'a saved network is a pair .json + .safetensors')
+    info = _description(json_file, cls.__name__)
+    found = sha256(tensors_file)
+    if found != info['sha256']:
+        raise ValueError(f'{tensors_file} is damaged or was replaced: '
+                         f"SHA-256 {found[:12]}…, {json_file.name} says {info['sha256'][:12]}…")
     try:
-        ts = load_file(st)
-    except SafetensorError as e:
-        raise ValueError(f'{st} is not a safetensors file ({e})') from None
+        tensors = load_file(tensors_file)
+    except SafetensorError as error:
+        raise ValueError(f'{tensors_file} is not a safetensors file ({error})') from None
     try:
-        with no_larger_than(ts):
-            own = cls(**info['config']).state_dict()
-        check_tensors(own, ts, str(st), cls.__name__)
+        with no_larger_than(tensors):
+            sketch = cls(**info['config']).state_dict()
+        check_tensors(sketch, tensors, str(tensors_file), cls.__name__)
         net = cls(**info['config']).eval()
-        net.load_state_dict(ts)           # what fits the sketch fits the network
-    except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as e:
-        raise ValueError(f'{js}: the configuration does not fit a {cls.__name__} ({e})') from None
+        net.load_state_dict(tensors)      # what fits the sketch fits the network
+    except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as error:
+        raise ValueError(f'{json_file}: the configuration does not fit '
+                         f'a {cls.__name__} ({error})') from None
     net.meta = info
     return net
 
@@ -350,12 +403,14 @@ def load_net(path, # without extension
 def asset(name:str='', # path below `data/`
          )->Path:
     "A file that ships with the project; `FileNotFoundError` lists what is there"
-    home = Path(str(resources.files('d2it_nb'))).parent
-    # a checkout has its own files, whatever else is installed
-    root = home/'data' if (home/'settings.ini').is_file() else Path(str(resources.files('d2it_nb._assets')))
+    root = Path(str(resources.files('d2it_nb'))).parent
+    if (root/'settings.ini').is_file():
+        root /= 'data'       # a checkout has its own files, whatever else is installed
+    else:
+        root = Path(str(resources.files('d2it_nb._assets')))
     if not (root/name).exists():
-        raise FileNotFoundError(f'{name} is not among the shipped files: '
-                                f'{sorted(p.name for p in root.iterdir() if p.name[0] not in "._")}')
+        there = sorted(path.name for path in root.iterdir() if path.name[0] not in '._')
+        raise FileNotFoundError(f'{name} is not among the shipped files: {there}')
     return root/name
 
 # %% ../nbs/00_core.ipynb #c30
@@ -363,25 +418,26 @@ def package_file(package:str, # the name that would be imported
                  path:str, # of the file, inside the package
                  pip:str=None, # what to install, if it has another name
                 )->Path:
-    "A file of an installed package, which is not imported; `ModuleNotFoundError` says what to install"
+    "A file of a package, which is not imported; `ModuleNotFoundError` says what to install"
+    pip = pip or package
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f'{path} comes with the package {pip or package}: pip install {pip or package}')
-    f = Path(spec.submodule_search_locations[0])/path
-    if not f.exists():
-        raise FileNotFoundError(f'{f} is missing; install {pip or package} anew')
-    return f
+        raise ModuleNotFoundError(f'{path} comes with the package {pip}: pip install {pip}')
+    file = Path(spec.submodule_search_locations[0])/path
+    if not file.exists():
+        raise FileNotFoundError(f'{file} is missing; install {pip} anew')
+    return file
 
 # %% ../nbs/00_core.ipynb #e2566a39
 def forgiving_streams():
     "What a terminal can't show is shown as well as it can, and is no error"
-    for s in (sys.stdout, sys.stderr):
-        if hasattr(s, 'reconfigure'):
-            s.reconfigure(errors='backslashreplace')
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
 
 def did_you_mean(name:str, names)->str: # '' where nothing is near
     "A hint for whoever mistyped a name"
-    near = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
+    near = difflib.get_close_matches(str(name), map(str, names), 1)
     return f'; did you mean {near[0]}?' if near else ''
 
 def documented(f):
@@ -390,7 +446,8 @@ def documented(f):
         notes = docments(f)
     except OSError:
         return f                                       # there is no source to be read
-    rows = [f'    {name}: {notes[name]}' for name in inspect.signature(f).parameters if notes.get(name)]
+    names = inspect.signature(f).parameters
+    rows = [f'    {name}: {notes[name]}' for name in names if notes.get(name)]
     f.__doc__ = '\n'.join([f.__doc__ or '', '', *rows])
     return f
 
@@ -422,12 +479,15 @@ def seconds_of(work, # function without arguments
 def best_threads(work, # function without arguments: a piece of what is to be done
                 )->tuple: # number of threads, seconds that the piece takes on them
     "One, or all that there are"
-    alone, n = seconds_of(work, 1), torch.get_num_threads()
-    if n == 1:
-        return 1, alone
-    together = seconds_of(work, n, min(1., 3*alone))
-    return (n, together) if together < alone else (1, alone)
+    alone = seconds_of(work, 1)
+    n = torch.get_num_threads()
+    if n > 1:
+        together = seconds_of(work, n, min(1., 3*alone))
+        if together < alone:
+            return n, together
+    return 1, alone
 
+# %% ../nbs/00_core.ipynb #5fa84b25
 def on_threads(steps, # iterator of equal steps
                n:int, # threads
                seconds:float=float('inf'), # that a step should take
@@ -445,39 +505,49 @@ def on_threads(steps, # iterator of equal steps
                 n = 1
             yield step
     finally:
-        getattr(steps, 'close', lambda: None)()
+        if hasattr(steps, 'close'):
+            steps.close()
 
-# %% ../nbs/00_core.ipynb #c33
+# %% ../nbs/00_core.ipynb #bf8fe0db
 def machine()->dict:
     "What figures depend on: processor, cores, GPU, versions"
     cpuinfo = Path('/proc/cpuinfo')
-    names = ([l.split(':', 1)[1].strip() for l in cpuinfo.read_text().splitlines() if l.startswith('model name')]
-             if cpuinfo.is_file() else [])
-    return dict(cpu=names[0] if names else platform.machine(), cores=os.cpu_count(),
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return dict(cpu=names[0] if names else platform.machine(),
+                cores=os.cpu_count(),
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-                python=platform.python_version(), torch=torch.__version__)
+                python=platform.python_version(),
+                torch=torch.__version__)
 
 def save_result(path, # file to write
                 command:str, # what makes it again
                 **figures, # anything that JSON can hold
                ):
     "Write figures with their origin"
-    write_atomic(path, json.dumps(dict(command=command, machine=machine(), **figures),
-                                  indent=1, ensure_ascii=False).encode())
+    content = dict(command=command, machine=machine(), **figures)
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 def load_result(name:str)->dict:
     "Figures that ship with the project, by name"
     return read_json(asset(f'results/{name}.json'))
 
+# %% ../nbs/00_core.ipynb #c33
+def _cell(value, digits):
+    if value is None:
+        return ''
+    return f'{value:.{digits}g}' if isinstance(value, float) else str(value)
+
+def _line(cells, widths):
+    return '| ' + ' | '.join(map(str.ljust, cells, widths)) + ' |'
+
 def as_table(rows:list, # dicts; what one lacks stays empty
              digits:int=4, # significant digits of floats
             )->str:
     "Rows as a Markdown table"
-    f = lambda v: '' if v is None else f'{v:.{digits}g}' if isinstance(v, float) else str(v)
-    keys = dict.fromkeys(k for r in rows for k in r)
-    rows = [{k: f(r.get(k)) for k in keys} for r in rows]
-    w = {k: max(len(k), *(len(r[k]) for r in rows)) for k in keys}
-    line = lambda r: '| ' + ' | '.join(r[k].ljust(w[k]) for k in w) + ' |'
-    return '\n'.join([line({k: k for k in w}),
-                      '|' + '|'.join('-'*(n + 2) for n in w.values()) + '|',
-                      *map(line, rows)])
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    table = [keys, *([_cell(row.get(key), digits) for key in keys] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    head,*body = [_line(cells, widths) for cells in table]
+    rule = '|' + '|'.join('-'*(width + 2) for width in widths) + '|'
+    return '\n'.join([head, rule, *body])

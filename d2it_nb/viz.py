@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRAINS', 'to_display', 'axes', 'figure_of', 'show_images', 'grain_rgb', 'show_map', 'overlay_grain', 'frames_of',
-           'film_strip', 'animate', 'progress_bar', 'tick', 'waiting']
+           'film_strip', 'animate', 'tick', 'progress_bar', 'waiting']
 
 # %% ../nbs/01_viz.ipynb #a07b875f
 import math, sys, threading
@@ -23,18 +23,18 @@ def to_display(x:Tensor, # (3,H,W) or (H,W) in [-1,1]
     return (rearrange(x, 'c h w -> h w c') if x.ndim == 3 else x).numpy()
 
 def axes(n:int, # number of panels
-         ncols:int=None, # default: at most 8 a row
-         size:float=1.6, # inches a panel
+         ncols:int=None, # default: at most 8 per row
+         size:float=1.6, # inches per panel
         )->list: # n axes, without ticks
     "A grid of bare axes"
-    import matplotlib.pyplot as plt                   # half a second, which only those wait who draw
+    import matplotlib.pyplot as plt    # half a second, which only those wait who draw
     ncols = ncols or min(n, 8)
     nrows = math.ceil(n/ncols)
-    fig,axs = plt.subplots(nrows, ncols, figsize=(size*ncols, size*1.12*nrows), dpi=70,
-                           squeeze=False, layout='constrained')
-    for ax in axs.flat:
+    figure,grid = plt.subplots(nrows, ncols, figsize=(size*ncols, size*1.12*nrows), dpi=70,
+                               squeeze=False, layout='constrained')
+    for ax in grid.flat:
         ax.set_axis_off()
-    return list(axs.flat)[:n]
+    return list(grid.flat)[:n]
 
 def figure_of(ax)->object: # a matplotlib Figure
     "The figure of these axes, closed, so that a notebook shows it only where it is asked to"
@@ -43,27 +43,28 @@ def figure_of(ax)->object: # a matplotlib Figure
     return ax.figure
 
 def show_images(xs, # images (3,H,W) or (H,W) in [-1,1], a list or a batch
-                titles=None, # one an image
-                ncols:int=None, # default: at most 8 a row
-                size:float=1.6, # inches an image
+                titles=None, # one per image
+                ncols:int=None, # default: at most 8 per row
+                size:float=1.6, # inches per image
                 axs:list=None, # draw here instead of on a new figure
                )->list: # the axes
     "Images side by side"
     axs = axs or axes(len(xs), ncols, size)
-    for ax,x,t in zip(axs, xs, titles or ['']*len(xs)):
+    for ax,x,title in zip(axs, xs, titles or ['']*len(xs)):
         ax.imshow(to_display(x), cmap='gray', vmin=0, vmax=1, interpolation='nearest')
-        ax.set_title(t, fontsize=8)
+        ax.set_title(title, fontsize=8)
     return axs
 
 # %% ../nbs/01_viz.ipynb #7dc38b74
-GRAINS = LinearSegmentedColormap.from_list('grains', ['#3564d8', '#f2f0e6', '#d83a35'])   # coarse → fine
+# coarse → fine
+GRAINS = LinearSegmentedColormap.from_list('grains', ['#3564d8', '#f2f0e6', '#d83a35'])
 
 def grain_rgb(M:Tensor, # (h,w), grains 0 (coarsest) .. k-1 (finest)
               k:int=2, # number of grains
              )->Tensor: # (3,h,w) in [-1,1]
     "Blue for the coarsest grain, red for the finest"
-    c = torch.from_numpy(GRAINS(M.cpu().numpy()/(k - 1))[..., :3]).float()
-    return rearrange(c, 'h w c -> c h w')*2 - 1
+    rgb = torch.from_numpy(GRAINS(M.cpu().numpy()/(k - 1))[..., :3]).float()
+    return rearrange(rgb, 'h w c -> c h w')*2 - 1
 
 def show_map(E:Tensor, # (h,w) any values
              title:str='', # above the map
@@ -71,11 +72,11 @@ def show_map(E:Tensor, # (h,w) any values
              colorbar:bool=True,
              **kwargs, # for imshow, e.g. vmin, vmax, cmap
             ):
-    "A heat map of one number a region"
+    "A heat map of one number per region"
     ax = ax or axes(1, size=2.2)[0]
-    im = ax.imshow(E.detach().float().cpu(), interpolation='nearest', **kwargs)
+    picture = ax.imshow(E.detach().float().cpu(), interpolation='nearest', **kwargs)
     if colorbar:
-        ax.figure.colorbar(im, ax=ax, shrink=.7)
+        ax.figure.colorbar(picture, ax=ax, shrink=.7)
     ax.set_title(title, fontsize=8)
     return ax
 
@@ -85,13 +86,15 @@ def overlay_grain(x:Tensor, # image (3,H,W) in [-1,1]
                   alpha:float=.35, # strength of the colour
                  )->Tensor: # (3,H,W)
     "The image tinted by its grain map"
-    if x.shape[-2] % M.shape[-2] or x.shape[-1] % M.shape[-1]:
-        raise ValueError(f'a map of {tuple(M.shape)} cells does not divide an image of {tuple(x.shape[-2:])} pixels')
-    a,b = x.shape[-2]//M.shape[-2], x.shape[-1]//M.shape[-1]
-    tint = repeat(grain_rgb(M, k), 'c h w -> c (h a) (w b)', a=a, b=b)
+    H,W = x.shape[-2:]
+    h,w = M.shape[-2:]
+    if H % h or W % w:
+        raise ValueError(f'a map of {tuple(M.shape)} cells '
+                         f'does not divide an image of {(H, W)} pixels')
+    tint = repeat(grain_rgb(M, k), 'c h w -> c (h a) (w b)', a=H//h, b=W//w)
     return (1 - alpha)*x.cpu() + alpha*tint
 
-# %% ../nbs/01_viz.ipynb #b4b7558e
+# %% ../nbs/01_viz.ipynb #ad0a63fa
 def frames_of(xs, # any sequence
               n:int=8, # how many to keep
              )->list: # indices, first and last among them
@@ -100,21 +103,25 @@ def frames_of(xs, # any sequence
 
 def film_strip(rows:dict, # title → list of images (3,H,W), all lists of one length
                n:int=8, # frames shown
-               titles=None, # one a frame of the full list
-               size:float=1.2, # inches a frame
+               titles=None, # one per frame of the full list
+               size:float=1.2, # inches per frame
               )->list:
-    "One row a story, time from left to right"
-    rows = {k: list(v) for k,v in rows.items()}
+    "One story per row, time from left to right"
+    rows = {name: list(xs) for name,xs in rows.items()}
     keep = frames_of(next(iter(rows.values())), n)
     axs = axes(len(rows)*len(keep), len(keep), size)
-    for r,(name,xs) in enumerate(rows.items()):
-        for c,i in enumerate(keep):
-            ax = axs[r*len(keep) + c]
-            show_images([xs[i]], [titles[i] if titles and r == 0 else ''], axs=[ax])
-            if c == 0:
-                ax.set_axis_on(), ax.set_xticks([]), ax.set_yticks([]), ax.set_ylabel(name, fontsize=8)
+    for row,(name,xs) in enumerate(rows.items()):
+        here = axs[row*len(keep):][:len(keep)]
+        heads = [titles[i] for i in keep] if titles and row == 0 else None
+        show_images([xs[i] for i in keep], heads, axs=here)
+        first = here[0]
+        first.set_axis_on()
+        first.set_xticks([])
+        first.set_yticks([])
+        first.set_ylabel(name, fontsize=8)
     return axs
 
+# %% ../nbs/01_viz.ipynb #b4b7558e
 def animate(xs:list, # images (3,H,W)
             fps:int=8,
             size:float=2.5, # inches
@@ -122,30 +129,16 @@ def animate(xs:list, # images (3,H,W)
     "A short film"
     from matplotlib.animation import FuncAnimation
     ax = axes(1, size=size)[0]
-    im = ax.imshow(to_display(xs[0]), interpolation='nearest')
-    ani = FuncAnimation(ax.figure, lambda i: [im.set_data(to_display(xs[i]))], frames=len(xs), interval=1000/fps)
+    picture = ax.imshow(to_display(xs[0]), interpolation='nearest')
+
+    def draw(i):
+        return [picture.set_data(to_display(xs[i]))]
+
+    film = FuncAnimation(ax.figure, draw, frames=len(xs), interval=1000/fps)
     figure_of(ax)
-    return ani
+    return film
 
-# %% ../nbs/01_viz.ipynb #bcfcae43
-def progress_bar(items=None, # what is gone through; None: `update()` says how far it is
-                 what:str='', # what is being done
-                 total:int=None, # how many there are, where `items` has no length
-                 show:bool=True, # False on all ranks but one
-                 after:float=1.5, # seconds until it appears
-                 **more, # for tqdm, e.g. unit='image'
-                )->tqdm: # to be iterated over, or used as a context
-    "A bar that appears where a wait gets long"
-    bar = tqdm(items, desc=what, total=total, disable=not show, delay=after, **dict(leave=False) | more)
-    if show:
-        over, close = threading.Event(), bar.close
-        def end():
-            over.set()
-            close()
-        bar.close = end
-        threading.Thread(target=tick, args=(bar, over, after), daemon=True).start()
-    return bar
-
+# %% ../nbs/01_viz.ipynb #b68044a9
 def tick(bar:tqdm, over:threading.Event, after:float):
     "Show the bar, and keep its clock going; gives up on one that has not moved for ten minutes"
     pause = after
@@ -154,12 +147,36 @@ def tick(bar:tqdm, over:threading.Event, after:float):
     while not over.wait(pause) and still < 600:
         with bar.get_lock():
             if not over.is_set():
-                bar.delay = 1e-9                                               # not 0: a notebook's bar would take itself for shown
+                bar.delay = 1e-9     # not 0: a notebook's bar would take itself for shown
                 bar.refresh(nolock=True)
-        seen, still = bar.n, still + pause if bar.n == seen else 0.
+        still = still + pause if bar.n == seen else 0.
+        seen = bar.n
         # a log file needs fewer lines than a screen
         pause = 1. if sys.stderr.isatty() or 'ipykernel' in sys.modules else 30.
 
+def progress_bar(items=None, # what is gone through; None: `update()` says how far it is
+                 what:str='', # what is being done
+                 total:int=None, # how many there are, where `items` has no length
+                 show:bool=True, # False on all ranks but one
+                 after:float=1.5, # seconds until it appears
+                 **more, # for tqdm, e.g. unit='image'
+                )->tqdm: # to be iterated over, or used as a context
+    "A bar that appears where a wait gets long"
+    more = dict(leave=False) | more
+    bar = tqdm(items, desc=what, total=total, disable=not show, delay=after, **more)
+    if show:
+        over = threading.Event()
+        close = bar.close
+
+        def end():
+            over.set()
+            close()
+
+        bar.close = end
+        threading.Thread(target=tick, args=(bar, over, after), daemon=True).start()
+    return bar
+
+# %% ../nbs/01_viz.ipynb #bcfcae43
 @contextmanager
 def waiting(what:str, # what is being done
             show:bool=True, # False on all ranks but one
@@ -167,10 +184,12 @@ def waiting(what:str, # what is being done
            ):
     "While the block runs: a clock, made when the wait gets long"
     over = threading.Event()
+
     def watch():
         if not over.wait(after):
             with progress_bar(what=what, after=0, bar_format='{desc} {elapsed}'):
                 over.wait()
+
     if show:
         clock = threading.Thread(target=watch, daemon=True)
         clock.start()
