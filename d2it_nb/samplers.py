@@ -68,7 +68,7 @@ def draws(M:Tensor, # grain maps (N,h,w)
         yield from chunk.to(M.device)
 
 # %% ../nbs/31_samplers.ipynb #c10
-def _noisy(diff, times):
+def _n_noisy(diff, times):
     "How many steps end where there is still noise: each of them may need a fresh draw"
     return sum(diff.coef(s)[1] > 0 for s in times[1:])
 
@@ -93,7 +93,7 @@ def ddpm(model, # (x, t, M) → what the process predicts, or that and variance 
     x_t = x_T
     diff = diff or Diffusion()
     times = diff.nodes(steps) if times is None else times
-    noise = draws(M, x_T.shape[1], k, generator, _noisy(diff, times))
+    noise = draws(M, x_T.shape[1], k, generator, _n_noisy(diff, times))
     for t,s in zip(times, times[1:]):
         x0,eps,v = look(model, x_t, t, M, diff, k)
         a_t,n_t = diff.coef(t)
@@ -120,7 +120,7 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
     x_t = x_T
     diff = diff or Diffusion()
     times = diff.nodes(steps) if times is None else times
-    noise = draws(M, x_T.shape[1], k, generator, _noisy(diff, times) if eta else 0)
+    noise = draws(M, x_T.shape[1], k, generator, _n_noisy(diff, times) if eta else 0)
     for t,s in zip(times, times[1:]):
         x0,eps,_ = look(model, x_t, t, M, diff, k)
         a_s,n_s = diff.coef(s)
@@ -134,9 +134,9 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
 
 # %% ../nbs/31_samplers.ipynb #c14
 def _half_log_snr(diff, t):
-    "λ = log(a/s), which grows towards the clean image"
-    a,s = diff.coef(t)
-    return math.log(a/s) if a else -math.inf
+    "λ = log(a/n), which grows towards the clean image"
+    a,n = diff.coef(t)
+    return math.log(a/n) if a else -math.inf
 
 def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
           steps:int=20,
@@ -148,7 +148,7 @@ def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
     x_t = x_T
     diff = diff or Diffusion()
     times = diff.nodes(steps, power=2) if times is None else times
-    x0_before = None
+    x0_before = h_before = None
     for t,s in zip(times, times[1:]):
         x0,eps,_ = look(model, x_t, t, M, diff, k)
         n_t = diff.coef(t)[1]
