@@ -13,13 +13,16 @@ from torch import nn, Tensor
 from .grain import block_mean, code_weight, grain_mask
 
 # %% ../nbs/30_diffusion.ipynb #c5
-def linear_betas(T:int=1000)->Tensor: # (T,) float64
+def linear_betas(T:int=1000 # number of steps
+                )->Tensor: # (T,) float64
     "β from 1e-4 to 2e-2 for T = 1000 (§4.1), scaled for other T so that the end stays as noisy"
     return torch.linspace(1e-4, 2e-2, T, dtype=torch.double)*1000/T
 
-def cosine_betas(T:int=1000)->Tensor: # (T,) float64
+def cosine_betas(T:int=1000 # number of steps
+                )->Tensor: # (T,) float64
     "β of ᾱ = cos²(π/2·(t/T + .008)/1.008), at most .999 (Nichol & Dhariwal 2021)"
-    abar = torch.cos((torch.arange(T + 1, dtype=torch.double)/T + .008)/1.008*math.pi/2)**2
+    t = torch.arange(T + 1, dtype=torch.double)
+    abar = torch.cos((t/T + .008)/1.008*math.pi/2)**2
     return (1 - abar[1:]/abar[:-1]).clamp(max=.999)
 
 SCHEDULES = dict(linear=linear_betas, cosine=cosine_betas)
@@ -31,14 +34,17 @@ PREDICT = dict(    # target(x0, eps, a, s); back(out, x, a, s) → (x0, eps)
     v   = (lambda x0, eps, a, s: a*eps - s*x0, lambda out, x, a, s: (a*x - s*out, s*x + a*out)),
     u   = (lambda x0, eps, a, s: eps - x0,     lambda out, x, a, s: (x - s*out, x + a*out)))
 
+# %% ../nbs/30_diffusion.ipynb #96896acc
 class Process(nn.Module):
     ("x_t = a·x0 + s·ε: what all forward processes share. "
-     "A process gives `coef(t)`, numbers for one time, and `at(t, x)`, tensors for a batch of times")
+     "A process gives `coef(t)`, numbers for one time, "
+     "and `at(t, x)`, tensors for a batch of times")
     def _set(self, predict:str, allowed):
         if predict not in allowed:
             raise ValueError(f'this process can predict {", ".join(allowed)}, not {predict!r}')
         self.predict = predict
         self._target,self._back = PREDICT[predict]
+
     def q_sample(self,
                  x0:Tensor, # (N,...)
                  t:Tensor, # times (N,)
@@ -47,6 +53,7 @@ class Process(nn.Module):
         "x_t = a·x0 + s·ε"
         a,s = self.at(t, x0)
         return a*x0 + s*eps
+
     def target(self,
                x0:Tensor, # clean codes (N,c,H,W)
                t:Tensor, # times (N,)
@@ -54,18 +61,41 @@ class Process(nn.Module):
               )->Tensor: # like x0
         "What the network should say"
         return self._target(x0, eps, *self.at(t, x0))
+
     def back(self,
              out:Tensor, # what it said (N,c,H,W)
              x:Tensor, # of these noised codes
              t, # one time, or times (N,)
             )->tuple: # x̂₀ and ε̂, like x
         "The clean codes and the noise that it meant"
-        return self._back(out, x, *(self.at(t, x) if isinstance(t, Tensor) else self.coef(t)))
-    def say(self, x0:Tensor, x:Tensor, t)->Tensor:
-        "What a network that believes in x0 would say of x at time t (a number)"
-        a,s = self.coef(t)
-        return self._target(x0, (x - a*x0)/s, a, s)
+        a,s = self.at(t, x) if isinstance(t, Tensor) else self.coef(t)
+        return self._back(out, x, a, s)
 
+    def say(self,
+            x0:Tensor, # what it believes in (N,c,H,W)
+            x:Tensor, # noised codes (N,c,H,W)
+            t, # one time, a number
+           )->Tensor: # like x
+        "What a network that believes in x0 would say of x at time t"
+        a,s = self.coef(t)
+        eps = (x - a*x0)/s
+        return self._target(x0, eps, a, s)
+
+# %% ../nbs/30_diffusion.ipynb #773d3bb1
+def _checked_betas(schedule, T): # (T,) float64
+    "By name, or as they are given; `ValueError` if one of them is no share"
+    named = isinstance(schedule, str)
+    if named and schedule not in SCHEDULES:
+        raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}')
+    # numbers, even where the network is only sketched (`meta`)
+    with torch.device('cpu'):
+        betas = SCHEDULES[schedule](T) if named else torch.as_tensor(schedule).double()
+    if len(betas) < 2 or not (betas.min() > 0 and betas.max() < 1):
+        raise ValueError('every β must lie strictly between 0 and 1; '
+                         f'T = {T} is too small for this schedule')
+    return betas
+
+# %% ../nbs/30_diffusion.ipynb #76a43ea5
 class Diffusion(Process):
     ("Gaussian diffusion in T steps; times are 0 … T-1, and -1 is the clean image. "
      "The schedule is a buffer and moves with `.to(device)`")
@@ -76,41 +106,50 @@ class Diffusion(Process):
                 ):
         super().__init__()
         self._set(predict, ('eps', 'x0', 'v'))
-        if isinstance(schedule, str) and schedule not in SCHEDULES:
-            raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}')
-        # numbers, even where the network is only sketched (`meta`)
-        with torch.device('cpu'):
-            betas = SCHEDULES[schedule](T) if isinstance(schedule, str) else torch.as_tensor(schedule).double()
-        if len(betas) < 2 or not (betas.min() > 0 and betas.max() < 1):
-            raise ValueError('every β must lie strictly between 0 and 1; '
-                             f'T = {T} is too small for this schedule')
+        betas = _checked_betas(schedule, T)
         abar = (1 - betas).cumprod(0)
+        signal = abar.sqrt().tolist()
+        noise = (1 - abar).sqrt().tolist()
         self.T = len(betas)
         # double precision, on the host; [-1] is the clean image
-        self.table = list(zip(abar.sqrt().tolist(), (1 - abar).sqrt().tolist())) + [(1., 0.)]
+        self.table = list(zip(signal, noise)) + [(1., 0.)]
+        # the same for the device; [:, -1] is clean
+        scale = torch.tensor(self.table).T
+        self.register_buffer('scale', scale.float(), persistent=False)
+
+        # of one step back: log β̃, log β, and x0's weight in the mean (see `variance_loss`)
         prev = torch.cat([abar.new_ones(1), abar[:-1]])
         low = betas*(1 - prev)/(1 - abar)
         low[0] = low[1]
-        # the same for the device; [:, -1] is clean
-        self.register_buffer('scale', torch.tensor(self.table).T.float(), persistent=False)
-        # see `variance_loss`
-        self.register_buffer('one_step', torch.stack([low.log(), betas.log(), prev.sqrt()*betas/(1 - abar)]).float(),
-                             persistent=False)
+        of_x0 = prev.sqrt()*betas/(1 - abar)
+        one_step = torch.stack([low.log(), betas.log(), of_x0])
+        self.register_buffer('one_step', one_step.float(), persistent=False)
+
     def coef(self, t:int)->tuple: # a, s
         "√ᾱ_t and √(1-ᾱ_t) as numbers; t = -1 is the clean image"
         if not -1 <= t < self.T:
             raise ValueError(f'times run from -1 (clean) to {self.T - 1}, got {t}')
         return self.table[int(t)]
-    def at(self, t:Tensor, x:Tensor)->tuple:
+
+    def at(self,
+           t:Tensor, # times (N,)
+           x:Tensor, # (N,...)
+          )->tuple: # a, s
         "√ᾱ_t and √(1-ᾱ_t), shaped to multiply `x`"
-        return self.scale[:, t].view(2, -1, *[1]*(x.ndim - 1)).unbind()
-    def snr(self, t:Tensor)->Tensor:
-        "Signal-to-noise ratio ᾱ/(1-ᾱ) of times (N,)"
+        scale = self.scale[:, t]
+        return scale.view(2, -1, *[1]*(x.ndim - 1)).unbind()
+
+    def snr(self,
+            t:Tensor, # times (N,)
+           )->Tensor: # (N,)
+        "Signal-to-noise ratio ᾱ/(1-ᾱ)"
         a,s = self.scale[:, t]
         return (a/s)**2
+
     def draw_t(self, rng)->Tensor:
         "A training time"
         return torch.randint(self.T, (), generator=rng)
+
     def nodes(self,
               steps:int, # number of sampling steps
               power:float=1., # 1: evenly spaced; larger: more of them at small t
@@ -120,7 +159,12 @@ class Diffusion(Process):
             raise ValueError(f'a power of at least 1 keeps the times apart, got {power}')
         if not 1 <= steps <= self.T:
             raise ValueError(f'between 1 and {self.T} sampling steps are possible, got {steps}')
-        return [max(round((1 - i/max(steps - 1, 1))**power*(self.T - 1)), steps - 1 - i) for i in range(steps)] + [-1]
+        times = []
+        for i in range(steps):
+            share = 1 - i/max(steps - 1, 1)                          # of the way, from 1 down to 0
+            time = round(share**power*(self.T - 1))
+            times.append(max(time, steps - 1 - i))
+        return times + [-1]
 
 # %% ../nbs/30_diffusion.ipynb #c20
 # Eq. 11
@@ -129,26 +173,33 @@ def grain_loss(e2:Tensor, # squared error (N,c,H,W)
                k:int=2, # number of grains
               )->Tensor: # (N,)
     "Σα·e²/Σα within each image: every code has one vote"
-    a = code_weight(M, k)
-    return (a*e2.mean(1, keepdim=True)).sum((1, 2, 3))/a.sum((1, 2, 3))
+    alpha = code_weight(M, k)                                        # (N,1,H,W)
+    e2 = e2.mean(1, keepdim=True)                                    # (N,1,H,W)
+    return (alpha*e2).sum((1, 2, 3))/alpha.sum((1, 2, 3))
 
+# %% ../nbs/30_diffusion.ipynb #c67d327e
 def per_grain_loss(e2:Tensor, # squared errors (N,c,H,W)
                    M:Tensor, # grain maps (N,h,w)
-                   k:int=2)->Tensor: # (N,k), NaN where an image lacks the grain
+                   k:int=2, # number of grains
+                  )->Tensor: # (N,k), NaN where an image lacks the grain
     "The mean error of each grain's codes, coarsest first"
-    e2 = e2.mean(1, keepdim=True)
-    ms = [grain_mask(M, g, k) for g in range(k)]
-    n = torch.stack([m.sum((1, 2, 3))      for m in ms], 1)
-    s = torch.stack([(e2*m).sum((1, 2, 3)) for m in ms], 1)
-    return torch.where(n > 0, s/n.clamp(min=1), torch.nan)
+    e2 = e2.mean(1, keepdim=True)                                    # (N,1,H,W)
+    losses = []
+    for g in range(k):
+        mask = grain_mask(M, g, k)                                   # (N,1,H,W)
+        places = mask.sum((1, 2, 3))                                 # (N,)
+        mean = (e2*mask).sum((1, 2, 3))/places.clamp(min=1)          # (N,)
+        losses.append(torch.where(places > 0, mean, torch.nan))
+    return torch.stack(losses, 1)
 
 def grain_loss_literal(e2:Tensor, # squared errors (N,c,H,W)
                        M:Tensor, # grain maps (N,h,w)
-                       k:int=2)->Tensor: # (N,)
+                       k:int=2, # number of grains
+                      )->Tensor: # (N,)
     "E_i as the mean over the grains that an image has: every grain has one vote"
-    l = per_grain_loss(e2, M, k)
-    there = ~l.isnan()
-    return torch.where(there, l, 0).sum(1)/there.sum(1)
+    losses = per_grain_loss(e2, M, k)                                # (N,k)
+    there = ~losses.isnan()
+    return torch.where(there, losses, 0).sum(1)/there.sum(1)
 
 # %% ../nbs/30_diffusion.ipynb #c27
 def snr_weight(diff:Diffusion, # schedule, and what is predicted
@@ -161,15 +212,22 @@ def snr_weight(diff:Diffusion, # schedule, and what is predicted
     snr = diff.snr(t)
     if not gamma:
         return torch.ones_like(snr)
-    return snr.clamp(max=gamma)/dict(eps=snr, x0=1, v=snr + 1, u=(snr.sqrt() + 1)**2)[diff.predict]
+    # how often the squared error of x̂₀ goes into that of the prediction
+    factors = dict(eps=snr, x0=1, v=snr + 1, u=(snr.sqrt() + 1)**2)
+    return snr.clamp(max=gamma)/factors[diff.predict]
 
 # %% ../nbs/30_diffusion.ipynb #c32
-def reverse_variance(diff:Process, t, s)->tuple: # two numbers
-    "log β̃ (posterior, the least) and log β (the most) of the step from time t to s, which is not yet clean"
-    (a,n),(b,m) = diff.coef(t),diff.coef(s)
-    beta = n**2 - (a/b)**2*m**2
-    return math.log(beta*m**2/n**2), math.log(beta)
+def reverse_variance(diff:Process, # the process
+                     t, # from this time, a number
+                     s, # to this earlier one, which is not yet clean
+                    )->tuple: # two numbers
+    "log β̃ (posterior, the least) and log β (the most) of the step from time t to s"
+    a_t,n_t = diff.coef(t)
+    a_s,n_s = diff.coef(s)
+    beta = n_t**2 - (a_t/a_s)**2*n_s**2
+    return math.log(beta*n_s**2/n_t**2), math.log(beta)
 
+# %% ../nbs/30_diffusion.ipynb #38b0774c
 def variance_loss(diff:Diffusion, # the process
                   x0:Tensor, # codes (N,c,H,W)
                   x_t:Tensor, # noised
@@ -178,50 +236,69 @@ def variance_loss(diff:Diffusion, # the process
                   v:Tensor, # its variance channels (N,c,H,W), in [-1,1]
                   M:Tensor, # grain maps (N,h,w)
                   k:int=2, # number of grains
-                 )->Tensor: # (N,), bits a code and channel
+                 )->Tensor: # (N,), bits per code and channel
     ("KL of the true reverse step from the predicted one, the predicted mean held fixed "
-     "(Nichol & Dhariwal 2021), one vote a code")
-    low,high,c0 = diff.one_step[:, t].view(3, -1, 1, 1, 1)
-    logvar = low + (block_mean(v, M, k) + 1)/2*(high - low)
-    dmean = c0*(x0 - diff.back(block_mean(out.detach(), M, k), x_t, t)[0])
-    bits = .5*(logvar - low - 1 + (low - logvar).exp() + dmean**2*(-logvar).exp())/math.log(2)
-    return grain_loss(bits, M, k)
+     "(Nichol & Dhariwal 2021), one vote per code")
+    low,high,of_x0 = diff.one_step[:, t].view(3, -1, 1, 1, 1)        # (N,1,1,1) each
+    logvar = low + (block_mean(v, M, k) + 1)/2*(high - low)          # (N,c,H,W)
+    x0_hat,_ = diff.back(block_mean(out.detach(), M, k), x_t, t)
+    dmean = of_x0*(x0 - x0_hat)                                      # (N,c,H,W)
+    # of two Gaussians
+    kl = .5*(logvar - low - 1 + (low - logvar).exp() + dmean**2*(-logvar).exp())
+    return grain_loss(kl/math.log(2), M, k)
 
 # %% ../nbs/30_diffusion.ipynb #c40
 class Flow(Process):
     "Rectified flow; times run smoothly from 0 (clean) to T (noise)"
     def __init__(self,
                  T:int=1000, # the noise end's time
-                 predict:str='u', # 'u' or 'x0' (ε alone says nothing of x0 where there is no signal)
+                 predict:str='u', # 'u' or 'x0' (ε says nothing of x0 where there is no signal)
                 ):
         super().__init__()
         self._set(predict, ('u', 'x0'))
         self.T = T
+
     def coef(self, t:float)->tuple: # a, s
         "Signal and noise as numbers"
-        return 1 - t/self.T, t/self.T
-    def at(self, t:Tensor, x:Tensor)->tuple:
-        "Signal and noise, shaped to multiply `x`"
-        s = (t/self.T).to(x.dtype).view(-1, *[1]*(x.ndim - 1))
+        s = t/self.T
         return 1 - s, s
-    def snr(self, t:Tensor)->Tensor:
-        "Signal-to-noise ratio of times (N,)"
+
+    def at(self,
+           t:Tensor, # times (N,)
+           x:Tensor, # (N,...)
+          )->tuple: # a, s
+        "Signal and noise, shaped to multiply `x`"
+        s = (t/self.T).to(x.dtype)
+        s = s.view(-1, *[1]*(x.ndim - 1))
+        return 1 - s, s
+
+    def snr(self,
+            t:Tensor, # times (N,)
+           )->Tensor: # (N,)
+        "Signal-to-noise ratio"
         return (self.T/t - 1)**2
+
     def draw_t(self, rng)->Tensor:
         "A training time"
         return torch.rand((), generator=rng)*self.T
-    def nodes(self, steps:int, power:float=1.)->list:
-        "steps + 1 times from T down to 0"
+
+    def nodes(self,
+              steps:int, # number of sampling steps
+              power:float=1., # as in `Diffusion.nodes`
+             )->list: # steps + 1 times
+        "Times from T down to 0"
         if steps < 1:
             raise ValueError(f'at least one sampling step is needed, got {steps}')
         return [(1 - i/steps)**power*self.T for i in range(steps + 1)]
 
+# %% ../nbs/30_diffusion.ipynb #70e47a3d
 def process(schedule:str='linear', # 'linear', 'cosine' or 'flow'
-            predict:str=None, # default: 'eps' for linear, 'v' for cosine (which ends with hardly any signal), 'u' for a flow
+            predict:str=None, # default: 'eps' for linear, 'v' for cosine, 'u' for a flow
            )->Process:
     "A forward process by name"
     if schedule == 'flow':
         return Flow(predict=predict or 'u')
     if schedule not in SCHEDULES:
         raise ValueError(f'no schedule {schedule!r}; there are {", ".join(SCHEDULES)}, flow')
-    return Diffusion(schedule=schedule, predict=predict or dict(linear='eps', cosine='v')[schedule])
+    usual = dict(linear='eps', cosine='v')
+    return Diffusion(schedule=schedule, predict=predict or usual[schedule])

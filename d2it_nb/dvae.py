@@ -4,25 +4,33 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'norm', 'conv', 'ResBlock', 'attend', 'AttnBlock', 'Up', 'check_factors', 'Encoder', 'fourier', 'Decoder',
-           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'fit_scale', 'quarter', 'spread', 'spread_of']
+           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'spread', 'spread_of', 'quarter', 'fit_scale']
 
 # %% ../nbs/20_dvae.ipynb #c2
 import math
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import nn, Tensor
 from .core import *
-from .grain import block_avg, block_side, budget, check_map, copy_codes, grain_noise, n_codes, on_finest
+from .grain import (block_avg, block_side, budget, check_map, copy_codes,
+                           grain_noise, on_finest)
 
 # %% ../nbs/20_dvae.ipynb #c5
-def norm(ch:int)->nn.GroupNorm:
+def norm(ch:int # channels
+        )->nn.GroupNorm:
     "In 32 groups, or as many as divide the channels"
     return nn.GroupNorm(math.gcd(32, ch), ch, eps=1e-6)
-def conv(i:int, o:int, ks:int=3, stride:int=1)->nn.Conv2d:
-    "i → o channels; the grid stays, or is divided by the stride"
+
+def conv(i:int, # channels in
+         o:int, # channels out
+         ks:int=3, # side of the kernel, odd
+         stride:int=1,
+        )->nn.Conv2d:
+    "The grid stays, or is divided by the stride"
     return nn.Conv2d(i, o, ks, stride, padding=ks//2)
 
+# %% ../nbs/20_dvae.ipynb #a7b6c0e9
 class ResBlock(nn.Module):
     "norm–swish–conv, twice, plus the input"
     def __init__(self, i:int, o:int):
@@ -32,20 +40,34 @@ class ResBlock(nn.Module):
         self.n2 = norm(o)
         self.c2 = conv(o, o)
         self.skip = conv(i, o, 1) if i != o else nn.Identity()
-    def forward(self, x):
-        h = self.c1(F.silu(self.n1(x)))
-        return self.skip(x) + self.c2(F.silu(self.n2(h)))
 
-def attend(q, k, v):                                                          # (n,s,c) each
-    "Attention with one head. On CPUs, PyTorch's own is slow in bf16: there a few pictures at a time, whose weights stay in the cache"
-    if q.device.type != 'cpu' or q.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+    def forward(self, x):                                            # (n,i,h,w)
+        inner = self.c1(F.silu(self.n1(x)))                          # (n,o,h,w)
+        return self.skip(x) + self.c2(F.silu(self.n2(inner)))        # (n,o,h,w)
+
+# %% ../nbs/20_dvae.ipynb #d9f6ec02
+def attend(q, # queries (n,s,c)
+           k, # keys (n,s,c)
+           v, # values (n,s,c)
+          ): # (n,s,c)
+    ("Attention with one head. On CPUs, PyTorch's own is slow in bf16: "
+     "there a few pictures at a time, whose weights stay in the cache")
+    slow = q.device.type == 'cpu' and q.dtype == torch.bfloat16
+    if not slow:
+        out = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
+        return out[:, 0]
     few = max(1, 2**20//q.shape[1]**2)
-    out = []
-    for q,k,v in zip(q.split(few), k.split(few), v.split(few)):
-        weights = torch.bmm(q*q.shape[-1]**-.5, k.transpose(1, 2)).softmax(-1)
-        out.append(torch.bmm(weights, v))
-    return torch.cat(out)
+    parts = zip(q.split(few), k.split(few), v.split(few))
+    return torch.cat([_attend_few(*part) for part in parts])
+
+def _attend_few(q, k, v):                                            # (n,s,c) each
+    scores = torch.bmm(q*q.shape[-1]**-.5, k.mT)                     # (n,s,s)
+    return torch.bmm(scores.softmax(-1), v)                          # (n,s,c)
+
+# %% ../nbs/20_dvae.ipynb #175e9207
+def _pointwise(layer, h):                                            # (n,s,i)
+    "A 1×1 convolution, as the linear map that it is of a list of places"
+    return F.linear(h, layer.weight[:, :, 0, 0], layer.bias)         # (n,s,o)
 
 class AttnBlock(nn.Module):
     "One head of attention over all positions"
@@ -54,73 +76,115 @@ class AttnBlock(nn.Module):
         self.n = norm(ch)
         self.qkv = conv(ch, 3*ch, 1)
         self.out = conv(ch, ch, 1)
-    def forward(self, x):
-        # as a list of places: 1×1 convolutions are linear maps of it, and nothing is copied for each of q, k, v
-        h = rearrange(self.n(x), 'n c h w -> n (h w) c')
-        qkv = F.linear(h, self.qkv.weight[:, :, 0, 0], self.qkv.bias)
-        h = attend(*qkv.chunk(3, -1))
-        h = F.linear(h, self.out.weight[:, :, 0, 0], self.out.bias)
-        return x + rearrange(h, 'n (h w) c -> n c h w', h=x.shape[2])
 
+    def forward(self, x):                                            # (n,c,h,w)
+        # as a list of places, so that nothing is copied for each of q, k, v
+        places = rearrange(self.n(x), 'n c h w -> n (h w) c')        # (n,h·w,c)
+        qkv = _pointwise(self.qkv, places)                           # (n,h·w,3c)
+        seen = attend(*qkv.chunk(3, -1))                             # (n,h·w,c)
+        change = _pointwise(self.out, seen)                          # (n,h·w,c)
+        change = rearrange(change, 'n (h w) c -> n c h w', h=x.shape[2])
+        return x + change                                            # (n,c,h,w)
+
+# %% ../nbs/20_dvae.ipynb #59659468
 class Up(nn.Module):
     "Twice the grid, by nearest neighbour and a convolution"
     def __init__(self, ch:int):
         super().__init__()
         self.c = conv(ch, ch)
-    def forward(self, x):
-        return self.c(F.interpolate(x, scale_factor=2, mode='nearest'))
+
+    def forward(self, x):                                            # (n,c,h,w)
+        twice = F.interpolate(x, scale_factor=2, mode='nearest')     # (n,c,2h,2w)
+        return self.c(twice)
 
 # %% ../nbs/20_dvae.ipynb #c8
 def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
     "Each factor a power of two and twice the one before, or `ValueError`"
-    f = tuple(sorted(int(a) for a in factors))
-    if not f or f[0] < 2 or f[0] & (f[0] - 1) or any(b != 2*a for a,b in zip(f, f[1:])):
+    ascending = tuple(sorted(int(factor) for factor in factors))
+    finest = ascending[0] if ascending else 0
+    power_of_two = finest >= 2 and not finest & (finest - 1)
+    doubling = tuple(finest*2**i for i in range(len(ascending)))
+    if not power_of_two or ascending != doubling:
         raise ValueError('downsampling factors must be powers of two, each twice the one before, '
                          f'e.g. (8, 16); got {tuple(factors)}')
-    return f
+    return ascending
 
+# %% ../nbs/20_dvae.ipynb #9256ba54
+def _res_blocks(width, # channels in
+                wanted, # channels out
+                n, # number of blocks
+                attn, # attention after each?
+               ): # list of layers, channels after them
+    "What a level of the trunk consists of, in the encoder and in the decoder"
+    layers = []
+    for _ in range(n):
+        layers.append(ResBlock(width, wanted))
+        width = wanted
+        if attn:
+            layers.append(AttnBlock(width))
+    return layers, width
+
+def _head(ch, z): # (n,ch,h,w) → (n,2z,h,w)
+    "Mean and log-variance of a grain's codes"
+    head = nn.Sequential(
+        ResBlock(ch, ch),
+        AttnBlock(ch),
+        ResBlock(ch, ch),
+        norm(ch),
+        nn.SiLU(),
+        conv(ch, 2*z))
+    # with unit variance the first codes would be mere noise
+    nn.init.constant_(head[-1].bias[z:], -6.)
+    return head
+
+# %% ../nbs/20_dvae.ipynb #9f1eb63b
 class Encoder(nn.Module):
     "Image → moments of every grain's codes (Eq. 1)"
     def __init__(self, factors, z, ch, mult, n_res, attn, patch): # as in `DVAE`
         super().__init__()
-        self.factors = factors
         self.patch = patch
         self.recompute = False
-        i = ch
         self.stem = conv(3*patch**2, ch)
-        self.levels,self.heads = nn.ModuleList(), nn.ModuleDict()
-        for l,m in enumerate(mult):
-            f = patch*2**l
-            layers = [nn.Conv2d(i, i, 3, 2, 1)] if l else []
-            for _ in range(n_res):
-                layers.append(ResBlock(i, ch*m))
-                i = ch*m
-                if attn and f in factors:
-                    layers.append(AttnBlock(i))
-            self.levels.append(nn.Sequential(*layers))
-            if f in factors:
-                self.heads[str(f)] = nn.Sequential(ResBlock(i, i), AttnBlock(i), ResBlock(i, i),
-                                                   norm(i), nn.SiLU(), conv(i, 2*z))
-        # born nearly certain: with unit variance the first codes would be mere noise
-        for h in self.heads.values():
-            nn.init.constant_(h[-1].bias[z:], -6.)
-    def forward(self, x):                                                     # (n,3,H,W)
-        h = self.stem(F.pixel_unshuffle(x, self.patch))
-        out = []
-        for l,level in enumerate(self.levels):
-            h = again(level, h, on=self.recompute)                            # (n,ch,H/f,W/f)
-            if (f := str(self.patch*2**l)) in self.heads:
-                out.append(again(self.heads[f], h, on=self.recompute))
-        return out[::-1]                                                      # coarsest first: (n,2z,H/f,W/f)
+        self.levels = nn.ModuleList()
+        self.heads = nn.ModuleDict()
+        width = ch
+        for depth,multiple in enumerate(mult):
+            factor = patch*2**depth
+            has_head = factor in factors
+            down = [conv(width, width, stride=2)] if depth else []
+            blocks,width = _res_blocks(width, ch*multiple, n_res, attn and has_head)
+            self.levels.append(nn.Sequential(*down, *blocks))
+            if has_head:
+                self.heads[str(factor)] = _head(width, z)
+
+    def forward(self, x):                                            # (n,3,H,W)
+        folded = F.pixel_unshuffle(x, self.patch)                    # (n,3·patch²,H/patch,W/patch)
+        h = self.stem(folded)                                        # (n,ch,H/patch,W/patch)
+        moments = []
+        for depth,level in enumerate(self.levels):
+            h = again(level, h, on=self.recompute)                   # (n,ch·mult,H/f,W/f)
+            factor = str(self.patch*2**depth)
+            if factor in self.heads:
+                head = self.heads[factor]
+                moments.append(again(head, h, on=self.recompute))    # (n,2z,H/f,W/f)
+        return moments[::-1]                                         # coarsest first
 
 # %% ../nbs/20_dvae.ipynb #c10
-def fourier(h:int, w:int, n_freq:int=6, device=None)->Tensor: # (4·n_freq,h,w)
+def fourier(h:int, # rows
+            w:int, # columns
+            n_freq:int=6, # number of frequencies, an octave apart
+            device=None,
+           )->Tensor: # (4·n_freq,h,w)
     "Sines, then cosines, of π·2^f·y and π·2^f·x, for y and x in (0,1) and f = 0 … n_freq - 1"
-    at = lambda n: (torch.arange(n, device=device) + .5)/n
-    yx = torch.stack(torch.meshgrid(at(h), at(w), indexing='ij'))
-    a = torch.einsum('p h w, f -> p f h w', yx, math.pi*2.**torch.arange(n_freq, device=device)).flatten(0, 1)
-    return torch.cat([a.sin(), a.cos()])
+    def centres(n):
+        return (torch.arange(n, device=device) + .5)/n
+    grids = torch.meshgrid(centres(h), centres(w), indexing='ij')
+    octaves = math.pi*2.**torch.arange(n_freq, device=device)
+    angles = torch.einsum('p h w, f -> p f h w', torch.stack(grids), octaves)
+    angles = angles.flatten(0, 1)                                    # (2·n_freq,h,w)
+    return torch.cat([angles.sin(), angles.cos()])
 
+# %% ../nbs/20_dvae.ipynb #c90a3bf3
 class Decoder(nn.Module):
     "Copied codes and their grain map → image"
     def __init__(self, k, # number of grains
@@ -129,32 +193,41 @@ class Decoder(nn.Module):
         self.k = k
         self.patch = patch
         self.recompute = False
-        i = ch*mult[-1]
-        j = 2**(k - 1) if pos else 1
-        self.post,self.stem = conv(z, z, 1), conv(z, i)
-        self.where = conv(24, i, 1) if pos else None
-        self.place = nn.Parameter(torch.randn(k, i, j, j)*.02)                # (grain, channels, place in the cell)
-        self.mid = nn.Sequential(ResBlock(i, i), AttnBlock(i), ResBlock(i, i))
-        levels = []
-        for l in reversed(range(len(mult))):
-            for _ in range(n_res + 1):
-                levels.append(ResBlock(i, ch*mult[l]))
-                i = ch*mult[l]
-                if attn and l == len(mult) - 1:
-                    levels.append(AttnBlock(i))
-            if l:
-                levels.append(Up(i))
-        self.levels = nn.Sequential(*levels)
-        self.n,self.last = norm(i), conv(i, 3*patch**2)
-    def forward(self, z, M):                                                  # (n,z,h',w') (n,h,w)
-        h = self.stem(self.post(z))                                           # (n,ch,h',w')
-        place = self.place.expand(-1, -1, *[2**(self.k - 1)]*2)[M]            # (n,h,w,ch,a,b)
-        h = h + rearrange(place, 'n h w c a b -> n c (h a) (w b)')
+        width = ch*mult[-1]
+        side = 2**(k - 1) if pos else 1
+        self.post = conv(z, z, 1)
+        self.stem = conv(z, width)
+        self.where = conv(24, width, 1) if pos else None
+        # by grain and by place in the cell
+        self.place = nn.Parameter(torch.randn(k, width, side, side)*.02)
+        self.mid = nn.Sequential(ResBlock(width, width), AttnBlock(width), ResBlock(width, width))
+        layers = []
+        for depth in reversed(range(len(mult))):
+            deepest = depth == len(mult) - 1
+            blocks,width = _res_blocks(width, ch*mult[depth], n_res + 1, attn and deepest)
+            layers += blocks
+            if depth:
+                layers.append(Up(width))
+        self.levels = nn.Sequential(*layers)
+        self.n = norm(width)
+        self.last = conv(width, 3*patch**2)
+
+    def _places(self, M):                                            # (n,h,w)
+        "The embedding of each place: of its grain, and of where it is in its cell"
+        side = 2**(self.k - 1)
+        cells = self.place.expand(-1, -1, side, side)[M]             # (n,h,w,ch,side,side)
+        return rearrange(cells, 'n h w c a b -> n c (h a) (w b)')    # (n,ch,h',w')
+
+    def forward(self, z, M):                                         # (n,z,h',w') (n,h,w)
+        h = self.stem(self.post(z))                                  # (n,ch,h',w')
+        h = h + self._places(M)                                      # (n,ch,h',w')
         if self.where is not None:
-            h = h + self.where(fourier(*z.shape[2:], device=z.device).to(z))
-        for l in (self.mid, *self.levels):
-            h = again(l, h, on=self.recompute)  # (n,ch,H/patch,W/patch)
-        return F.pixel_shuffle(self.last(F.silu(self.n(h))), self.patch)      # (n,3,H,W)
+            waves = fourier(*z.shape[2:], device=z.device)           # (24,h',w')
+            h = h + self.where(waves.to(z))                          # (n,ch,h',w')
+        for block in (self.mid, *self.levels):
+            h = again(block, h, on=self.recompute)                   # (n,ch,H/patch,W/patch)
+        folded = self.last(F.silu(self.n(h)))                        # (n,3·patch²,H/patch,W/patch)
+        return F.pixel_shuffle(folded, self.patch)                   # (n,3,H,W)
 
 # %% ../nbs/20_dvae.ipynb #c12
 def split_moments(m:Tensor, # a head's output (N,2z,h,w)
@@ -163,17 +236,27 @@ def split_moments(m:Tensor, # a head's output (N,2z,h,w)
     mean,logvar = m.to(torch.promote_types(m.dtype, torch.float32)).chunk(2, 1)
     return mean, logvar.clamp(-30, 20)
 
+# %% ../nbs/20_dvae.ipynb #9608f3e1
 def sample_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
                  M:Tensor, # grain maps (N,h,w)
-                 e:Tensor=None, # standard normal draw at the finest grid (N,z,h',w'); None takes the means
+                 e:Tensor=None, # standard normal draw, finest grid (N,z,h',w'); None: the means
                 )->Tensor: # (N,z,h',w'), constant over every block
-    "Dynamic grained coding (§3.1): one sample a code, then neighbour copy"
-    k,codes = len(moments),[]
-    for g,m in enumerate(moments):
-        mean,logvar = split_moments(m)
-        j = block_side(g, k)
-        codes.append(mean if e is None else mean + (.5*logvar).exp()*block_avg(e, j)*j)
+    "Dynamic grained coding (§3.1): one sample per code, then neighbour copy"
+    codes = []
+    for g,said in enumerate(moments):
+        code,logvar = split_moments(said)
+        if e is not None:
+            side = block_side(g, len(moments))
+            std = (.5*logvar).exp()
+            code = code + std*block_avg(e, side)*side
+        codes.append(code)
     return copy_codes(codes, M)
+
+# %% ../nbs/20_dvae.ipynb #7cb5c716
+def _n_levels(factors, patch):
+    "Levels of the encoder, from the folded pixels down to the coarsest codes"
+    halvings = math.log2(factors[-1]//patch)
+    return int(halvings) + 1
 
 # %% ../nbs/20_dvae.ipynb #c17
 class DVAE(nn.Module):
@@ -182,11 +265,11 @@ class DVAE(nn.Module):
                  factors=(8, 16), # downsampling factors, each twice the one before
                  z:int=4, # channels of a code
                  ch:int=128, # channels at full resolution
-                 mult=(1, 1, 2, 2, 4), # channel multiplier a level, one for each halving down to the coarsest factor
-                 n_res:int=2, # residual blocks a level
+                 mult=(1, 1, 2, 2, 4), # channel multipliers, one per level down to the coarsest
+                 n_res:int=2, # residual blocks per level
                  attn:bool=True, # attention where a grain's codes live
-                 patch:int=1, # side of the pixel blocks that are folded into channels first, a power of 2 up to the finest factor
-                 pos:bool=True, # the decoder's position embeddings; without them it is told the grains only
+                 patch:int=1, # side of the pixel blocks folded into channels first, a power of 2
+                 pos:bool=True, # the decoder's position embeddings; else it knows the grains only
                 ):
         super().__init__()
         factors = check_factors(factors)
@@ -197,66 +280,88 @@ class DVAE(nn.Module):
         self.z = z
         if patch < 1 or factors[0] % patch:
             raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
-        if len(mult) != (n := int(math.log2(factors[-1]//patch)) + 1):
-            raise ValueError(f'factors {factors} with patch {patch} have {n} levels, mult has {len(mult)}')
+        levels = _n_levels(factors, patch)
+        if len(mult) != levels:
+            raise ValueError(f'factors {factors} with patch {patch} have {levels} levels, '
+                             f'mult has {len(mult)}')
+        to_finest = mult[:len(mult) - self.k + 1]
         self.encoder = Encoder(factors, z, ch, mult, n_res, attn, patch)
-        self.decoder = Decoder(self.k, z, ch, mult[:len(mult) - self.k + 1], n_res, attn, patch, pos)
+        self.decoder = Decoder(self.k, z, ch, to_finest, n_res, attn, patch, pos)
         self.register_buffer('shift', torch.zeros(self.k, z))
         self.register_buffer('scale', torch.ones(self.k, z))
+
     @property
     def region(self)->int:
         "Side of a region in pixels"
         return self.factors[-1]
+
     def recompute(self, on:bool=True):
-        "Gradient checkpointing: training keeps the borders of the levels only and computes each level twice"
-        self.encoder.recompute = self.decoder.recompute = on
+        "Gradient checkpointing: training keeps the levels' borders, and computes each level twice"
+        self.encoder.recompute = on
+        self.decoder.recompute = on
         return self
-    def _at(self, a, M):
-        return rearrange(a[on_finest(M, self.k)[:, 0]], 'n h w c -> n c h w')
+
+    def _at(self, table, M):                                         # (k,z) (N,h,w)
+        "What the table says of the grain of each place"
+        grains = on_finest(M, self.k)[:, 0]                          # (N,h',w')
+        return rearrange(table[grains], 'n h w c -> n c h w')        # (N,z,h',w')
+
     def normalize(self,
                   z:Tensor, # codes (N,z,h',w')
                   M:Tensor, # grain maps (N,h,w)
                  )->Tensor: # like z
         "To mean 0 and variance 1, as stage 2 wants codes, each grain by its own"
         return (z - self._at(self.shift, M))*self._at(self.scale, M)
+
     def denormalize(self,
                     z:Tensor, # normalised codes (N,z,h',w')
                     M:Tensor, # grain maps (N,h,w)
                    )->Tensor: # like z
         "The inverse of `normalize`"
         return z/self._at(self.scale, M) + self._at(self.shift, M)
+
     def moments(self,
                 x:Tensor, # pixels (N,3,H,W) in [-1,1]
                )->list: # per grain, coarsest first: (N,2z,H/f,W/f)
         "What every head says about every region"
-        if x.shape[-2] % self.region or x.shape[-1] % self.region:
-            raise ValueError(f'image sides must be multiples of {self.region}, got {tuple(x.shape[-2:])}')
+        H,W = x.shape[-2:]
+        if H % self.region or W % self.region:
+            raise ValueError(f'image sides must be multiples of {self.region}, got {(H, W)}')
         return self.encoder(x)
+
     def encode(self,
                x:Tensor, # pixels (N,3,H,W) in [-1,1]
                M:Tensor, # grain maps (N,h,w), h = H/region
                generator=None, # torch.Generator, or one an image; None takes the means
-              )->Tensor: # (N,z,h·2^(k-1),w·2^(k-1)), normalised
+              )->Tensor: # (N,z,h',w') with h' = h·2^(k-1), normalised
         "Codes at each region's own grain, copied onto the finest grid"
-        check_map(M, self.k, (len(x), x.shape[2]//self.region, x.shape[3]//self.region))
-        e = (grain_noise(torch.full_like(M, self.k - 1), self.z, self.k, generator)
-             if generator is not None else None)
-        return self.normalize(sample_codes(self.moments(x), M, e), M)
+        check_map(M, self.k, (len(x), *(side//self.region for side in x.shape[2:])))
+        e = None
+        if generator is not None:
+            all_fine = torch.full_like(M, self.k - 1)                # (N,h,w)
+            e = grain_noise(all_fine, self.z, self.k, generator)     # (N,z,h',w')
+        moments = self.moments(x)                                    # per grain (N,2z,H/f,W/f)
+        codes = sample_codes(moments, M, e)                          # (N,z,h',w')
+        return self.normalize(codes, M)                              # (N,z,h',w')
+
     def decode(self,
                z:Tensor, # (N,z,h',w'), normalised
                M:Tensor, # grain maps (N,h,w)
               )->Tensor: # pixels (N,3,H,W)
         "Codes back to pixels"
-        check_map(M, self.k, (len(z), z.shape[2] >> self.k - 1, z.shape[3] >> self.k - 1))
-        return self.decoder(self.denormalize(z, M), M)
+        check_map(M, self.k, (len(z), *(side >> self.k - 1 for side in z.shape[2:])))
+        codes = self.denormalize(z, M)                               # (N,z,h',w')
+        return self.decoder(codes, M)                                # (N,3,H,W)
+
     def forward(self,
                 x, # pixels (N,3,H,W) in [-1,1]
                 M, # grain maps (N,h,w)
                 e, # standard normal draws (N,z,h',w'); None: the means are taken
                )->tuple: # pixels, like x; moments, see `moments`
         "For training: the reconstruction, and the moments it was sampled from"
-        moments = self.moments(x)
-        return self.decoder(sample_codes(moments, M, e), M), moments
+        moments = self.moments(x)                                    # per grain (N,2z,H/f,W/f)
+        codes = sample_codes(moments, M, e)                          # (N,z,h',w')
+        return self.decoder(codes, M), moments                       # (N,3,H,W)
 
 # %% ../nbs/20_dvae.ipynb #c18
 SIZES = dict( #  channels  levels: strides patch, 2·patch, 4·patch, …
@@ -275,67 +380,33 @@ def dvae(size:str='base', # one of SIZES
     if size not in SIZES:
         raise ValueError(f'no DVAE size {size!r}; there are {", ".join(SIZES)}')
     factors = check_factors(factors)
-    a = SIZES[size] | overrides
-    n = int(math.log2(factors[-1]//a['patch'])) + 1
+    settings = SIZES[size] | overrides
+    levels = _n_levels(factors, settings['patch'])
     if 'mult' not in overrides:
-        a['mult'] = a['mult'][:n]
-    return DVAE(factors, z, **a)
+        settings['mult'] = settings['mult'][:levels]
+    return DVAE(factors, z, **settings)
 
-# %% ../nbs/20_dvae.ipynb #c24
-@torch.no_grad()
-def fit_scale(net:DVAE, # its shift and scale are set
-              batches, # any iterable of (x, M, e), as `DVAE.forward` takes them
-             )->DVAE:
-    "Measure mean and standard deviation of the codes of each grain and channel, and how far they reach (`net.reach`)"
-    n,s1,s2 = (torch.zeros(net.k, net.z, dtype=torch.double, device=net.shift.device) for _ in range(3))
-    low = torch.full_like(n, torch.inf)
-    high = torch.full_like(n, -torch.inf)
-    # sums of each picture's own codes; how fine its map is
-    seen = []
-    bins = []
-    for x,M,e in batches:
-        moments = net.moments(x)
-        z = sample_codes(moments, M, e).double()
-        Mf = on_finest(M, net.k)
-        own = []
-        for g in range(net.k):
-            here = Mf == g
-            w = here/block_side(g, net.k)**2                                  # one vote a code
-            own.append(torch.stack([w.sum((2, 3)).expand(-1, net.z), (w*z).sum((2, 3)), (w*z*z).sum((2, 3))]))
-            # of all regions: a map may ask for this grain anywhere
-            everywhere = sample_codes(moments, torch.full_like(M, g), e).double()
-            low[g] = low[g].minimum(everywhere.amin((0, 2, 3)))
-            high[g] = high[g].maximum(everywhere.amax((0, 2, 3)))
-        seen.append(torch.stack(own, 2))                                      # (3,N,k,z)
-        bins.append(quarter(M, net.k))
-        for total,part in zip((n, s1, s2), seen[-1].sum(1)):
-            total += part
-    if n.sum() < 2:
-        raise ValueError('no codes, so no scale: the batches are empty')
-    mean = s1/n.clamp(min=1)
-    # a grain that no map asks for (an autoencoder trained all fine) is left as it is
-    scale = torch.where(n > 1, (s2/n.clamp(min=1) - mean**2).clamp(min=1e-12).rsqrt(), 1.)
-    net.shift.copy_(mean)
-    net.scale.copy_(scale)
-    counts,sums,squares = torch.cat(seen, 1)
-    fineness = torch.cat(bins)
-    of_picture = spread(counts, (sums - mean*counts)*scale, (squares - 2*mean*sums + mean**2*counts)*scale**2)
-    net.reach = dict(low=((low - mean)*scale).tolist(), high=((high - mean)*scale).tolist(),
-                     spread=[(of_picture[b] if (b := fineness == i).any() else of_picture).max().item() for i in range(4)])
-    return net
-
-def quarter(M:Tensor, # grain maps (N,h,w)
-            k:int, # number of grains
-           )->Tensor: # (N,) 0 … 3
-    "How fine a map is, from all coarse to all fine"
-    return (4*budget(M, k)).long().clamp(max=3)
+# %% ../nbs/20_dvae.ipynb #b1acedb4
+def _code_sums(z, # codes (N,z,h',w')
+               M, # grain maps (N,h,w)
+               k, # number of grains
+              ): # (3,N,k,z) float64
+    "Number, sum and sum of squares of each picture's codes, each code counted once"
+    z = z.double()
+    grains = on_finest(M, k)                                         # (N,1,h',w')
+    sums = []
+    for g in range(k):
+        votes = (grains == g)/block_side(g, k)**2                    # (N,1,h',w')
+        terms = [votes.expand_as(z), votes*z, votes*z*z]             # (N,z,h',w') each
+        sums.append(torch.stack([term.sum((2, 3)) for term in terms]))
+    return torch.stack(sums, 2)
 
 def spread(n:Tensor, # how many codes of each grain and channel each picture has (N,k,z)
            s1:Tensor, # their sums
            s2:Tensor, # the sums of their squares
           )->Tensor: # (N,)
     "Standard deviation of all codes of a picture, each counted once"
-    n,s1,s2 = (a.sum((1, 2)) for a in (n, s1, s2))
+    n,s1,s2 = (sums.sum((1, 2)) for sums in (n, s1, s2))
     return (s2/n - (s1/n)**2).clamp(min=0).sqrt()
 
 def spread_of(z:Tensor, # normalised codes (N,z,h',w')
@@ -343,7 +414,62 @@ def spread_of(z:Tensor, # normalised codes (N,z,h',w')
               k:int, # number of grains
              )->Tensor: # (N,)
     "The same, of codes"
-    Mf = on_finest(M, k)
-    w = torch.stack([(Mf == g)/block_side(g, k)**2 for g in range(k)], 1)     # (N,k,1,h',w')
-    z = z.double()[:, None]
-    return spread(w.sum((3, 4)).expand(-1, -1, z.shape[2]), (w*z).sum((3, 4)), (w*z*z).sum((3, 4)))
+    return spread(*_code_sums(z, M, k))
+
+# %% ../nbs/20_dvae.ipynb #16727076
+def quarter(M:Tensor, # grain maps (N,h,w)
+            k:int, # number of grains
+           )->Tensor: # (N,) 0 … 3
+    "How fine a map is, from all coarse to all fine"
+    return (4*budget(M, k)).long().clamp(max=3)
+
+def _largest_in_quarters(spreads, # of pictures (N,)
+                         quarters, # of their maps (N,)
+                        ): # list of 4 numbers
+    "The largest of each quarter; where a quarter is empty, of all pictures"
+    largest = []
+    for i in range(4):
+        there = spreads[quarters == i]
+        largest.append((there if len(there) else spreads).max().item())
+    return largest
+
+# %% ../nbs/20_dvae.ipynb #c24
+@torch.no_grad()
+def fit_scale(net:DVAE, # its shift and scale are set
+              batches, # any iterable of (x, M, e), as `DVAE.forward` takes them
+             )->DVAE:
+    ("Measure mean and standard deviation of the codes of each grain and channel, "
+     "and how far they reach (`net.reach`)")
+    low = torch.full_like(net.shift, torch.inf, dtype=torch.double)
+    high = -low
+    sums = []                                                        # of each picture's own codes
+    quarters = []
+    totals = low.new_zeros(3, *low.shape)
+    for x,M,e in batches:
+        moments = net.moments(x)
+        for g in range(net.k):
+            # of all regions: a map may ask for this grain anywhere
+            everywhere = sample_codes(moments, torch.full_like(M, g), e).double()
+            low[g]  = low[g].minimum(everywhere.amin((0, 2, 3)))
+            high[g] = high[g].maximum(everywhere.amax((0, 2, 3)))
+        sums.append(_code_sums(sample_codes(moments, M, e), M, net.k))
+        quarters.append(quarter(M, net.k))
+        totals += sums[-1].sum(1)
+    n,s1,s2 = totals                                                 # (k,z) each
+    if n.sum() < 2:
+        raise ValueError('no codes, so no scale: the batches are empty')
+    mean = s1/n.clamp(min=1)
+    variance = (s2/n.clamp(min=1) - mean**2).clamp(min=1e-12)
+    # a grain that no map asks for (an autoencoder trained all fine) is left as it is
+    scale = torch.where(n > 1, variance.rsqrt(), 1.)
+    net.shift.copy_(mean)
+    net.scale.copy_(scale)
+
+    n,s1,s2 = torch.cat(sums, 1)                                     # (N,k,z) each
+    centred = (s1 - mean*n)*scale
+    squares = (s2 - 2*mean*s1 + mean**2*n)*scale**2
+    spreads = spread(n, centred, squares)                            # (N,)
+    net.reach = dict(low=((low - mean)*scale).tolist(),
+                     high=((high - mean)*scale).tolist(),
+                     spread=_largest_in_quarters(spreads, torch.cat(quarters)))
+    return net

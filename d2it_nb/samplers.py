@@ -15,34 +15,71 @@ from .diffusion import Diffusion, Flow, Process, reverse_variance
 from .grain import LastMap, block_mean, grain_noise, on_finest
 
 # %% ../nbs/31_samplers.ipynb #c7
-Step = namedtuple('Step', 't x x0 eps')   # x after the step that left time t, and what the model meant there
+# x after the step that left time t, and what the model meant there
+Step = namedtuple('Step', 't x x0 eps')
 
-def look(model, x:Tensor, t, M:Tensor, diff:Process, k:int)->tuple: # x0, eps, v or None
+def look(model, # (x, t, M) → what the process predicts, or that and variance channels
+         x:Tensor, # noised codes (N,c,H,W)
+         t, # their time, a number
+         M:Tensor, # grain maps (N,h,w)
+         diff:Process,
+         k:int, # number of grains
+        )->tuple: # x0, eps, v (N,c,H,W) each; v is None where the model has no variance channels
     "Ask the model, in code space"
-    out,v = block_mean(model(x, t, M), M, k),None
+    out = block_mean(model(x, t, M), M, k)
+    v = None
     if out.shape[1] == 2*x.shape[1]:
         out,v = out.chunk(2, 1)
-    return *diff.back(out, x, t), v
+    x0,eps = diff.back(out, x, t)
+    return x0, eps, v
 
-def ahead(M:Tensor, channels:int, k:int, generator, n:int, per:int): # yields chunks (per,N,channels,H,W); the last may be shorter
+# %% ../nbs/31_samplers.ipynb #946f024d
+def ahead(M:Tensor, # grain maps (N,h,w)
+          channels:int, # c
+          k:int, # number of grains
+          generator, # as in `grain_noise`
+          n:int, # number of steps
+          per:int, # so many of them at once
+         ): # yields chunks (per,N,c,H,W); the last may be shorter
     "Fresh noise for n steps, some of it at once"
     for i in range(0, n, per):
-        yield torch.stack([grain_noise(M, channels, k, generator) for _ in range(min(per, n - i))])
+        several = range(min(per, n - i))
+        yield torch.stack([grain_noise(M, channels, k, generator) for _ in several])
 
-def draws(M:Tensor, channels:int, k:int, generator, n:int): # yields n times (N,channels,H,W)
+def draws(M:Tensor, # grain maps (N,h,w)
+          channels:int, # c
+          k:int, # number of grains
+          generator, # as in `grain_noise`
+          n:int, # number of steps
+         ): # yields n times (N,c,H,W)
     "Fresh noise for n steps, each as `grain_noise` would draw it"
-    if isinstance(generator, (list, tuple)) and len(generator) != len(M):
+    own = isinstance(generator, (list, tuple))
+    if own and len(generator) != len(M):
         raise ValueError(f'{len(generator)} generators for {len(M)} images; give one an image')
-    g = generator[0] if isinstance(generator, (list, tuple)) else generator
-    if g is None or g.device == M.device:
+    first = generator[0] if own else generator
+    if first is None or first.device == M.device:
         for _ in range(n):
             yield grain_noise(M, channels, k, generator)
         return
-    per = max(1, 2**26//(channels*M.numel()*4**(k - 1)))                      # at most a quarter of a gigabyte
-    for z in ahead(M.to(g.device), channels, k, generator, n, per):
-        yield from z.to(M.device)
+    # at most a quarter of a gigabyte at once
+    numbers = channels*M.numel()*4**(k - 1)
+    per = max(1, 2**26//numbers)
+    for chunk in ahead(M.to(first.device), channels, k, generator, n, per):
+        yield from chunk.to(M.device)
 
 # %% ../nbs/31_samplers.ipynb #c10
+def _n_noisy(diff, times):
+    "How many steps end where there is still noise: each of them may need a fresh draw"
+    return sum(diff.coef(s)[1] > 0 for s in times[1:])
+
+def _std(diff, t, s, v=None):
+    "Of the step from t to s: √β̃, or what the variance channels v make of it, up to √β"
+    low,high = reverse_variance(diff, t, s)
+    if v is None:
+        return math.exp(.5*low)
+    logvar = low + (v + 1)/2*(high - low)
+    return (.5*logvar).exp()
+
 def ddpm(model, # (x, t, M) → what the process predicts, or that and variance channels
          x_T:Tensor, # start (N,c,H,W), usually `grain_noise`
          M:Tensor, # grain maps (N,h,w)
@@ -53,93 +90,142 @@ def ddpm(model, # (x, t, M) → what the process predicts, or that and variance 
          times:list=None, # descending, the end included; default `diff.nodes(steps)`
         ): # yields a Step each
     "Ancestral sampling (Ho et al. 2020), respaced; the variance is the model's, or the posterior's"
-    x,diff = x_T,diff or Diffusion()
-    ts = diff.nodes(steps) if times is None else times
-    fresh = draws(M, x.shape[1], k, generator, sum(diff.coef(s)[1] > 0 for s in ts[1:]))
-    for t,s in zip(ts, ts[1:]):
-        x0,eps,v = look(model, x, t, M, diff, k)
-        (a,n),(b,m) = diff.coef(t),diff.coef(s)
-        x = a/b*m**2/n**2*x + b*(1 - (a*m/b/n)**2)*x0
-        if m:
-            low,high = reverse_variance(diff, t, s)
-            x = x + next(fresh).to(x)*(math.exp(.5*low) if v is None else (.5*(low + (v + 1)/2*(high - low))).exp())
-        yield Step(t, x, x0, eps)
+    x_t = x_T
+    diff = diff or Diffusion()
+    times = diff.nodes(steps) if times is None else times
+    noise = draws(M, x_T.shape[1], k, generator, _n_noisy(diff, times))
+    for t,s in zip(times, times[1:]):
+        x0,eps,v = look(model, x_t, t, M, diff, k)
+        a_t,n_t = diff.coef(t)
+        a_s,n_s = diff.coef(s)
+        of_x  = a_t/a_s*n_s**2/n_t**2
+        of_x0 = a_s*(1 - (a_t*n_s/a_s/n_t)**2)
+        x_s = of_x*x_t + of_x0*x0                                    # the mean μ
+        if n_s:
+            x_s = x_s + next(noise).to(x_s)*_std(diff, t, s, v)
+        yield Step(t, x_s, x0, eps)
+        x_t = x_s
 
 # %% ../nbs/31_samplers.ipynb #c12
-def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=50, k:int=2, generator=None, times:list=None,
+def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
+         steps:int=50,
+         k:int=2, # number of grains
+         generator=None, # as in `ddpm`; not used if eta is 0
+         times:list=None, # as in `ddpm`
          eta:float=0., # 0: deterministic, 1: as noisy as DDPM
         ): # yields a Step each
     "Implicit sampling (Song et al. 2021)"
     if not 0 <= eta <= 1:
         raise ValueError(f'eta lies in [0,1], got {eta}')
-    x,diff = x_T,diff or Diffusion()
-    ts = diff.nodes(steps) if times is None else times
-    fresh = draws(M, x.shape[1], k, generator, sum(diff.coef(s)[1] > 0 for s in ts[1:]) if eta else 0)
-    for t,s in zip(ts, ts[1:]):
-        x0,eps,_ = look(model, x, t, M, diff, k)
-        b,m = diff.coef(s)
-        sd = eta*math.exp(.5*reverse_variance(diff, t, s)[0]) if eta and m else 0.
-        x = b*x0 + math.sqrt(m**2 - sd**2)*eps
-        if sd:
-            x = x + sd*next(fresh).to(x)
-        yield Step(t, x, x0, eps)
+    x_t = x_T
+    diff = diff or Diffusion()
+    times = diff.nodes(steps) if times is None else times
+    noise = draws(M, x_T.shape[1], k, generator, _n_noisy(diff, times) if eta else 0)
+    for t,s in zip(times, times[1:]):
+        x0,eps,_ = look(model, x_t, t, M, diff, k)
+        a_s,n_s = diff.coef(s)
+        std = eta*_std(diff, t, s) if eta and n_s else 0.
+        direction = math.sqrt(n_s**2 - std**2)*eps                   # pointing to x_t
+        x_s = a_s*x0 + direction
+        if std:
+            x_s = x_s + std*next(noise).to(x_s)
+        yield Step(t, x_s, x0, eps)
+        x_t = x_s
 
 # %% ../nbs/31_samplers.ipynb #c14
-def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, steps:int=20, k:int=2,
+def _half_log_snr(diff, t):
+    "λ = log(a/n), which grows towards the clean image"
+    a,n = diff.coef(t)
+    return math.log(a/n) if a else -math.inf
+
+def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
+          steps:int=20,
+          k:int=2, # number of grains
           generator=None, # not used: it is deterministic
-          times:list=None): # yields a Step each
-    "DPM-Solver++(2M) (Lu et al. 2022): second order, one look a step"
-    x,diff = x_T,diff or Diffusion()
-    ts = diff.nodes(steps, power=2) if times is None else times
-    lam = lambda a, n: math.log(a/n) if a else -math.inf
-    old = h_old = None
-    for t,s in zip(ts, ts[1:]):
-        x0,eps,_ = look(model, x, t, M, diff, k)
-        (a,n),(b,m) = diff.coef(t),diff.coef(s)
-        if not m:
-            x = x0                                       # the clean image is the last x̂0
+          times:list=None, # as in `ddpm`; default `diff.nodes(steps, power=2)`
+         ): # yields a Step each
+    "DPM-Solver++(2M) (Lu et al. 2022): second order, one look per step"
+    x_t = x_T
+    diff = diff or Diffusion()
+    times = diff.nodes(steps, power=2) if times is None else times
+    x0_before = h_before = None
+    for t,s in zip(times, times[1:]):
+        x0,eps,_ = look(model, x_t, t, M, diff, k)
+        n_t = diff.coef(t)[1]
+        a_s,n_s = diff.coef(s)
+        if n_s:
+            h = _half_log_snr(diff, s) - _half_log_snr(diff, t)
+            D = x0
+            if x0_before is not None:
+                D = x0 + h/(2*h_before)*(x0 - x0_before)             # half a step ahead
+            x_s = n_s/n_t*x_t - a_s*math.expm1(-h)*D
+            x0_before = x0
+            h_before = h
         else:
-            h = lam(b, m) - lam(a, n)
-            D = x0 if old is None else x0 + h/(2*h_old)*(x0 - old)
-            x = m/n*x - b*math.expm1(-h)*D
-            old,h_old = x0,h
-        yield Step(t, x, x0, eps)
+            x_s = x0                                                 # the end is the last x̂₀
+        yield Step(t, x_s, x0, eps)
+        x_t = x_s
 
 # %% ../nbs/31_samplers.ipynb #c16
-def heun(model, x_T:Tensor, M:Tensor, diff:Flow=None, steps:int=25, k:int=2,
+def heun(model, x_T:Tensor, M:Tensor, # as in `ddpm`
+         diff:Flow=None, # default Flow()
+         steps:int=25,
+         k:int=2, # number of grains
          generator=None, # not used: it is deterministic
-         times:list=None): # yields a Step each
+         times:list=None, # as in `ddpm`
+        ): # yields a Step each
     "Heun's second-order method for flow matching"
-    x,diff = x_T,diff or Flow()
-    ts = diff.nodes(steps) if times is None else times
+    x_t = x_T
+    diff = diff or Flow()
+    times = diff.nodes(steps) if times is None else times
     if not isinstance(diff, Flow):
-        raise ValueError(f'heun follows the velocity of a Flow; for a {type(diff).__name__} take ddpm, ddim or dpmpp')
-    for t,s in zip(ts, ts[1:]):
-        x0,eps,_ = look(model, x, t, M, diff, k)
-        u,h = eps - x0, (s - t)/diff.T
+        raise ValueError('heun follows the velocity of a Flow; '
+                         f'for a {type(diff).__name__} take ddpm, ddim or dpmpp')
+    for t,s in zip(times, times[1:]):
+        x0,eps,_ = look(model, x_t, t, M, diff, k)
+        u = eps - x0                                                 # the velocity here …
+        h = (s - t)/diff.T
         if s > 0:
-            x0b,epsb,_ = look(model, x + h*u, s, M, diff, k)
-            u = (u + epsb - x0b)/2
-        x = x + h*u
-        yield Step(t, x, x0, eps)
+            x0_there,eps_there,_ = look(model, x_t + h*u, s, M, diff, k)
+            u = (u + eps_there - x0_there)/2                         # … and there, on average
+        x_s = x_t + h*u
+        yield Step(t, x_s, x0, eps)
+        x_t = x_s
 
+# %% ../nbs/31_samplers.ipynb #959aedc4
 SAMPLERS = dict(ddpm=ddpm, ddim=ddim, dpmpp=dpmpp, heun=heun)
 
 def last(steps, # a sampler
          x:Tensor=None, # what is returned if there is nothing to walk
         )->Tensor:
     "Run a sampler to its end and return the final x"
-    for s in steps:
-        x = s.x
+    for step in steps:
+        x = step.x
     return x
 
-# %% ../nbs/31_samplers.ipynb #c46
+# %% ../nbs/31_samplers.ipynb #a57d80d4
 def bind(net, # (x, t, y, M, **more) → output
          y:Tensor, # labels (N,)
          **more, # more conditions, tensors (N,…)
         ): # (x, t, M) → output
     "A network as a sampler's model"
-    return lambda x, t, M: net(x, torch.full((len(x),), t, device=x.device), y, M, **more)
+    def model(x, t, M):
+        times = torch.full((len(x),), t, device=x.device)
+        return net(x, times, y, M, **more)
+    return model
+
+# %% ../nbs/31_samplers.ipynb #c46
+def _twice(batch):
+    return torch.cat([batch, batch])
+
+def _instead(out, said):
+    "What a model says instead in its first channels; the others, say of variance, stay as they are"
+    return torch.cat([said, out[:, said.shape[1]:]], 1)
+
+def _extrapolate(weak, strong, scale, n):
+    "In the first n channels from the weaker opinion to the stronger one, and beyond"
+    said = weak[:, :n] + scale*(strong[:, :n] - weak[:, :n])
+    return _instead(strong, said)
 
 def guided(net, # (x, t, y, M, **more) → output
            y:Tensor, # labels (N,)
@@ -153,19 +239,21 @@ def guided(net, # (x, t, y, M, **more) → output
     plain = bind(net, y, **more)
     if scale == 1:
         return plain
-    twice = lambda a: torch.cat([a, a])
-    both = bind(net, torch.cat([y, torch.full_like(y, net.num_classes if null is None else null)]),
-                **{k: twice(v) for k,v in more.items()})
+    none = torch.full_like(y, net.num_classes if null is None else null)
+    both = bind(net, torch.cat([y, none]), **{name: _twice(value) for name,value in more.items()})
     # the doubled map is one object for all steps, so that a network can remember it
     pair = LastMap()
+
     def model(x, t, M):
         if not interval[0] <= t <= interval[1]:
             return plain(x, t, M)
-        cond,free = both(twice(x), t, pair(M, twice)).chunk(2)
-        n = x.shape[1] if channels is None else min(channels, x.shape[1])    # variance channels are never guided
-        return torch.cat([free[:, :n] + scale*(cond[:, :n] - free[:, :n]), cond[:, n:]], 1)
+        cond,free = both(_twice(x), t, pair(M, _twice)).chunk(2)
+        # variance channels are never guided
+        n = x.shape[1] if channels is None else min(channels, x.shape[1])
+        return _extrapolate(free, cond, scale, n)
     return model
 
+# %% ../nbs/31_samplers.ipynb #5b132477
 def autoguided(model, # (x, t, M) → output
                weak, # a weaker one
                scale:float=2., # 1: the model alone
@@ -176,27 +264,27 @@ def autoguided(model, # (x, t, M) → output
         out = model(x, t, M)
         if scale == 1 or not interval[0] <= t <= interval[1]:
             return out
-        said = weak(x, t, M)
-        n = x.shape[1]
-        return torch.cat([said[:, :n] + scale*(out[:, :n] - said[:, :n]), out[:, n:]], 1)
+        return _extrapolate(weak(x, t, M), out, scale, x.shape[1])
     return guided_by_weak
 
 # %% ../nbs/31_samplers.ipynb #d7091d84
 def within(model, # (x, t, M) → output
-           reach:dict, # 'low' and 'high', (k,c) each: how far real codes of each grain and channel go
+           reach:dict, # 'low' and 'high', (k,c) each: how far real codes go
            diff:Process,
            k:int=2, # number of grains
           ): # (x, t, M) → output
     "A model whose x̂₀ stays within what real codes reach"
     borders = [torch.tensor(reach[end]) for end in ('low', 'high')]
+
     def kept(x, t, M):
-        out,c = model(x, t, M),x.shape[1]
-        said = block_mean(out[:, :c], M, k)
+        out = model(x, t, M)
+        said = block_mean(out[:, :x.shape[1]], M, k)                 # (N,c,H,W)
         x0,_ = diff.back(said, x, t)
-        of_cells = on_finest(M, k)[:, 0]
-        low,high = (b.to(x)[of_cells].movedim(-1, 1) for b in borders)
+        grains = on_finest(M, k)[:, 0]                               # (N,H,W)
+        low,high = (border.to(x)[grains].movedim(-1, 1) for border in borders)   # (N,c,H,W)
         near = x0.clamp(low, high)
-        return torch.cat([torch.where(near == x0, said, diff.say(near, x, t)), out[:, c:]], 1)
+        said = torch.where(near == x0, said, diff.say(near, x, t))
+        return _instead(out, said)
     return kept
 
 # %% ../nbs/31_samplers.ipynb #c52
@@ -206,13 +294,17 @@ def keep_known(model, # (x, t, M) → output
                region:Tensor, # (N,1,H,W) bool: what is drawn anew
                diff:Process,
               ): # (x, t, M) → output
-    "Everything outside `region` follows the known codes; afterwards put them back: `torch.where(region, new, z)`"
+    ("Everything outside `region` follows the known codes; "
+     "afterwards put them back: `torch.where(region, new, z)`")
     def wrapped(x, t, M):
         a,s = diff.coef(t)
-        out = model(torch.where(region, x, a*z + s*eps), t, M)
-        return torch.cat([torch.where(region, out[:, :x.shape[1]], diff.say(z, x, t)), out[:, x.shape[1]:]], 1)
+        shown = torch.where(region, x, a*z + s*eps)
+        out = model(shown, t, M)
+        said = torch.where(region, out[:, :x.shape[1]], diff.say(z, x, t))
+        return _instead(out, said)
     return wrapped
 
+# %% ../nbs/31_samplers.ipynb #8806c131
 def restart(z:Tensor, # codes (N,c,H,W)
             M:Tensor, # the map to go on with (N,h,w)
             eps:Tensor, # noise (N,c,H,W), as from `grain_noise`
