@@ -69,7 +69,7 @@ def snapshots_in(run)->list: # by step and length
 # %% ../nbs/64_averages.ipynb #a1730e8f
 KINDS = dict(D2iT=D2iT, DiT=DiT, GrainTransformer=GrainTransformer)
 
-def _kind_of(snapshot:Snapshot, run)->type:
+def _kind_of(snapshot, run):
     "The network's class; `ValueError` if it is one whose weights can't be averaged alone"
     path = snapshot.path
     kind = read_json(path.with_name(f'{path.name}.json')).get('kind')
@@ -79,7 +79,7 @@ def _kind_of(snapshot:Snapshot, run)->type:
                          f'averages are made of {", ".join(KINDS)}')
     return KINDS[kind]
 
-def _weighted_sum(snapshots, weights:list, kind:type)->nn.Module:
+def _weighted_sum(snapshots, weights, kind):
     "The last of the networks, with the sum of all of them for its weights"
     sums = {}
     for snapshot,weight in zip(snapshots, weights):
@@ -125,7 +125,7 @@ def average(run, # a run's folder
 if __name__ == '__main__':
     forgiving_streams()                               # of --help, too
 
-def _share(length:str)->float:
+def _share(length):
     "7.5% as a number"
     try:
         share = float(length[:-1])/100 if length.endswith('%') else -1

@@ -181,7 +181,7 @@ def _sync(path):
     finally:
         os.close(fd)
 
-def _write(tmp:Path, tensors:dict, ranks:Ranks)->dict: # file → SHA-256, of what this rank wrote
+def _write(tmp, tensors, ranks): # file → SHA-256, of what this rank wrote
     "Each rank writes its rows, the main one also what all hold"
     wrote = {}
     for part,named in tensors.items():
@@ -195,14 +195,14 @@ def _write(tmp:Path, tensors:dict, ranks:Ranks)->dict: # file → SHA-256, of wh
     return wrote
 
 # %% ../nbs/50_checkpoint.ipynb #c1134ba2
-def _begin(tmp:Path):
+def _begin(tmp):
     "An empty folder. What a killed run left beside it goes: the run's lock is ours"
     tmp.parent.mkdir(parents=True, exist_ok=True)
     for old in tmp.parent.glob('*.tmp-*'):
         shutil.rmtree(old, ignore_errors=True)
     tmp.mkdir()
 
-def _publish(tmp:Path, final:Path, manifest:dict, meta:dict):
+def _publish(tmp, final, manifest, meta):
     "The last two files; then it gets its name, and is there"
     (tmp/'meta.json').write_text(json.dumps(meta, indent=1))
     _sync(tmp/'meta.json')
@@ -215,7 +215,7 @@ def _publish(tmp:Path, final:Path, manifest:dict, meta:dict):
     os.rename(tmp, final)
     _sync(final.parent)
 
-def _sweep(folder:Path, step:int, keep:int, keep_every:int):
+def _sweep(folder, step, keep, keep_every):
     "Delete all checkpoints but the newest, and those that are kept for good"
     done = [(n, path) for n,path in steps_in(folder) if n <= step]
     for n,path in done[keep:]:
@@ -297,7 +297,7 @@ def newest(folder, # of checkpoints
     return found and (Path(found[0]), found[1])
 
 # %% ../nbs/50_checkpoint.ipynb #fb3891ff
-def _files_of(path:Path, part:str)->list:
+def _files_of(path, part):
     "One if it is whole, else one for each rank that wrote it, in their order"
     whole = path/f'{part}.safetensors'
     if whole.is_file():
@@ -306,7 +306,7 @@ def _files_of(path:Path, part:str)->list:
         return int(file.stem.rsplit('-', 1)[1].split('of')[0])
     return sorted(path.glob(f'{part}-*of*.safetensors'), key=rank_of)
 
-def _own_rows(pieces:list, own:Tensor)->Tensor:
+def _own_rows(pieces, own):
     "Of a tensor in pieces, one below the other, the rows that this rank holds in `own`"
     mesh = own.device_mesh
     start,stop = rows(own.shape[0], mesh.get_local_rank(), mesh.size())
@@ -360,7 +360,7 @@ def load_checkpoint(folder)->tuple: # ({part → {name → tensor}}, meta), or N
     return {part: read_part(path, part) for part in parts}, meta
 
 # %% ../nbs/50_checkpoint.ipynb #012b64eb
-def _read_fitting(path:Path, nets:dict, opts:dict)->tuple: # part → {name → tensor}, of both
+def _read_fitting(path, nets, opts): # part → {name → tensor}, of both
     "What `restore` loads; `ValueError` names a tensor that does not fit"
     own = {part: net.state_dict() for part,net in nets.items()}
     weights = {part: read_part(path, part, own[part].get) for part in nets}
@@ -375,7 +375,7 @@ def _read_fitting(path:Path, nets:dict, opts:dict)->tuple: # part → {name → 
         check_opt(net, states[part], f'{path}/{part}')
     return weights, states
 
-def _take(weights:dict, states:dict, nets:dict, opts:dict):
+def _take(weights, states, nets, opts):
     "Load what `_read_fitting` read"
     for part,net in nets.items():
         own = net.state_dict()

@@ -109,7 +109,7 @@ class Ranks:
 SOLO = Ranks()   # the only process
 
 # %% ../nbs/06_dist.ipynb #c7
-def _ask(store, rank:int, timeout:float)->str: # the name
+def _ask(store, rank, timeout): # the name
     "What is this start called? The question is new, so the answer is"
     question = uuid.uuid4().hex
     store.set(f'ask/{rank}', question)
@@ -118,7 +118,7 @@ def _ask(store, rank:int, timeout:float)->str: # the name
     store.add(f'heard/{name}', 1)
     return name
 
-def _answer(store, world:int, timeout:float)->str: # the name
+def _answer(store, world, timeout): # the name
     "Call this start something, and answer until all others have heard it"
     name = uuid.uuid4().hex
     end = time.monotonic() + timeout
@@ -142,7 +142,7 @@ def _fresh(store, # that all ranks share
     return dist.PrefixStore(name, store)
 
 # %% ../nbs/06_dist.ipynb #a5d62c8f
-def _place()->tuple: # rank, ranks, rank on this machine, ranks on this machine
+def _place(): # rank, ranks, rank on this machine, ranks on this machine
     "What `torchrun` says in the environment; a process alone finds nothing there"
     alone = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, LOCAL_WORLD_SIZE=1)
     rank,world,local_rank,here = (int(os.environ.get(k, v)) for k,v in alone.items())
@@ -151,7 +151,7 @@ def _place()->tuple: # rank, ranks, rank on this machine, ranks on this machine
                          'start several processes by torchrun')
     return rank, world, local_rank, here
 
-def _on_gpu(device:str, local_rank:int, here:int)->bool:
+def _on_gpu(device, local_rank, here):
     "Does this rank work on a GPU? `ValueError` if it should and can't"
     if device not in ('auto', 'cpu', 'cuda'):
         raise ValueError(f"device is 'auto', 'cpu' or 'cuda', not {device!r}")
@@ -349,7 +349,7 @@ class Stop:
             signal.raise_signal(number)
 
 # %% ../nbs/06_dist.ipynb #2b36f7e6
-def _text(path:str)->str: # '' if there is no such file
+def _text(path): # '' if there is no such file
     return Path(path).read_text() if Path(path).is_file() else ''
 
 def free_memory()->float: # inf if the system does not say
@@ -436,7 +436,7 @@ def idle_gpus(me:list # what `about_me` says of each rank
     return [f'{host} has {gpus} GPUs, and {ranks_on[host]} rank(s)'
             for host,gpus in gpus_on.items() if gpus > ranks_on[host]]
 
-def _odd_machines(ranks:Ranks, me:list)->list: # of problems
+def _odd_machines(ranks, me): # of problems
     "What the ranks say of themselves that does not go together"
     found = []
     for name in ('python', 'torch', 'nccl', 'threads'):
@@ -452,7 +452,7 @@ def _odd_machines(ranks:Ranks, me:list)->list: # of problems
     return found
 
 # %% ../nbs/06_dist.ipynb #8180096c
-def _settings()->str:
+def _settings():
     "What the environment says about ranks and threads"
     ours = 'NCCL_', 'GLOO_', 'MASTER_', 'TORCHELASTIC_MAX', 'OMP_NUM'
     found = [f'{k}={v}' for k,v in sorted(os.environ.items()) if k.startswith(ours)]
