@@ -60,17 +60,16 @@ def ssim(a:Tensor, # (N,3,H,W) in [-1,1], sides at least 11
     profile = _gaussian_profile(a.device)
     mean_a = _local_mean(a, profile)
     mean_b = _local_mean(b, profile)
-    mean_aa = mean_a*mean_a
-    mean_bb = mean_b*mean_b
-    mean_ab = mean_a*mean_b
-    var_a  = _local_mean(a*a, profile) - mean_aa
-    var_b  = _local_mean(b*b, profile) - mean_bb
-    cov_ab = _local_mean(a*b, profile) - mean_ab
+    var_a  = _local_mean(a*a, profile) - mean_a*mean_a
+    var_b  = _local_mean(b*b, profile) - mean_b*mean_b
+    cov    = _local_mean(a*b, profile) - mean_a*mean_b
 
-    shared = (2*mean_ab + c1)*(2*cov_ab + c2)
-    total  = (mean_aa + mean_bb + c1)*(var_a + var_b + c2)
-    similarity = shared/total
-    return similarity.mean((1, 2, 3))
+    # brightness, times contrast and structure
+    shared = ((2*mean_a*mean_b + c1)*
+              (2*cov + c2))
+    total  = ((mean_a*mean_a + mean_b*mean_b + c1)*
+              (var_a + var_b + c2))
+    return (shared/total).mean((1, 2, 3))
 
 # %% ../nbs/03_metrics.ipynb #09d1b7cb
 def _cholesky_factor(cov): # (dim,dim) → (dim,rank)
@@ -202,10 +201,12 @@ def _kid_variance(aa, bb, ab): # the three `_Pairs`
     n = len(ab.rows)
     m = len(ab.columns)
     # what each picture adds varies from picture to picture
-    added_a = aa.rows - ab.rows
-    added_b = bb.rows - ab.columns
-    of_a = added_a.var() - aa.beyond/(n - 1) - ab.beyond/m
-    of_b = added_b.var() - bb.beyond/(m - 1) - ab.beyond/n
+    of_a = ((aa.rows - ab.rows).var()
+            - aa.beyond/(n - 1)
+            - ab.beyond/m)
+    of_b = ((bb.rows - ab.columns).var()
+            - bb.beyond/(m - 1)
+            - ab.beyond/n)
     return (4/n*of_a.clamp(min=0) +
             4/m*of_b.clamp(min=0) +
             2/n/(n - 1)*aa.beyond +
