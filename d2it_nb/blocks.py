@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['patchify', 'unpatchify', 'window', 'unwindow', 'sincos_1d', 'sincos_2d', 'mlp', 'TimeEmbed', 'LabelEmbed', 'attend',
-           'in_list', 'in_windows', 'Attention', 'ada_norm', 'gated', 'DiTBlock', 'FinalLayer', 'recompute',
-           'init_weights', 'Packed', 'by_region', 'pack', 'Trunk']
+           'Packed', 'by_region', 'pack', 'in_list', 'in_windows', 'Attention', 'ada_norm', 'gated', 'recomputable',
+           'recompute', 'DiTBlock', 'FinalLayer', 'init_weights', 'Trunk']
 
 # %% ../nbs/40_blocks.ipynb #c2
 import math
+from functools import wraps
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import nn, Tensor
 from typing import NamedTuple
 from .core import *
@@ -36,19 +37,25 @@ def window(x:Tensor, # (...,s,d), s = H·W tokens, row by row
            w:int, # window side
           )->Tensor: # (...,windows,w·w,d)
     "Cut the token grid into w × w windows"
-    return rearrange(x, '... (h a w b) d -> ... (h w) (a b) d', h=grid[0]//w, w=grid[1]//w, a=w, b=w)
+    return rearrange(x, '... (h a w b) d -> ... (h w) (a b) d',
+                     h=grid[0]//w, w=grid[1]//w, a=w, b=w)
 
-def unwindow(x:Tensor, grid:tuple, w:int)->Tensor:
+def unwindow(x:Tensor, # (...,windows,w·w,d)
+             grid:tuple, # (H,W)
+             w:int, # window side
+            )->Tensor: # (...,s,d)
     "The inverse of `window`"
-    return rearrange(x, '... (h w) (a b) d -> ... (h a w b) d', h=grid[0]//w, w=grid[1]//w, a=w, b=w)
+    return rearrange(x, '... (h w) (a b) d -> ... (h a w b) d',
+                     h=grid[0]//w, w=grid[1]//w, a=w, b=w)
 
-# %% ../nbs/40_blocks.ipynb #c8
+# %% ../nbs/40_blocks.ipynb #3743d1ea
 def sincos_1d(pos:Tensor, # (...) in tokens
-              d:int)->Tensor: # (...,d)
+              d:int, # width, even
+             )->Tensor: # (...,d)
     "Sines and cosines at d/2 frequencies from 1 to 1/10000"
-    w = 10000**(-torch.arange(d//2, dtype=torch.double)/(d//2))
-    a = pos.double()[..., None]*w
-    return torch.cat([a.sin(), a.cos()], -1)
+    frequencies = 10000**(-torch.arange(d//2, dtype=torch.double)/(d//2))
+    angles = pos.double()[..., None]*frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)
 
 def sincos_2d(grid:tuple, # (H,W)
               d:int, # width, a multiple of 4
@@ -56,88 +63,201 @@ def sincos_2d(grid:tuple, # (H,W)
     "Half of the channels for the column, half for the row"
     if d % 4:
         raise ValueError(f'the width must be a multiple of 4, got {d}')
-    y,x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing='ij')
-    return torch.cat([sincos_1d(x.flatten(), d//2), sincos_1d(y.flatten(), d//2)], -1).float()[None]
+    row,column = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing='ij')
+    halves = [sincos_1d(place.flatten(), d//2) for place in (column, row)]
+    return torch.cat(halves, -1).float()[None]
 
-def mlp(i:int, d:int)->nn.Sequential: # i → d channels
+# %% ../nbs/40_blocks.ipynb #c8
+def mlp(i:int, # channels in
+        d:int, # channels out
+       )->nn.Sequential: # i → d channels
     "Two layers, SiLU between them"
     return nn.Sequential(nn.Linear(i, d), nn.SiLU(), nn.Linear(d, d))
 
 class TimeEmbed(nn.Module):
     "Timestep → vector: 256 sines and cosines, then an MLP"
-    def __init__(self, d:int):
+    def __init__(self, d:int): # width
         super().__init__()
         self.mlp = mlp(256, d)
-        self.register_buffer('w', torch.exp(-math.log(10000)*torch.arange(128)/128), persistent=False)
+        frequencies = torch.exp(-math.log(10000)*torch.arange(128)/128)
+        self.register_buffer('frequencies', frequencies, persistent=False)
+
     def forward(self, t):                                                     # (n,)
-        a = t.float()[:, None]*self.w
-        return self.mlp(torch.cat([a.cos(), a.sin()], -1))                    # (n,d)
+        angles = t.float()[:, None]*self.frequencies                          # (n,128)
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], -1))          # (n,d)
 
 class LabelEmbed(nn.Module):
     "Class → vector, with one more row for 'none' (id `num_classes`); no classes, no vector"
-    def __init__(self, num_classes:int, d:int):
+    def __init__(self,
+                 num_classes:int, # 0: unconditional
+                 d:int, # width
+                ):
         super().__init__()
         self.table = nn.Embedding(num_classes + 1, d) if num_classes else None
+
     def forward(self, y):                                                     # (n,)
         if not self.table:
             return 0.
         try:
-            return self.table(y)                                             # (n,d)
+            return self.table(y)                                              # (n,d)
         except IndexError:
-            raise ValueError(f'labels are 0 … {len(self.table.weight) - 2}, or {len(self.table.weight) - 1} for none; '
+            none = len(self.table.weight) - 1
+            raise ValueError(f'labels are 0 … {none - 1}, or {none} for none; '
                              f'got {y.tolist()}') from None
 
-# %% ../nbs/40_blocks.ipynb #c11
+# %% ../nbs/40_blocks.ipynb #3b7a8907
 # Eq. 10
-def attend(q:Tensor, k:Tensor, v:Tensor, # (n,h,s,d)
+def attend(q:Tensor, # queries (n,h,s,d)
+           k:Tensor, # keys, likewise
+           v:Tensor, # values, likewise
            *bias:Tensor, # B_r, a mask; each broadcasts to (n,h,s,s)
           )->Tensor: # (n,h,s,d)
     "Softmax(QKᵀ/√d + B) V: written out on a CPU, fused elsewhere"
     if q.device.type != 'cpu':
         return F.scaled_dot_product_attention(q, k, v, sum(bias) if bias else None)
-    a = (q*q.shape[-1]**-.5) @ k.mT
+    scores = (q*q.shape[-1]**-.5) @ k.mT                                      # (n,h,s,s)
     for b in bias:
-        a += b                                                     # in place: nothing needs a itself for its gradient
-    return a.softmax(-1).to(v.dtype) @ v
+        scores += b         # in place: no gradient needs the scores without it
+    return scores.softmax(-1).to(v.dtype) @ v
 
-def in_list(fill, keys, heads:int)->Tensor: # (m,heads,w²) rows of (P·heads,d)
+# %% ../nbs/40_blocks.ipynb #c22
+class Packed(NamedTuple):
+    "The tokens of one RefineNet for a batch of maps: region by region, in each child by child"
+    image:Tensor  # (P,) which image
+    place:Tensor  # (P,) which token of the batch's full grids, row by row
+    grain:Tensor  # (P,) its region's grain
+    parent:Tensor # (P/4,) for each four, their coarser token: in the list before, or in full grids
+    slot:Tensor   # (P,) place in the windows
+    fill:Tensor   # (m·w²,) the other way round: the token of each place; 0 where there is none
+    keys:Tensor   # (m,w²) bool: windows that hold any token, and which of their places are taken
+
+    def to(self, *a, **kw):
+        return Packed(*(t.to(*a, **kw) for t in self))
+
+# %% ../nbs/40_blocks.ipynb #74d98cc0
+def by_region(a:Tensor, # (n,h·2^s,w·2^s)
+              s:int, # how often each region was halved
+             )->Tensor: # (n·h·w,4^s)
+    "A row per region: its four children, the four children of each, …"
+    rows = [f'r{i}' for i in range(s)]
+    columns = [f'c{i}' for i in range(s)]
+    children = ' '.join(f'r{i} c{i}' for i in range(s))
+    return rearrange(a, f'n (h {" ".join(rows)}) (w {" ".join(columns)}) -> (n h w) ({children})',
+                     **dict.fromkeys(rows + columns, 2))
+
+# %% ../nbs/40_blocks.ipynb #2f977ae8
+def _parents(M, s, kept, before): # kept: regions of this list; before: of the previous one, or None
+    "Where each four tokens of list s find their coarser one: (P/4,)"
+    if before is None:                                                        # in full grids
+        N,h,w = M.shape
+        coarser = torch.arange(M.numel()*4**(s - 1)).view(N, h*2**(s - 1), w*2**(s - 1))
+        return by_region(coarser, s - 1)[kept].flatten()
+    first = torch.searchsorted(before, kept)*4**(s - 1)
+    return (first[:, None] + torch.arange(4**(s - 1))).flatten()
+
+def _windows(place, shape, w): # tokens (P,) of the full grids (N,H,W)
+    "Their slots in windows of w × w that hold any of them; slot → token; which slots are taken"
+    N,H,W = shape
+    slots = torch.arange(N*H*W).view(N, -1, w**2, 1)
+    slot = unwindow(slots, (H, W), w).flatten()[place]                        # in all windows
+    used,which = (slot//w**2).unique(return_inverse=True)
+    slot = which*w**2 + slot % w**2                                           # in those in use
+    fill = torch.zeros(len(used)*w**2, dtype=torch.long)
+    fill[slot] = torch.arange(len(slot))
+    keys = torch.zeros(len(used)*w**2, dtype=torch.bool).index_fill_(0, slot, True)
+    return slot, fill, keys.view(-1, w**2)
+
+# %% ../nbs/40_blocks.ipynb #b6cbd2ef
+def pack(M:Tensor, # grain maps (N,h,w)
+         k:int=2, # number of grains
+         window:int=8, # window side in tokens
+         dense_above:float=.9, # share of tokens above which a mask costs less than a list
+        )->list: # a Packed for each of the k-1 RefineNets, or None where all tokens are to be kept
+    "Which tokens does each RefineNet work on? Number s on those of grain s and finer"
+    M = M.cpu()
+    check_map(M, k)
+    N,h,w = M.shape
+    lists = []
+    before = None
+    for s in range(1, k):
+        kept = (M.flatten() >= s).nonzero()[:, 0]           # regions, in the order of the batch
+        if len(kept) > dense_above*M.numel():
+            lists.append(None)
+            continue
+        H,W = h*2**s,w*2**s
+        place = by_region(torch.arange(N*H*W).view(N, H, W), s)[kept].flatten()      # (P,)
+        grain = M.flatten()[kept].repeat_interleave(4**s)                            # (P,)
+        lists.append(Packed(place//(H*W), place, grain, _parents(M, s, kept, before),
+                            *_windows(place, (N, H, W), window)))
+        before = kept
+    return lists
+
+# %% ../nbs/40_blocks.ipynb #c11
+def in_list(fill:Tensor, # (m·w²,) of a Packed
+            keys:Tensor, # (m,w²)
+            heads:int, # number of heads
+           )->Tensor: # (m,heads,w²) rows of (P·heads,d)
     "Where the numbers for each place of a window lie in the list"
     head = torch.arange(heads, device=fill.device)
     return fill.view(keys.shape)[:, None]*heads + head[:, None]
 
-def in_windows(slot, keys, heads:int)->Tensor: # (P,heads) rows of (m·heads·w²,d)
+def in_windows(slot:Tensor, # (P,) of a Packed
+               keys:Tensor, # (m,w²)
+               heads:int, # number of heads
+              )->Tensor: # (P,heads) rows of (m·heads·w²,d)
     "The other way round"
     head = torch.arange(heads, device=slot.device)
-    window,place = slot//keys.shape[1],slot % keys.shape[1]
-    return (window[:, None]*heads + head)*keys.shape[1] + place[:, None]
+    places = keys.shape[1]
+    window = slot//places
+    place = slot % places
+    return (window[:, None]*heads + head)*places + place[:, None]
 
+def _look_up(x, rows, d):                                                     # rows of (…,d)
+    return x.reshape(-1, d).index_select(0, rows.flatten()).view(*rows.shape, d)
+
+# %% ../nbs/40_blocks.ipynb #c2fa3423
 class _Fill(torch.autograd.Function):
-    "A list into the places of its windows, ready for attention; an empty place holds any token, since the mask hides it"
+    "A list into the places of its windows; an empty place holds any token, since the mask hides it"
     @staticmethod
-    def forward(ctx, x, at, heads):                                           # (P,heads·d) → (m,heads,w²,d)
+    def forward(ctx, x, at, heads):                                           # (P,heads·d)
         ctx.save_for_backward(at.slot, at.keys)
-        rows,d = in_list(at.fill, at.keys, heads),x.shape[1]//heads
-        return x.reshape(-1, d).index_select(0, rows.flatten()).view(*rows.shape, d)
+        rows = in_list(at.fill, at.keys, heads)
+        return _look_up(x, rows, x.shape[1]//heads)                           # (m,heads,w²,d)
+
     @staticmethod
-    def backward(ctx, g):
-        rows,d = in_windows(*ctx.saved_tensors, g.shape[1]),g.shape[-1]
-        return g.reshape(-1, d).index_select(0, rows.flatten()).view(len(rows), g.shape[1]*d), None, None
+    def backward(ctx, g):                                                     # (m,heads,w²,d)
+        rows = in_windows(*ctx.saved_tensors, g.shape[1])
+        return _look_up(g, rows, g.shape[-1]).flatten(1), None, None          # (P,heads·d)
 
 class _Collect(torch.autograd.Function):
     "The way back"
     @staticmethod
-    def forward(ctx, x, at):                                                  # (m,heads,w²,d) → (P,heads·d)
+    def forward(ctx, x, at):                                                  # (m,heads,w²,d)
         ctx.save_for_backward(at.fill, at.keys)
-        ctx.heads,d = x.shape[1],x.shape[-1]
+        ctx.heads = x.shape[1]
         rows = in_windows(at.slot, at.keys, ctx.heads)
-        return x.reshape(-1, d).index_select(0, rows.flatten()).view(len(rows), ctx.heads*d)
+        return _look_up(x, rows, x.shape[-1]).flatten(1)                      # (P,heads·d)
+
     @staticmethod
-    def backward(ctx, g):
+    def backward(ctx, g):                                                     # (P,heads·d)
         fill,keys = ctx.saved_tensors
-        rows,d = in_list(fill, keys, ctx.heads),g.shape[1]//ctx.heads
-        places = g.reshape(-1, d).index_select(0, rows.flatten()).view(*rows.shape, d)
+        rows = in_list(fill, keys, ctx.heads)
+        places = _look_up(g, rows, g.shape[1]//ctx.heads)                     # (m,heads,w²,d)
         return places.mul_(keys[:, None, :, None]), None
 
+# %% ../nbs/40_blocks.ipynb #c91b5edf
+def _cut(x, grid, w):                                                         # (n,s,d)
+    "Tokens in windows; without windows, all are in one"
+    return window(x, grid, w) if w else x[:, None]                            # (n,windows,s',d)
+
+def _join(x, grid, w):
+    return unwindow(x, grid, w) if w else x[:, 0]
+
+def _mask(keys, q):
+    "0 for keys that are seen, -∞ for others"
+    return torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf)
+
+# %% ../nbs/40_blocks.ipynb #2062b471
 class Attention(nn.Module):
     "Multi-head self-attention; with `window`, Eq. 10"
     def __init__(self,
@@ -149,120 +269,169 @@ class Attention(nn.Module):
         super().__init__()
         if d % heads:
             raise ValueError(f'{heads} heads do not divide the width {d}')
-        self.heads,self.window = heads,window
-        self.qkv,self.out = nn.Linear(d, 3*d), nn.Linear(d, d)
-        self.qn,self.kn = (nn.RMSNorm(d//heads), nn.RMSNorm(d//heads)) if qk_norm else (nn.Identity(), nn.Identity())
+        self.heads = heads
+        self.window = window
+        self.qkv = nn.Linear(d, 3*d)
+        self.out = nn.Linear(d, d)
+        norm = nn.RMSNorm if qk_norm else nn.Identity
+        self.qn = norm(d//heads)
+        self.kn = norm(d//heads)
         if window:
             self.B_r = nn.Parameter(torch.zeros(heads, window**2, window**2))
-    # (n,s,d), (H,W), (n,s) bool; or packed: (P,d), Packed
-    def forward(self, x, grid=None, keys=None, at=None):
-        # (n,s,3d)
-        qkv = self.qkv(x)
-        w = self.window
-        if at is not None:
-            return self.out(self._packed(qkv, at))
-        qkv = window(qkv, grid, w) if w else qkv[:, None]                     # (n,windows,s',3d)
+
+    def forward(self,
+                x:Tensor, # tokens (n,s,d), or a packed list (P,d)
+                grid:tuple=None, # rows and columns of tokens; needed if there are windows
+                keys:Tensor=None, # which tokens are attended to (n,s) bool; None: all
+                at:Packed=None, # the Packed of a list
+               )->Tensor: # like x
+        "Each token looks at all tokens of its image, or of its window"
+        attended = self._images(x, grid, keys) if at is None else self._list(x, at)
+        return self.out(attended)
+
+    def _images(self, x, grid, keys):                                         # (n,s,d)
+        qkv = _cut(self.qkv(x), grid, self.window)                            # (n,windows,s',3d)
         q,k,v = rearrange(qkv, 'n m s (three h d) -> three (n m) h s d', three=3, h=self.heads)
-        bias = [self.B_r.to(q.dtype)] if w else []
+        bias = [self.B_r.to(q.dtype)] if self.window else []
         if keys is not None:
-            keys = rearrange(window(keys[..., None], grid, w) if w else keys[:, None, :, None],
-                             'n m s 1 -> (n m) 1 1 s')
+            keys = _cut(keys[..., None], grid, self.window)                   # (n,windows,s',1)
+            keys = rearrange(keys, 'n m s 1 -> (n m) 1 1 s')
             keys = keys | ~keys.any(-1, keepdim=True)
-            bias.append(torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf))
-        o = attend(self.qn(q), self.kn(k), v, *bias)                          # (n·windows,h,s',d/h)
-        o = rearrange(o, '(n m) h s d -> n m s (h d)', n=len(x))
-        return self.out(unwindow(o, grid, w) if w else o[:, 0])               # (n,s,d)
-    def _packed(self, qkv, at):                                               # (P,3d)
-        q,k,v = (_Fill.apply(a, at, self.heads) for a in qkv.chunk(3, -1))    # (m,h,w²,d/h)
-        mask = torch.zeros(at.keys.shape, dtype=q.dtype, device=q.device).masked_fill(~at.keys, -torch.inf)
-        o = attend(self.qn(q), self.kn(k), v, self.B_r.to(q.dtype), mask[:, None, None])    # (m,h,w²,d/h)
-        return _Collect.apply(o, at)                                          # (P,d)
+            bias.append(_mask(keys, q))
+        attended = attend(self.qn(q), self.kn(k), v, *bias)                   # (n·windows,h,s',d/h)
+        attended = rearrange(attended, '(n m) h s d -> n m s (h d)', n=len(x))
+        return _join(attended, grid, self.window)                             # (n,s,d)
+
+    def _list(self, x, at):                                                   # (P,d)
+        qkv = self.qkv(x).chunk(3, -1)                                        # 3 × (P,d)
+        q,k,v = (_Fill.apply(a, at, self.heads) for a in qkv)                 # (m,h,w²,d/h)
+        bias = self.B_r.to(q.dtype),_mask(at.keys[:, None, None], q)
+        attended = attend(self.qn(q), self.kn(k), v, *bias)                   # (m,h,w²,d/h)
+        return _Collect.apply(attended, at)                                   # (P,d)
 
 # %% ../nbs/40_blocks.ipynb #c17
+def _per_image(v, image, shape, dtype):                                       # (P,d) → (n,d)
+    "The sum over each image's tokens"
+    return v.new_zeros(shape).index_add_(0, image, v).to(dtype)
+
 class _AdaNorm(torch.autograd.Function):
-    "Normalise, scale and shift packed tokens; backward keeps x and one row an image, nothing a token"
+    "Normalise, scale and shift a list; backward keeps x and a row per image, but none per token"
     @staticmethod
-    def forward(ctx, x, shift, scale, image):                                 # (P,d) (n,d) (n,d) (P,)
+    def forward(ctx, x, shift, scale, image):                         # (P,d) (n,d) (n,d) (P,)
         xhat,mean,rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)
         ctx.save_for_backward(x, mean, rstd, scale, image)
         ctx.shift_dtype = shift.dtype
-        return torch.addcmul(shift.to(xhat).index_select(0, image), xhat, (1 + scale).to(xhat).index_select(0, image))
+        factor = (1 + scale).to(xhat).index_select(0, image)                  # (P,d)
+        return torch.addcmul(shift.to(xhat).index_select(0, image), xhat, factor)
+
     @staticmethod
     def backward(ctx, g):
         x,mean,rstd,scale,image = ctx.saved_tensors
-        rows = lambda v, dtype: v.new_zeros(scale.shape).index_add_(0, image, v).to(dtype)
         xhat = (x - mean)*rstd
-        d_shift = rows(g, ctx.shift_dtype)
-        d_scale = rows(g*xhat, scale.dtype)
-        g = g.to(x.dtype)*(1 + scale).to(x.dtype).index_select(0, image)      # towards xhat
-        d_x = torch.ops.aten.native_layer_norm_backward(g, x, x.shape[-1:], mean, rstd, None, None, (True, False, False))[0]
+        d_shift = _per_image(g, image, scale.shape, ctx.shift_dtype)
+        d_scale = _per_image(g*xhat, image, scale.shape, scale.dtype)
+        d_xhat = g.to(x.dtype)*(1 + scale).to(x.dtype).index_select(0, image)
+        d_x,*_ = torch.ops.aten.native_layer_norm_backward(
+            d_xhat, x, x.shape[-1:], mean, rstd, None, None, (True, False, False))
         return d_x, d_shift, d_scale, None
 
 class _Gate(torch.autograd.Function):
-    "x + gate·h for packed tokens, likewise"
+    "x + gate·h of a list, likewise"
     @staticmethod
-    def forward(ctx, x, gate, h, image):                                      # (P,d) (n,d) (P,d) (P,)
+    def forward(ctx, x, gate, h, image):                              # (P,d) (n,d) (P,d) (P,)
         ctx.save_for_backward(gate, h, image)
         return x + gate.index_select(0, image)*h
+
     @staticmethod
     def backward(ctx, g):
         gate,h,image = ctx.saved_tensors
-        return (g, g.new_zeros(gate.shape).index_add_(0, image, g*h).to(gate.dtype),
-                (g*gate.index_select(0, image)).to(h.dtype), None)
+        d_gate = _per_image(g*h, image, gate.shape, gate.dtype)
+        d_h = (g*gate.index_select(0, image)).to(h.dtype)
+        return g, d_gate, d_h, None
 
-def ada_norm(x:Tensor, # (n,s,d), or packed (P,d)
+# %% ../nbs/40_blocks.ipynb #5a2348b5
+def ada_norm(x:Tensor, # tokens (n,s,d), or a packed list (P,d)
              shift:Tensor, # (n,d)
              scale:Tensor, # (n,d)
-             at=None, # Packed
+             at=None, # the Packed of a list
             )->Tensor: # like x
     "Normalise each token, then scale and shift all tokens of an image alike"
     if at is not None:
         return _AdaNorm.apply(x, shift, scale, at.image)
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)*(1 + scale[:, None]) + shift[:, None]
 
-def gated(x:Tensor, # tokens (N,s,d), or a packed list (P,d)
-          gate:Tensor, # (N,d)
+def gated(x:Tensor, # tokens (n,s,d), or a packed list (P,d)
+          gate:Tensor, # (n,d)
           h:Tensor, # like x
           at=None, # the Packed of a list
          )->Tensor: # like x
-    "x + gate·h, one gate an image"
-    return x + gate[:, None]*h if at is None else _Gate.apply(x, gate, h, at.image)
+    "x + gate·h, one gate per image"
+    if at is not None:
+        return _Gate.apply(x, gate, h, at.image)
+    return x + gate[:, None]*h
+
+# %% ../nbs/40_blocks.ipynb #ac895119
+def recomputable(forward # of a module that has a flag `recompute`
+                ): # the same, with the same arguments
+    "A `forward` whose inner values are computed twice, not kept, while the flag is set"
+    @wraps(forward)
+    def flagged(self, *args, **kwargs):
+        return again(forward, self, *args, on=self.recompute, **kwargs)
+    return flagged
+
+def recompute(net:nn.Module, # anything made of DiTBlocks
+              on:bool=True, # or off
+             )->nn.Module: # the same
+    "Activation checkpointing: training keeps what enters a block only, and computes it twice"
+    for block in net.modules():
+        if isinstance(block, DiTBlock):
+            block.recompute = on
+    return net
 
 # %% ../nbs/40_blocks.ipynb #85609b1b
 class DiTBlock(nn.Module):
     "Attention and MLP, both modulated by the condition"
-    def __init__(self, d:int, heads:int, # width, attention heads
+    def __init__(self,
+                 d:int, # width
+                 heads:int, # attention heads
                  mlp_ratio:float=4., # width of the MLP over d
-                 **attn): # as in `Attention`
+                 **attn, # as in `Attention`
+                ):
         super().__init__()
+        wide = int(d*mlp_ratio)
         self.attn = Attention(d, heads, **attn)
-        self.mlp = nn.Sequential(nn.Linear(d, int(d*mlp_ratio)), nn.GELU('tanh'), nn.Linear(int(d*mlp_ratio), d))
+        self.mlp = nn.Sequential(nn.Linear(d, wide), nn.GELU('tanh'), nn.Linear(wide, d))
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 6*d))
         self.recompute = False
-    def forward(self, *args, **kw):
-        return again(self._forward, *args, on=self.recompute, **kw)
-    def _forward(self, x, c, grid=None, keys=None, at=None):                  # (n,s,d) (n,d); or packed: (P,d), Packed
+
+    @recomputable
+    def forward(self,
+                x:Tensor, # tokens (n,s,d), or a packed list (P,d)
+                c:Tensor, # condition (n,d)
+                grid:tuple=None, # for `Attention`: rows and columns of tokens,
+                keys:Tensor=None, # and which of them are attended to (n,s) bool
+                at:Packed=None, # the Packed of a list
+               )->Tensor: # like x
+        "Two residual branches, each modulated and gated"
         shift1,scale1,gate1,shift2,scale2,gate2 = self.ada(c).chunk(6, -1)    # 6 × (n,d)
         x = gated(x, gate1, self.attn(ada_norm(x, shift1, scale1, at), grid, keys, at), at)
-        return gated(x, gate2, self.mlp(ada_norm(x, shift2, scale2, at)), at)
+        x = gated(x, gate2, self.mlp(ada_norm(x, shift2, scale2, at)), at)
+        return x
 
+# %% ../nbs/40_blocks.ipynb #853f9a0b
 class FinalLayer(nn.Module):
     "Tokens → patches"
-    def __init__(self, d:int, out:int): # width, numbers a token
+    def __init__(self,
+                 d:int, # width
+                 out:int, # numbers per token
+                ):
         super().__init__()
         self.lin = nn.Linear(d, out)
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(d, 2*d))
-    def forward(self, x, c, at=None):
-        return self.lin(ada_norm(x, *self.ada(c).chunk(2, -1), at))
 
-def recompute(net:nn.Module, # anything made of DiTBlocks
-              on:bool=True,
-             )->nn.Module: # the same
-    "Activation checkpointing: training keeps what enters a block only, and computes the block twice"
-    for b in net.modules():
-        if isinstance(b, DiTBlock):
-            b.recompute = on
-    return net
+    def forward(self, x, c, at=None):                                         # (n,s,d) (n,d)
+        shift,scale = self.ada(c).chunk(2, -1)                                # 2 × (n,d)
+        return self.lin(ada_norm(x, shift, scale, at))                        # (n,s,out)
 
 # %% ../nbs/40_blocks.ipynb #c19
 def init_weights(net:nn.Module)->nn.Module:
@@ -276,71 +445,15 @@ def init_weights(net:nn.Module)->nn.Module:
             nn.init.normal_(m.weight, std=.02)
     for m in net.modules():
         if isinstance(m, TimeEmbed):
-            for l in (m.mlp[0], m.mlp[2]):
-                nn.init.normal_(l.weight, std=.02)
+            nn.init.normal_(m.mlp[0].weight, std=.02)
+            nn.init.normal_(m.mlp[2].weight, std=.02)
         if isinstance(m, Attention) and m.window:
             nn.init.normal_(m.B_r, std=.02)
-        for l in ([m.ada[1]] if isinstance(m, DiTBlock) else [m.ada[1], m.lin] if isinstance(m, FinalLayer) else []):
-            nn.init.zeros_(l.weight), nn.init.zeros_(l.bias)
+        if isinstance(m, (DiTBlock, FinalLayer)):
+            nn.init.zeros_(m.ada[1].weight)
+        if isinstance(m, FinalLayer):
+            nn.init.zeros_(m.lin.weight)
     return net
-
-# %% ../nbs/40_blocks.ipynb #c22
-class Packed(NamedTuple):
-    "The tokens of one RefineNet over a batch of grain maps: region by region, and within a region child by child"
-    image:Tensor  # (P,) which image
-    place:Tensor  # (P,) which token of the batch's full grids, row by row
-    grain:Tensor  # (P,) its region's grain
-    parent:Tensor # (P/4,) for each four, their coarser token: its place in the previous list, or in the full grids
-    slot:Tensor   # (P,) place in the windows
-    fill:Tensor   # (m·w²,) the other way round: the token of each place; 0 where there is none
-    keys:Tensor   # (m,w²) bool: the windows that hold any token, and which of their places are taken
-    def to(self, *a, **kw):
-        return Packed(*(t.to(*a, **kw) for t in self))
-
-# %% ../nbs/40_blocks.ipynb #74d98cc0
-def by_region(a:Tensor, # (n,h·2^s,w·2^s)
-              s:int, # how often each region was halved
-             )->Tensor: # (n·h·w,4^s)
-    "A row a region: its four children, the four children of each, …"
-    r,c = [f'r{i}' for i in range(s)],[f'c{i}' for i in range(s)]
-    return rearrange(a, f'n (h {" ".join(r)}) (w {" ".join(c)}) -> '
-                        f'(n h w) ({" ".join(map(" ".join, zip(r, c)))})', **dict.fromkeys(r + c, 2))
-
-# %% ../nbs/40_blocks.ipynb #b6cbd2ef
-def pack(M:Tensor, # grain maps (N,h,w)
-         k:int=2, # number of grains
-         window:int=8, # window side in tokens
-         dense_above:float=.9, # where a larger share of the tokens counts, a mask costs less than a list
-        )->list: # a Packed for each of the k-1 RefineNets, or None where all tokens are to be kept
-    "Which tokens does each RefineNet work on? Number s on those of grain s and finer, 4^s a region"
-    M = M.cpu()
-    check_map(M, k)
-    (N,h,w) = M.shape
-    before = None
-    out = []
-    for s in range(1, k):
-        kept = (M.flatten() >= s).nonzero()[:, 0]                             # regions, in the order of the batch
-        if len(kept) > dense_above*M.numel():
-            out.append(None)
-            continue
-        H,W = h*2**s,w*2**s
-        number = torch.arange(N*H*W)
-        place = by_region(number.view(N, H, W), s)[kept].flatten()            # (P,)
-        # in all windows, one after the other …
-        slot = unwindow(number.view(N, -1, window**2, 1), (H, W), window).flatten()[place]
-        used,which = (slot//window**2).unique(return_inverse=True)
-        slot = which*window**2 + slot % window**2                             # … and in those that hold any token
-        fill = torch.zeros(len(used)*window**2, dtype=torch.long)
-        fill[slot] = torch.arange(len(slot))
-        keys = torch.zeros(len(used)*window**2, dtype=torch.bool).index_fill_(0, slot, True).view(-1, window**2)
-        if before is None:
-            parent = by_region(number[:N*H*W//4].view(N, H//2, W//2), s - 1)[kept]
-        else:
-            parent = torch.searchsorted(before, kept)[:, None]*4**(s - 1) + number[:4**(s - 1)]
-        out.append(Packed(place//(H*W), place, M.flatten()[kept].repeat_interleave(4**s), parent.flatten(),
-                          slot, fill, keys))
-        before = kept
-    return out
 
 # %% ../nbs/40_blocks.ipynb #c27
 class Trunk(nn.Module):
@@ -351,7 +464,7 @@ class Trunk(nn.Module):
                  grid:tuple, # tokens (rows, columns)
                  patch:int, # patch side
                  d:int, # width
-                 heads:int,
+                 heads:int, # attention heads
                  depth:int, # number of blocks
                  pos:str='sincos', # 'sincos' (frozen), 'learned'
                  **block, # for DiTBlock
@@ -359,16 +472,20 @@ class Trunk(nn.Module):
         super().__init__()
         if pos not in ('sincos', 'learned'):
             raise ValueError(f"positions are 'sincos' or 'learned', not {pos!r}")
-        self.grid,self.patch = tuple(grid),patch
+        self.grid = tuple(grid)
+        self.patch = patch
         self.embed = nn.Linear(i*patch**2, d)
         self.pos = nn.Parameter(sincos_2d(self.grid, d), requires_grad=pos == 'learned')
         self.blocks = nn.ModuleList(DiTBlock(d, heads, **block) for _ in range(depth))
         self.final = FinalLayer(d, o*patch**2)
-    def tokens(self, z):
-        return self.embed(patchify(z, self.patch)) + self.pos   # (n,c,H,W) → (n,s,d)
-    def run(self, x, c):
-        for b in self.blocks:
-            x = b(x, c)
+
+    def tokens(self, z):                                                      # (n,i,H,W)
+        return self.embed(patchify(z, self.patch)) + self.pos                 # (n,s,d)
+
+    def run(self, x, c):                                                      # (n,s,d) (n,d)
+        for block in self.blocks:
+            x = block(x, c)
         return x                                                              # (n,s,d)
-    def grids(self, x, c):
-        return unpatchify(self.final(x, c), self.patch, self.grid)   # → (n,o,H,W)
+
+    def grids(self, x, c):                                                    # (n,s,d) (n,d)
+        return unpatchify(self.final(x, c), self.patch, self.grid)            # (n,o,H,W)
