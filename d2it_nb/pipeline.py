@@ -179,7 +179,8 @@ class Networks:
         for module in (dvae, *nets.values(), self.diff):
             module.to(self.device).eval().requires_grad_(False)
 
-    def _nets(self): # name → network, of those that are there
+    def nets(self)->dict: # name → network
+        "The networks that are there"
         return _present(dvae=self.dvae, grain=self.grain, content=self.content)
 
     @torch.no_grad()
@@ -750,7 +751,7 @@ def _model_card(pipe):
     rows = [dict(part=name, network=type(net).__name__, parameters=f'{n_params(net):,}',
                  data=net.meta.get('data', '?'), steps=net.meta.get('step', '?'),
                  id=net.meta.get('id', '?'))
-            for name,net in pipe._nets().items()]
+            for name,net in pipe.nets().items()]
     sizes = ', '.join(f'{f}×{f}' for f in reversed(pipe.dvae.factors))
     about = (f'{pipe.k} grains ({sizes} pixels a code, coarsest first), '
              f'grain maps of {pipe.grid[0]}×{pipe.grid[1]} regions, '
@@ -790,7 +791,7 @@ class D2iTPipeline(Editing):
                 stack.callback(_remove_if_empty, folder)
             hidden = tempfile.TemporaryDirectory(prefix='.new-', dir=folder)
             new = Path(stack.enter_context(hidden))
-            for name,net in self._nets().items():
+            for name,net in self.nets().items():
                 save_net(new/name, net, half, **net.meta)
             write_atomic(new/'thresholds.json', self.cal.to_json().encode())
             write_atomic(new/'README.md', card)
