@@ -1,4 +1,5 @@
 "What the pipeline's notebook does not show: batches with fresh noise at every step, labels, three grains."
+import inspect
 import pytest, torch
 from safetensors.torch import load_file
 from d2it_nb.content_transformer import d2it
@@ -107,3 +108,18 @@ def test_three_grains():
     inside = torch.zeros(16, 16, dtype=torch.bool)
     inside[:4, 12:] = True
     assert torch.equal((e.z != s.z).any(1).any(0), inside) and is_block_constant(e.z, M, 3)
+
+def test_an_editor_completes_what_follows_the_dot():
+    "Editors read the source and run nothing: a method that is added at run time, they don't know"
+    jedi = pytest.importorskip('jedi')
+    code = 'from d2it_nb.pipeline import D2iTPipeline\npipe = D2iTPipeline.load()\npipe.'
+    found = {c.name: c for c in jedi.Script(code).complete()}
+    for verb in ('generate', 'edit', 'encode', 'decode', 'film', 'trace', 'draw_map', 'map_of',
+                 'labels', 'maps', 'pixels', 'pace', 'load', 'save', 'card'):
+        own = inspect.signature(getattr(D2iTPipeline, verb)).parameters
+        named = [name for name in own if name not in ('self', 'more')]
+        told, = found[verb].get_signatures()
+        assert [p.name for p in told.params if p.name in named] == named, verb
+    # what comes out is known, too
+    after = jedi.Script(code + "generate('roses').").complete()
+    assert {'x', 'z', 'M', 'images', 'settings'} <= {c.name for c in after}
