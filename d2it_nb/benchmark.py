@@ -34,7 +34,8 @@ from .content_transformer import RefineNet, d2it, dit, flops
 from .dvae import AttnBlock, dvae
 from .checkpoint import EMA
 from .latents import Latents, checksums, record_type
-from .train import bf16_pays, read_log
+from .plan import bf16_pays
+from .watch import read_log
 
 # %% ../nbs/71_benchmark.ipynb #c5
 def interleaved(fs:dict, # name → function without arguments
@@ -508,7 +509,7 @@ def bench_optimizer(sizes=('S', 'B'))->list: # a row a size and kind of process
 LOOP = """
 import json, os, sys, time
 from d2it_nb import train as engine
-from d2it_nb.stages import parse
+from d2it_nb.train import parse
 t0,real,rows = time.perf_counter(),engine.backward,[]
 def timed(*a):
     if not rows: rows.append(('start', time.perf_counter() - t0))

@@ -20,8 +20,8 @@ from .dvae import DVAE
 from .reconstruction import assess, by_entropy, scores
 from .content_transformer import d2it, dit, flops
 from .pipeline import D2iTPipeline
-from .stages import PRESETS, STAGES
-from .train import read_log
+from .train import STAGES
+from .watch import read_log
 from .viz import axes, film_strip, grain_rgb, overlay_grain, progress_bar, show_images, show_map
 
 # %% ../nbs/80_demo.ipynb #c5
@@ -270,9 +270,10 @@ def main(run:str='runs/demo', # folder of the run
     matplotlib.use('Agg')
     t = time.time()
     run = Path(run)
-    if bad := [s for s in STAGES if preset not in PRESETS[s]]:
-        sys.exit(f'no preset {preset!r} for {", ".join(bad)}; all stages have '
-                 f'{", ".join(p for p in PRESETS["dvae"] if all(p in PRESETS[s] for s in STAGES))}')
+    if bad := [name for name,stage in STAGES.items() if preset not in stage.presets]:
+        shared = set.intersection(*(set(stage.presets) for stage in STAGES.values()))
+        known = ', '.join(name for name in STAGES['dvae'].presets if name in shared)
+        sys.exit(f'no preset {preset!r} for {", ".join(bad)}; all stages have {known}')
     def after(stage):
         if stage != 'dvae':
             return

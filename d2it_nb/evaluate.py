@@ -24,7 +24,7 @@ from .metrics import FeatureStats, frechet, inception_score, kid, precision_reca
 from .grain import budget
 from .dist import SOLO, Ranks, Stop, finish, start
 from .checkpoint import run_lock
-from .train import check_same
+from .run import check_same
 from .pipeline import D2iTPipeline, Samples
 
 # %% ../nbs/62_evaluate.ipynb #c25265b4

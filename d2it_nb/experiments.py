@@ -37,7 +37,8 @@ from .grain_transformer import DESIGNS, GrainTransformer, sample_maps
 from .content_transformer import SIZES, DiT, D2iT, d2it, flops
 from .dist import SOLO, Stop
 from .stages import PRESETS as TRAINING, averages_of, content_net, parse, stage2
-from .train import read_log, thinned
+from .watch import read_log
+from .live import thinned
 from .checkpoint import read_part, steps_in
 from .pipeline import D2iTPipeline
 from .evaluate import MAPS, evaluate, ran_away, read_chunks, read_pictures, real_features, split_error

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['thinned', 'reference', 'against', 'mean_of', 'Live', 'draw_curves']
 
-# %% ../nbs/65_live.ipynb #01e3c4b9
+# %% ../nbs/65_live.ipynb #4fa0ae50
 import time
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from .stage import Config
 from .watch import read_log
 from .train import fit
 
-# %% ../nbs/65_live.ipynb #119ebd83
+# %% ../nbs/65_live.ipynb #25581aa3
 def thinned(lines:list, # of a log
             key:str='loss',
             points:int=60,
@@ -27,7 +27,7 @@ def thinned(lines:list, # of a log
     stretches = [values[i:i + n] for i in range(0, len(values), n)]
     return [[part[-1][0], sum(value for _,value in part)/len(part)] for part in stretches]
 
-# %% ../nbs/65_live.ipynb #6db0727d
+# %% ../nbs/65_live.ipynb #f6b31c9c
 def reference(stage:str, preset:str)->dict: # runs: a curve each; and how they were made
     "The curves of a shipped preset on the bundled photographs"
     known = load_result('curves')['presets']
@@ -56,7 +56,7 @@ def against(lines:list, # of a log
 def mean_of(values:list)->float:
     return sum(values)/len(values)
 
-# %% ../nbs/65_live.ipynb #bfc8b906
+# %% ../nbs/65_live.ipynb #b5f8a790
 class Live:
     ("A training that is drawn while it runs: `live = Live('content', cfg)`; "
      "`live(100)` takes a hundred steps, `live()` all that are left")

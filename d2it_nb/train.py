@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'stage_named', 'parse', 'sample_numbers', 'autocast', 'backward', 'optimize', 'logged_as', 'Health', 'blame',
            'fit', 'train', 'usage', 'explain', 'main']
 
-# %% ../nbs/59_train.ipynb #e9e98a19
+# %% ../nbs/59_train.ipynb #6fa0b22e
 import json
 import math
 import os
@@ -33,7 +33,7 @@ from .plan import how_long
 from .watch import Log, Meter, Pace, Watch, logger, mean_over, read_log
 from .run import Learner, Run, refuse_other_flags
 
-# %% ../nbs/59_train.ipynb #774ff774
+# %% ../nbs/59_train.ipynb #acf39806
 STAGES = {stage.name: stage for stage in (DVAEStage, GrainStage, ContentStage)}
 
 def stage_named(name:str)->type:
@@ -55,7 +55,7 @@ def parse(argv:list, # e.g. ['dvae', '--preset', 'tiny', '--out', 'run']
     cfg.check()
     return name, cfg
 
-# %% ../nbs/59_train.ipynb #70c49eeb
+# %% ../nbs/59_train.ipynb #4962685f
 def sample_numbers(cfg:Config, ranks:Ranks, first:int, micro:int): # yields lists
     "This rank's sample numbers, micro-batch after micro-batch, from step `first` on"
     for step in range(first, cfg.steps):
@@ -63,7 +63,7 @@ def sample_numbers(cfg:Config, ranks:Ranks, first:int, micro:int): # yields list
         for i in range(0, len(mine), micro):
             yield mine[i:i + micro]
 
-# %% ../nbs/59_train.ipynb #ba5dddc3
+# %% ../nbs/59_train.ipynb #01969bba
 def autocast(device:torch.device, amp:bool):
     "Operations in bf16, or as they are"
     return torch.autocast(device.type, torch.bfloat16, enabled=amp)
@@ -106,7 +106,7 @@ def logged_as(turn:str, terms:dict, norm:Tensor)->dict:
              for name,value in terms.items()}
     return named | {f'norm_{turn}': norm}
 
-# %% ../nbs/59_train.ipynb #c4360ac1
+# %% ../nbs/59_train.ipynb #385dfab5
 class Health:
     "Which steps were not finite; looked at when the log is written, so that nothing waits"
     def __init__(self, stage:Stage):
@@ -155,7 +155,7 @@ def blame(stage:Stage, step:int)->str:
             'To go on, give a lower --lr or --clip, --amp off, '
             'or --skip 3 to leave such batches out')
 
-# %% ../nbs/59_train.ipynb #073d5d0b
+# %% ../nbs/59_train.ipynb #40ff0460
 def fit(name:str, # stage
         cfg:Config,
         ranks:Ranks=SOLO,
@@ -275,7 +275,7 @@ def train(*args, # of `fit`
                 tqdm.write(f'a logger failed at step {line["step"]} and is left out from now on: '
                            f'{type(e).__name__}: {e}')
 
-# %% ../nbs/59_train.ipynb #2d2beba0
+# %% ../nbs/59_train.ipynb #04231a82
 def usage(name:str='')->str:
     "Help: the stages, or a stage's flags with their defaults"
     if name not in STAGES:
@@ -291,7 +291,7 @@ def usage(name:str='')->str:
         f'                  on GPUs: {", ".join(large)}',
         '', describe_flags(stage.Config)])
 
-# %% ../nbs/59_train.ipynb #aed8455f
+# %% ../nbs/59_train.ipynb #63c0cb9e
 def explain(e:RuntimeError, done:int # steps
            )->str: # '' if nothing can be said
     "What broke a run off"

@@ -6,7 +6,7 @@ from PIL import Image
 import d2it_nb
 from common import finished, photographs, refused, train
 from faults import arguments, env
-from d2it_nb.stages import STAGES
+from d2it_nb.train import STAGES
 
 @pytest.fixture
 def small(tmp_path):
@@ -42,7 +42,7 @@ def test_refusals(tmp_path, small):
 def test_help_explains_every_flag():
     for stage in ('dvae', 'grain', 'content'):
         text = finished('d2it_nb.train', stage, '--help').stdout
-        for f in dataclasses.fields(STAGES[stage]):
+        for f in dataclasses.fields(STAGES[stage].Config):
             assert re.search(rf'--{f.name} +[^( ]', text.split('\n', 1)[1]), f.name
 
 def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path):

@@ -1,22 +1,23 @@
 "The loop against one written out by hand; and what it keeps, allows and leaves out."
 import contextlib, dataclasses, json, math, shutil
 import pytest, torch
-from d2it_nb import stages, train as engine
+from d2it_nb import plan, run, train as engine
 from d2it_nb.checkpoint import load_checkpoint, read_part, steps_in
+from d2it_nb.config import free_flags
 from d2it_nb.content_transformer import D2iT
 from d2it_nb.core import keyed_seed, load_net, save_net, seed_all, sha256
 from d2it_nb.data import read_image
-from d2it_nb.dist import SOLO, Stop
 from d2it_nb.dvae import DVAE
+from d2it_nb.watch import read_log
 
 @pytest.fixture(scope='module')
 def d(tmp_path_factory):
     d = tmp_path_factory.mktemp('engine')
-    engine.train('dvae', stages.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(d/'dvae')])[1])
+    engine.train('dvae', engine.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(d/'dvae')])[1])
     return d
 
 def config(d, name, **more):
-    return dataclasses.replace(stages.parse(['content', '--preset', 'tiny', '--out', str(d/name),
+    return dataclasses.replace(engine.parse(['content', '--preset', 'tiny', '--out', str(d/name),
                                              '--dvae', str(d/'dvae'), '--latents', str(d/'latents')])[1], **more)
 
 def test_four_steps_by_hand(d):
@@ -27,14 +28,13 @@ def test_four_steps_by_hand(d):
     engine.train('content', cfg)
     saved = {n: path for n,path in steps_in(d/'hand'/'checkpoints')}
     seed_all(keyed_seed(cfg.seed, 'init-content') % 2**32)
-    stage = stages.content_stage(cfg, SOLO, Stop())
-    p = stage.players['net']
-    net = p.net
+    stage = engine.ContentStage.open(cfg)
+    net = stage.net
     ps = {k: v for k,v in net.named_parameters() if v.requires_grad}
     m,v = ({k: torch.zeros_like(w) for k,w in ps.items()} for _ in range(2))
     avg = {k: w.detach().clone() for k,w in ps.items()}
     for step,lr in enumerate((.5e-2, 1e-2, 1e-2*2/3, 1e-2/3)):
-        loss = p.loss(net, stage.samples.__getitems__(list(range(4*step, 4*step + 4))), step)[0]
+        loss = stage.loss(net, stage.samples.__getitems__(list(range(4*step, 4*step + 4))), step)[0]
         g = dict(zip(ps, torch.autograd.grad(loss, list(ps.values()), allow_unused=True)))
         norm = torch.stack([x.pow(2).sum() for x in g.values() if x is not None]).sum().sqrt()
         assert norm > .05
@@ -61,9 +61,9 @@ def test_a_batch_in_parts(d, stage):
     for micro in (2, 8):
         out = d/f'{stage}-{micro}'
         where = [] if stage == 'dvae' else ['--dvae', str(d/'dvae'), '--latents', str(d/'latents')]
-        engine.train(stage, stages.parse([stage, '--preset', 'tiny', '--out', str(out), *where, '--lr', '1e-4',
+        engine.train(stage, engine.parse([stage, '--preset', 'tiny', '--out', str(out), *where, '--lr', '1e-4',
                                           '--steps', '10', '--micro', str(micro)])[1])
-        logs.append(engine.read_log(out/'log.jsonl'))
+        logs.append(read_log(out/'log.jsonl'))
     for key, rtol in dict(loss=2e-5, norm_net=1e-3, gan_weight=1e-3).items():
         parts, whole = (torch.tensor([line[key] for line in log if key in line]) for log in logs)
         assert len(parts) == (10 if key != 'gan_weight' else 5 if stage == 'dvae' else 0)
@@ -88,28 +88,28 @@ def test_autocast_is_used_and_remembered(d):
 def test_what_auto_meant_at_the_start_holds(d, monkeypatch):
     "bf16 was faster on the machine where the run began; on the next one nothing is tried, whatever is left of the run"
     seen = []
-    monkeypatch.setattr(engine, 'quickest', lambda *a: (True, 'contiguous'))
+    monkeypatch.setattr(run, 'quickest', lambda *a: (True, 'contiguous'))
     seen += [l['loss'] for l in engine.fit('content', config(d, 'auto', steps=3, amp='auto'))]
-    monkeypatch.setattr(engine, 'quickest', lambda *a: pytest.fail('tried again'))
+    monkeypatch.setattr(run, 'quickest', lambda *a: pytest.fail('tried again'))
     (d/'auto'/'run.json').write_text('{')                     # the checkpoint knows, too
     seen += [l['loss'] for l in engine.fit('content', config(d, 'auto', steps=5, amp='auto'))]
     seen += [l['loss'] for l in engine.fit('content', config(d, 'auto', steps=6, amp='auto'))]
-    assert seen == [l['loss'] for l in engine.read_log(d/'on'/'log.jsonl')]
+    assert seen == [l['loss'] for l in read_log(d/'on'/'log.jsonl')]
 
 def test_a_baseline_on_a_plain_autoencoder_is_tried_and_trained(d):
     "One grain: its maps are all zeros, also where steps are tried and counted"
     flags = ['--preset', 'tiny', '--steps', '2', '--factors', '4', '--out', str(d/'plain'/'dvae')]
-    engine.train('dvae', stages.parse(['dvae', *flags])[1])
-    cfg = stages.parse(['content', '--preset', 'tiny', '--amp', 'auto', '--net', 'dit', '--patch', '2', '--steps', '2', '--out', str(d/'plain'/'dit')])[1]
+    engine.train('dvae', engine.parse(['dvae', *flags])[1])
+    cfg = engine.parse(['content', '--preset', 'tiny', '--amp', 'auto', '--net', 'dit', '--patch', '2', '--steps', '2', '--out', str(d/'plain'/'dit')])[1]
     engine.train('content', cfg)
-    stage = stages.content_stage(cfg, SOLO, Stop())
-    assert (engine.probe(stage, 3)['M'] == 0).all() and stage.players['net'].net.config['grid'] == [4, 4]
+    stage = engine.ContentStage.open(cfg)
+    assert (stage.example_batch(3).M == 0).all() and stage.net.config['grid'] == [4, 4]
 
 def test_channels_last(d):
     "The same autoencoder within rounding, and the same run to the last bit after a stop"
     def flags(name, layout, steps):
-        return stages.parse(['dvae', '--preset', 'tiny', '--lr', '1e-4', '--layout', layout, '--out', str(d/name), '--steps', str(steps)])[1]
-    losses = lambda name: [l['loss'] for l in engine.read_log(d/name/'log.jsonl')]
+        return engine.parse(['dvae', '--preset', 'tiny', '--lr', '1e-4', '--layout', layout, '--out', str(d/name), '--steps', str(steps)])[1]
+    losses = lambda name: [l['loss'] for l in read_log(d/name/'log.jsonl')]
     engine.train('dvae', flags('plain', 'contiguous', 8))
     engine.train('dvae', flags('last', 'channels_last', 8))
     torch.testing.assert_close(torch.tensor(losses('plain')), torch.tensor(losses('last')), rtol=1e-4, atol=0)
@@ -118,35 +118,36 @@ def test_channels_last(d):
     assert losses('last-cut') == losses('last')
     assert load_net(d/'last-cut'/'model', DVAE).meta['id'] == load_net(d/'last'/'model', DVAE).meta['id']
 
-@pytest.mark.parametrize('stage', list(stages.STAGES))
+@pytest.mark.parametrize('stage', list(engine.STAGES))
 def test_only_what_cannot_change_the_run_may_change_on_resume(stage):
     "Everything else is refused by name"
     free = set('init snapshots out data dvae latents vgg lr warmup clip skip amp layout tf32 steps micro workers device timeout parallel '
                'compile recompute packed log_every logger save_every keep keep_every eval_every eval_n '
                'eval_guide'.split())
-    for f in dataclasses.fields(stages.STAGES[stage]):
+    may_change = free_flags(engine.STAGES[stage].Config)
+    for f in dataclasses.fields(engine.STAGES[stage].Config):
         if f.name in free:
-            assert engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE) == f'{f.name} was 1, now 2'
+            assert run.check_same({f.name: 1}, {f.name: 2}, may_change) == f'{f.name} was 1, now 2'
         else:
             with pytest.raises(ValueError, match=f'{f.name} was 1, now 2'):
-                engine.check_same({f.name: 1}, {f.name: 2}, engine.FREE)
+                run.check_same({f.name: 1}, {f.name: 2}, may_change)
 
 def test_the_plan_is_made_once(d, monkeypatch):
     "A run goes on with its batch cut as it was, whatever memory there is now"
-    monkeypatch.setattr(engine, 'free_memory', lambda: math.inf)
+    monkeypatch.setattr(plan, 'free_memory', lambda: math.inf)
     cfg = config(d, 'plan', steps=2)
     engine.train('content', cfg)
-    monkeypatch.setattr(engine, 'plan', lambda *a: pytest.fail('planned again'))
+    monkeypatch.setattr(run, 'plan', lambda *a: pytest.fail('planned again'))
     engine.train('content', dataclasses.replace(cfg, steps=4))
 
 def test_a_number_of_threads_is_kept(d, monkeypatch):
     "Tried once; a resume repeats it, as far as there are so many"
     used = []
-    monkeypatch.setattr(engine, 'threads_for', lambda *a: 2)
+    monkeypatch.setattr(run, 'threads_for', lambda *a: 2)
     monkeypatch.setattr(engine, 'threads', lambda n: used.append(n) or contextlib.nullcontext())
     monkeypatch.setattr(engine.torch, 'get_num_threads', lambda: 3)
     engine.train('content', config(d, 'threads', steps=1))
-    monkeypatch.setattr(engine, 'threads_for', lambda *a: pytest.fail('tried again'))
+    monkeypatch.setattr(run, 'threads_for', lambda *a: pytest.fail('tried again'))
     engine.train('content', config(d, 'threads', steps=2))
     monkeypatch.setattr(engine.torch, 'get_num_threads', lambda: 1)
     engine.train('content', config(d, 'threads', steps=3))
@@ -157,11 +158,11 @@ def test_what_is_measured_is_saved(d):
     engine.train('content', config(d, 'seen', steps=4, eval_every=2, eval_n=4, save_every=100, keep=4))
     assert [n for n,_ in steps_in(d/'seen'/'checkpoints')] == [4, 2]
 
-def test_a_judge_that_comes_later_is_counted(d):
+def test_a_discriminator_that_comes_later_is_counted(d):
     "It needs its memory from the start on; the operations are those of the first step"
     def cost(*flags):
-        cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(d/'dvae'), *flags])[1]
-        return engine.cost(stages.dvae_stage(cfg, SOLO, Stop()), 8)
+        cfg = engine.parse(['dvae', '--preset', 'tiny', '--out', str(d/'dvae'), *flags])[1]
+        return plan.cost(engine.DVAEStage.open(cfg), 8)
     judged, late, alone = (cost(*flags) for flags in (['--gan_start', '0'], ['--gan_start', '5'], ['--w_gan', '0']))
     assert judged['bytes'] == late['bytes'] > alone['bytes']
     assert judged['flops'] > late['flops'] == alone['flops']
@@ -169,7 +170,7 @@ def test_a_judge_that_comes_later_is_counted(d):
 def test_a_watched_content_transformer(d):
     "Sixteen held-out pictures in two bands: pictures, maps, samples; and noise that is easily seen as noise"
     engine.train('content', config(d, 'watched', steps=4, eval_every=4, eval_n=17))
-    row, = engine.read_log(d/'watched'/'eval.jsonl')
+    row, = read_log(d/'watched'/'eval.jsonl')
     assert row['n'] == 17 and .2 < row['loss'] < 1 and row['pFD'] > 0 and row['time3'] < row['time0']
     picture = read_image(d/'watched'/'pictures'/'step-000004.png')
     assert picture.size == (8*32, 6*32)
@@ -177,8 +178,8 @@ def test_a_watched_content_transformer(d):
 def test_a_watched_grain_transformer(d):
     "After twenty steps its maps do not look like real ones, and training maps do"
     flags = ['--dvae', str(d/'dvae'), '--latents', str(d/'latents'), '--eval_every', '20', '--eval_n', '64']
-    engine.train('grain', stages.parse(['grain', '--preset', 'tiny', '--out', str(d/'maps'), *flags])[1])
-    held, training, drawn = engine.read_log(d/'maps'/'eval.jsonl')
+    engine.train('grain', engine.parse(['grain', '--preset', 'tiny', '--out', str(d/'maps'), *flags])[1])
+    held, training, drawn = read_log(d/'maps'/'eval.jsonl')
     assert [r['maps'] for r in (held, training, drawn)] == ['held out', 'training', 'drawn']
     assert held['pattern2'] == 0 and drawn['pattern2'] > 2*training['pattern2'] and 0 <= drawn['nearest'] <= 1
 
@@ -186,7 +187,7 @@ def test_votes_of_cells_and_no_refinement_are_trained(d):
     losses = {}
     for name, more in dict(code={}, cell=dict(loss='cell'), rough=dict(refine_depth=0)).items():
         engine.train('content', config(d, name, steps=2, **more))
-        losses[name] = [line['loss'] for line in engine.read_log(d/name/'log.jsonl')]
+        losses[name] = [line['loss'] for line in read_log(d/name/'log.jsonl')]
     # a new network says nothing: the first loss depends on the votes alone
     assert losses['code'][0] == pytest.approx(losses['rough'][0], rel=1e-6) and losses['cell'][0] != losses['code'][0]
     assert losses['rough'][1] != losses['code'][1]

@@ -67,19 +67,20 @@ def test_without_places_the_rest_is_the_same():
     assert_close(experiments.without_places(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
 
 def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
-    from d2it_nb import stages, train
+    from d2it_nb import dvae_stage, run, train
+    from d2it_nb.watch import read_log
     seen = []
-    real = stages.assess
-    monkeypatch.setattr(stages, 'assess',
+    real = dvae_stage.assess
+    monkeypatch.setattr(dvae_stage, 'assess',
                         lambda net, ds, *a, **kw: (seen.append((net, ds)), real(net, ds, *a, **kw))[1])
     made = []
-    ema = train.EMA
-    monkeypatch.setattr(train, 'EMA', lambda *a: made.append(ema(*a)) or made[-1])
-    cfg = stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '8', '--w_gan', '0',
+    ema = run.EMA
+    monkeypatch.setattr(run, 'EMA', lambda *a: made.append(ema(*a)) or made[-1])
+    cfg = train.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '8', '--w_gan', '0',
                         '--eval_every', '4', '--eval_n', '4'])[1]
     train.train('dvae', cfg)
     assert len(seen) == 2 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
-    rows = train.read_log(tmp_path/'run'/'eval.jsonl')
+    rows = read_log(tmp_path/'run'/'eval.jsonl')
     assert [(r['step'], r['ratio']) for r in rows] == [(s, r) for s in (4, 8) for r in (0, .25, .5, .75, 1)]
     assert all(b['psnr'] > a['psnr'] for a,b in zip(rows[:5], rows[5:]))
 

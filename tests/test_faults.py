@@ -120,10 +120,10 @@ def test_a_reading_process_that_is_killed(d, tmp_path):
 
 def test_no_room_is_said_before_the_first_step(d, tmp_path, monkeypatch):
     import shutil
-    from d2it_nb import checkpoint, stages, train as engine
+    from d2it_nb import checkpoint, train as engine
     monkeypatch.setattr(checkpoint.shutil, 'disk_usage',
                         lambda p: shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5))
-    cfg = stages.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'), *map(str, faults.base(d))])[1]
+    cfg = engine.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'), *map(str, faults.base(d))])[1]
     with pytest.raises(OSError, match='needs 0.02 GB for checkpoints, 0.00 GB are free'):
         engine.train('content', cfg)
     assert not (tmp_path/'c'/'log.jsonl').exists()

@@ -27,7 +27,7 @@ def imports(path):
     return out, own
 
 def test_imports_are_seen():
-    assert {'core', 'dvae', 'dist'} <= imports(MODULES['stages'])[1]
+    assert {'core', 'dvae', 'dist'} <= imports(MODULES['dvae_stage'])[1]
 
 def test_every_module_has_its_notebook():
     assert set(MODULES) == set(NBS) - {'tour'}

@@ -54,13 +54,15 @@ def test_two_ranks_judge_maps_as_one(runs, tmp_path):
 
 def test_ranks_share_the_drawing_of_maps(runs):
     "Fourteen maps, by one rank or by two: each is drawn once, and is the same"
-    from d2it_nb.stages import parse, stage2, watch_maps
+    from d2it_nb.grain_stage import MapJudge
+    from d2it_nb.stage import Codes
+    from d2it_nb.train import parse
     from d2it_nb.dist import Ranks, Stop
     from d2it_nb.grain_transformer import grain_net
     cfg = parse(['grain', '--preset', 'tiny', '--out', str(runs/'grain'), '--eval_every', '1', '--eval_n', '7'])[1]
-    _,cal,lat,_,held = stage2(cfg, Ranks(), Stop())
+    codes = Codes.open(cfg, Ranks(), Stop())
     torch.manual_seed(1)
-    net,seen = grain_net('tiny', len(held.classes), 4).eval(),[]
+    net,seen = grain_net('tiny', len(codes.held.classes), 4).eval(),[]
     # it starts at zero
     torch.nn.init.normal_(net.trunk.final.lin.weight, std=.2, generator=torch.Generator().manual_seed(0))
     class One(Ranks):
@@ -70,7 +72,7 @@ def test_ranks_share_the_drawing_of_maps(runs):
         def any(self, flag):
             return bool(flag)
     for rank,world in ((0, 1), (0, 2), (1, 2)):
-        watch_maps(cfg, One(rank, world), Stop(), cal, lat, held)(net)
+        MapJudge(codes, cfg, One(rank, world), Stop())(net)
     whole,a,b = seen
     assert len(whole) == 14 and len(whole.flatten(1).unique(dim=0)) > 2 and a[1::2].any() == b[::2].any() == 0
     assert torch.equal(a + b, whole)
@@ -78,10 +80,8 @@ def test_ranks_share_the_drawing_of_maps(runs):
 @pytest.mark.parametrize('stage', ['dvae', 'content'])
 def test_one_of_the_two_was_all_coarse_at_times(runs, stage):
     "Reads the very samples of the runs above: a rank's share of a batch of two is one sample"
-    from d2it_nb.stages import BUILD, parse
-    from d2it_nb.dist import Ranks, Stop
+    from d2it_nb.train import STAGES, parse
     argv = [stage, '--preset', 'tiny', '--out', str(runs/stage), '--batch', '2', '--lr', '1e-4', '--ratio', 'uniform']
-    samples = BUILD[stage](parse(argv)[1], Ranks(), Stop()).samples
-    get = (lambda n: samples[n]['M']) if stage == 'dvae' else (lambda n: samples.__getitems__([n])['M'][0])
-    coarse = [bool((get(n) == 0).all()) for n in range(24)]
+    samples = STAGES[stage].open(parse(argv)[1]).samples
+    coarse = [bool((samples.__getitems__([n]).M == 0).all()) for n in range(24)]
     assert any(a != b for a,b in zip(coarse[::2], coarse[1::2]))

@@ -2,29 +2,29 @@
 import dataclasses
 import pytest, torch
 from common import photographs
-from d2it_nb import experiments, stages
-from d2it_nb.dist import SOLO, Stop
+from d2it_nb import dvae_stage, experiments
 from d2it_nb.dvae import DVAE, sample_codes
 from d2it_nb.core import load_net, seed_all
 from d2it_nb.evaluate import MAPS
 from d2it_nb.grain import on_finest, share_noise
 from d2it_nb.reconstruction import at_random, shuffled
 from d2it_nb.calibration import load_calibration
-from d2it_nb.train import to_device, train
+from d2it_nb.diffusion import process
+from d2it_nb.train import STAGES, parse, train
 
 @pytest.fixture(scope='module')
 def d(tmp_path_factory):
     "An autoencoder, trained as the paper trains it: at r = ½, undisturbed"
     d = tmp_path_factory.mktemp('trained')
-    train('dvae', stages.parse(['dvae', '--preset', 'tiny', '--steps', '4', '--crops', '256', '--ratio', '0.5', '--p_disturb', '0',
+    train('dvae', parse(['dvae', '--preset', 'tiny', '--steps', '4', '--crops', '256', '--ratio', '0.5', '--p_disturb', '0',
                                 '--out', str(d/'dvae')])[1])
     return d
 
 def built(d, stage, *flags):
     "The configuration, and the stage with its data"
-    cfg = stages.parse([stage, '--preset', 'tiny', '--crops', '256', '--out', str(d/'x'), '--dvae', str(d/'dvae'),
+    cfg = parse([stage, '--preset', 'tiny', '--crops', '256', '--out', str(d/'x'), '--dvae', str(d/'dvae'),
                         '--latents', str(d/'latents'), *flags])[1]
-    return cfg, stages.BUILD[stage](cfg, SOLO, Stop())
+    return cfg, STAGES[stage].open(cfg)
 
 def heard(stage, b):
     "What the network is asked in a step: its arguments"
@@ -32,16 +32,16 @@ def heard(stage, b):
     def network(*args):
         asked[:] = args
         return torch.zeros_like(args[0])
-    stage.players['net'].loss(network, dict(b), 0)
+    stage.loss(network, b, 0)
     return asked
 
 def test_a_dit_sees_all_fine(d):
     "Whatever ratio is asked for"
     _, dit = built(d, 'content', '--net', 'dit', '--ratio', '0.5')
     b = dit.samples.__getitems__(list(range(32)))
-    assert (b['M'] == 1).all() and (heard(dit, b)[3] == 1).all()
+    assert (b.M == 1).all() and (heard(dit, b)[3] == 1).all()
     _, other = built(d, 'content', '--ratio', '0.5', '--p_disturb', '0')
-    assert .3 < other.samples.__getitems__(list(range(32)))['M'].double().mean() < .7
+    assert .3 < other.samples.__getitems__(list(range(32))).M.double().mean() < .7
 
 def test_codes_are_normalised_once(d):
     "From what the network sees, with the noise taken off: codes minus shift, times scale, which have variance 1"
@@ -50,10 +50,10 @@ def test_codes_are_normalised_once(d):
     assert vae.scale.std() > .05 and (vae.scale - 1).abs().max() > .1 and vae.shift.abs().max() > .05      # a scale that can be told from none
     b = stage.samples.__getitems__(list(range(64)))
     z_t, t, _, M = heard(stage, b)[:4]
-    diff = stages.process(cfg.schedule)
+    diff = process(cfg.schedule)
     a, s = diff.at(t, z_t)
-    z0 = (z_t - s*share_noise(b['e'], M, 2))/a
-    raw = sample_codes([b['m0'], b['m1']], M, b['e_code'])
+    z0 = (z_t - s*share_noise(b.e, M, 2))/a
+    raw = sample_codes(b.moments, M, b.e_code)
     cells = on_finest(M, 2)[:, 0]
     want = (raw - vae.shift[cells].movedim(-1, 1))*vae.scale[cells].movedim(-1, 1)
     clear = (a > .05).flatten()                               # elsewhere the division by a leaves few digits
@@ -65,7 +65,7 @@ def test_codes_are_normalised_once(d):
 @pytest.mark.parametrize('stage,share', [('content', .1), ('content', 0.), ('content', .5), ('grain', .1)])
 def test_the_share_without_label(d, stage, share):
     _, s = built(d, stage, '--drop', str(share))
-    y = s.samples.__getitems__(list(range(600)))['y']
+    y = s.samples.__getitems__(list(range(600))).y
     none = (y == 8).double().mean().item()                    # of eight photographs
     assert abs(none - share) < 4*(share*(1 - share)/600)**.5 + 1e-9
     assert set(y[y < 8].tolist()) == set(range(8))
@@ -75,19 +75,19 @@ def test_the_scale_is_that_of_stage_2(d, monkeypatch):
     found = []
     for ratio in ('0.25', '0.5', '0.75'):
         seen = []
-        fit = stages.fit_scale
+        fit = dvae_stage.fit_scale
         def look(net, batches):
             batches = list(batches)
             seen.extend(M for _, M, _ in batches)
             return fit(net, batches)
-        monkeypatch.setattr(stages, 'fit_scale', look)
-        cfg = stages.parse(['dvae', '--preset', 'tiny', '--crops', '256', '--ratio', ratio, '--p_disturb', '.9', '--out', str(d/'dvae')])[1]
-        stage = stages.dvae_stage(cfg, SOLO, Stop())
-        stage.finish(stage.players['net'].net)
-        monkeypatch.setattr(stages, 'fit_scale', fit)
+        monkeypatch.setattr(dvae_stage, 'fit_scale', look)
+        cfg = parse(['dvae', '--preset', 'tiny', '--crops', '256', '--ratio', ratio, '--p_disturb', '.9', '--out', str(d/'dvae')])[1]
+        stage = STAGES['dvae'].open(cfg)
+        stage.finish(stage.net)
+        monkeypatch.setattr(dvae_stage, 'fit_scale', fit)
         fitted = torch.cat(seen).double().mean().item()
         _, content = built(d, 'content', '--ratio', ratio, '--p_disturb', '0')
-        used = content.samples.__getitems__(list(range(256)))['M'].double().mean().item()
+        used = content.samples.__getitems__(list(range(256))).M.double().mean().item()
         assert abs(fitted - used) < .08
         found.append(fitted)
     assert found[0] + .1 < found[1] < found[2] - .1
@@ -95,13 +95,12 @@ def test_the_scale_is_that_of_stage_2(d, monkeypatch):
 @pytest.mark.parametrize('ratio', [0, 1])
 def test_the_scale_of_one_grain(d, ratio):
     "All coarse or all fine: the scale is that of all codes of that grain, the other grain's is left alone"
-    cfg = stages.parse(['dvae', '--preset', 'tiny', '--crops', '256', '--ratio', str(ratio), '--p_disturb', '0', '--out', str(d/'dvae')])[1]
-    stage = stages.dvae_stage(cfg, SOLO, Stop())
-    net = stage.players['net'].net
+    cfg = parse(['dvae', '--preset', 'tiny', '--crops', '256', '--ratio', str(ratio), '--p_disturb', '0', '--out', str(d/'dvae')])[1]
+    stage = STAGES['dvae'].open(cfg)
+    net = stage.net
     stage.finish(net)
     assert (net.shift[1 - ratio] == 0).all() and (net.scale[1 - ratio] == 1).all() and (net.shift[ratio] != 0).all()
-    b = [stage.samples[i] for i in range(64)]
-    x = torch.stack([v['x'] for v in b])
+    x = stage.samples.__getitems__(list(range(64))).x
     M = torch.full((64, 4, 4), ratio)
     z = net.encode(x, M)
     assert (z.mean((0, 2, 3)).abs() < .2).all() and ((z.std((0, 2, 3)) - 1).abs() < .2).all()
@@ -113,12 +112,12 @@ def test_the_papers_presets():
                   window=8, depth=-1, refine_depth=-1, min_snr=0.)
     table = dict(B=dict(model='B', steps=250_000), L=dict(model='L', steps=4_000_000), XL=dict(model='XL', steps=4_000_000))
     for preset, more in table.items():
-        cfg = stages.ContentConfig(**stages.PRESETS['content'][preset])
+        cfg = STAGES['content'].Config(**STAGES['content'].presets[preset])
         assert {k: getattr(cfg, k) for k in common | more} == common | more, preset
-    grain = stages.GrainConfig(**stages.PRESETS['grain']['paper'])
+    grain = STAGES['grain'].Config(**STAGES['grain'].presets['paper'])
     want = dict(model='S', steps=4_000_000, batch=256, lr=1e-4, ema='0.9999', ratio='0.5', p_disturb=0., drop=.1, design='gaussian')
     assert {k: getattr(grain, k) for k in want} == want
-    dvae = stages.DVAEConfig(**stages.PRESETS['dvae']['paper'])
+    dvae = STAGES['dvae'].Config(**STAGES['dvae'].presets['paper'])
     want = dict(model='base', size=256, factors='8,16', z=4, ratio='0.5', p_disturb=0., maps='entropy', lr=1e-4)
     assert {k: getattr(dvae, k) for k in want} == want
 
@@ -130,7 +129,7 @@ def test_tables_are_trained_at_their_ratio(table, shared, tmp_path, monkeypatch)
     monkeypatch.setattr(experiments, 'train_runs', lambda stage, runs, jobs=2: asked.extend((stage, out, flags) for out, flags in runs.items()))
     photographs(tmp_path/'photos', 12, classes=())
     experiments.paper(table, tmp_path/'photos', 'paper', seeds=1, runs=tmp_path/'runs', measure=False, share_dvae=shared)
-    configs = [(stage, stages.parse(experiments.as_words(stage, out, **flags))[1]) for stage, out, flags in asked]
+    configs = [(stage, parse(experiments.as_words(stage, out, **flags))[1]) for stage, out, flags in asked]
     dvaes = {cfg.out: cfg for stage, cfg in configs if stage == 'dvae'}
     assert len(dvaes) == 1 or not shared
     for cfg in dvaes.values():

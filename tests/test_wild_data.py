@@ -1,11 +1,12 @@
 "Pictures and numbers as they come: odd files, files that break in the middle of a run, numbers that are not finite."
 import io, json, warnings
+from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 import fuzz, odd_images as odd
 from common import finished, losses, refused
 from faults import arguments, env
-from d2it_nb import data, stages, train as engine
+from d2it_nb import data, train as engine
 from d2it_nb.checkpoint import newest, steps_in
 from d2it_nb.latents import Latents
 
@@ -93,11 +94,11 @@ def test_pictures_that_break_in_a_run(tmp_path):
 def run(tmp_path, monkeypatch):
     "A run whose stage is at hand, checkpoints after every other step"
     engine.train('dvae',
-                 stages.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(tmp_path/'dvae')])[1])
+                 engine.parse(['dvae', '--preset', 'tiny', '--steps', '2', '--out', str(tmp_path/'dvae')])[1])
     made = []
-    build = dict(engine.BUILD)
-    monkeypatch.setitem(engine.BUILD, 'content', lambda *a: made.append(build['content'](*a)) or made[-1])
-    cfg = stages.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'),
+    open_stage = engine.ContentStage.open
+    monkeypatch.setattr(engine.ContentStage, 'open', lambda *a: made.append(open_stage(*a)) or made[-1])
+    cfg = engine.parse(['content', '--preset', 'tiny', '--out', str(tmp_path/'c'),
                         '--dvae', str(tmp_path/'dvae'), '--latents', str(tmp_path/'latents'), '--steps', '12',
                         '--save_every', '2', '--log_every', '1'])[1]
     return cfg, made
@@ -107,7 +108,7 @@ def steps_until(cfg, made, at, poison):
     with pytest.raises(FloatingPointError) as e:
         for line in engine.fit('content', cfg):
             if line['step'] == at:
-                poison(made[-1].players['net'].net)
+                poison(made[-1].net)
     return str(e.value)
 
 def goes_on(cfg, step):
@@ -115,7 +116,7 @@ def goes_on(cfg, step):
     assert (newest(cfg.out + '/checkpoints')[1]['step'] == step and
             [n for n,_ in steps_in(cfg.out + '/checkpoints')] == [step, step - 2])
     engine.train('content', cfg)
-    assert len(losses(engine.Path(cfg.out))) == 12
+    assert len(losses(Path(cfg.out))) == 12
 
 def test_a_weight_that_is_not_a_number(run):
     def poison(net):
@@ -146,7 +147,7 @@ def test_a_picture_that_is_not_a_number(tmp_path, monkeypatch):
     monkeypatch.setattr(data.PhotoCrops, 'image',
                         lambda self, i, rng=None:
                             whole(self, i, rng)*(float('nan') if i == 11 and rng is not None else 1))
-    engine.train('dvae', stages.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'d')])[1])
+    engine.train('dvae', engine.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'d')])[1])
     assert ([json.loads(l)['file'] for l in (tmp_path/'d'/'quarantine.jsonl').read_text().splitlines()] ==
             ['crop 11 of galaxies'] and
             all(np.isfinite(losses(tmp_path/'d'))))

@@ -83,7 +83,7 @@ def workers_of(p):
     return found
 
 def known_costs():
-    from d2it_nb.train import _costs
+    from d2it_nb.plan import _costs
     print(len(_costs))
 def test_forks_know_the_costs_of_tiny_steps():
     "Three stages, batches of eight in one piece and in two: or `warm` is not what its name says"

@@ -6,19 +6,19 @@ from tqdm.auto import tqdm
 from tqdm.std import tqdm as tqdm_std
 from d2it_nb.core import save_net
 from d2it_nb.data import PhotoCrops, small_photos
-from d2it_nb.dist import SOLO, Stop
-from d2it_nb.stages import BUILD, parse
-from d2it_nb.train import plan
+from d2it_nb.dist import SOLO
+from d2it_nb.plan import plan
+from d2it_nb.train import STAGES, parse
 
 def tiny(stage, folder, micro=0):
     return parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', str(folder/stage), '--micro', str(micro)])[1]
 
 def count(folder):
     "As `train` would, for one rank and for two"
-    for stage in BUILD:
-        built = BUILD[stage](tiny(stage, folder), SOLO, Stop())
+    for stage in STAGES:
+        built = STAGES[stage].open(tiny(stage, folder))
         if stage == 'dvae':
-            net = built.players['net'].net.eval()
+            net = built.net.eval()
             save_net(folder/'dvae'/'model', net, id='untrained', trained={}, **built.meta)
         for micro in (8, 4):
             plan(built, tiny(stage, folder, micro), SOLO, False)
