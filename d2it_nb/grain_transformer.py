@@ -37,63 +37,84 @@ def to_grains(x:Tensor, # (N,k,h,w): corners, probabilities or logits
 def map_loss(logits:Tensor, # (N,k,h,w)
              M:Tensor, # (N,h,w)
              cells:Tensor=None, # (N,h,w) bool: which cells count; None: all
-            )->Tensor: # (N,) nats a cell
+            )->Tensor: # (N,) nats per cell
     "Cross-entropy of the true map, mean within each image"
-    ce = F.cross_entropy(logits, M, reduction='none')
-    return ce.mean((1, 2)) if cells is None else (ce*cells).sum((1, 2))/cells.sum((1, 2)).clamp(min=1)
+    ce = F.cross_entropy(logits, M, reduction='none')                         # (N,h,w)
+    if cells is None:
+        return ce.mean((1, 2))
+    count = cells.sum((1, 2)).clamp(min=1)
+    return (ce*cells).sum((1, 2))/count
 
-# %% ../nbs/41_grain_transformer.ipynb #c10
+# %% ../nbs/41_grain_transformer.ipynb #cf620b22
 TIMES = 1000   # 0 … 999
 
-def uniform(e:Tensor)->Tensor:
-    "Standard normal draws as numbers in [0,1)"
+def uniform(e:Tensor, # standard normal draws
+           )->Tensor: # numbers in [0,1)
+    "The share of all draws that are smaller"
     return torch.special.ndtr(e).clamp(max=1 - 2**-24)
 
 def choose(p:Tensor, # probabilities (N,k,h,w)
            u:Tensor, # uniform numbers (N,h,w)
           )->Tensor: # (N,h,w)
     "A grain for each cell"
-    return (u[:, None] >= p[:, :-1].cumsum(1)).sum(1)
+    bounds = p[:, :-1].cumsum(1)                                              # (N,k-1,h,w)
+    return (u[:, None] >= bounds).sum(1)
 
+# %% ../nbs/41_grain_transformer.ipynb #c10
 class Gaussian(nn.Module):
     "Noise covers the corners little by little; every step walks towards the expected corner"
     def __init__(self):
         super().__init__()
         self.diff = Diffusion(TIMES, predict='x0')
+
     def noised(self, M, k, t, e):
         return self.diff.q_sample(to_corners(M, k), t, e)
+
     def asked(self, x_t):
         return torch.ones_like(x_t[:, 0], dtype=torch.bool)
-    def draw(self, model, cells, k, steps, generator):
-        return ddpm(model, grain_noise(cells, k, 1, generator), cells, self.diff, steps, 1, generator)
 
+    def draw(self, model, cells, k, steps, generator):
+        x = grain_noise(cells, k, 1, generator)                               # (N,k,h,w)
+        return ddpm(model, x, cells, self.diff, steps, 1, generator)
+
+# %% ../nbs/41_grain_transformer.ipynb #24f6806b
 class Masked(nn.Module):
-    "Cells are hidden one after another (all channels 0); every step reveals some of them (Austin et al. 2021)"
+    "Cells are hidden one by one (all channels 0); a step reveals some (Austin et al. 2021)"
     def noised(self, M, k, t, e):
-        return to_corners(M, k)*(uniform(e[:, :1]) >= ((t + 1)/TIMES).view(-1, 1, 1, 1))
+        share = ((t + 1)/TIMES).view(-1, 1, 1, 1)
+        stays = uniform(e[:, :1]) >= share                                    # (N,1,h,w)
+        return to_corners(M, k)*stays
+
     def asked(self, x_t):
         return x_t[:, 0] == 0
+
     def draw(self, model, cells, k, steps, generator):
-        ts = Diffusion(TIMES).nodes(steps)
+        times = Diffusion(TIMES).nodes(steps)
         x = torch.zeros(len(cells), k, *cells.shape[1:], device=cells.device)
         fresh = draws(cells, 2, 1, generator, steps)
-        for t,s in zip(ts, ts[1:]):
+        for t,s in zip(times, times[1:]):
             x0 = model(x, t, cells)
-            u = uniform(next(fresh))
-            now = (x[:, :1] == 0) & (u[:, :1] < (t - s)/(t + 1))
-            x = torch.where(now, to_corners(choose((x0 + 1)/2, u[:, 1]), k), x)
+            u = uniform(next(fresh))                                          # (N,2,h,w)
+            hidden = x[:, :1] == 0                                            # (N,1,h,w)
+            now = hidden & (u[:, :1] < (t - s)/(t + 1))
+            M = choose((x0 + 1)/2, u[:, 1])                                   # (N,h,w)
+            x = torch.where(now, to_corners(M, k), x)
             yield Step(t, x, x0, None)
 
+# %% ../nbs/41_grain_transformer.ipynb #7cb146ea
 class OneShot(nn.Module):
     "Nothing but noise; one step, and every cell decides for itself"
     def noised(self, M, k, t, e):
         return e
+
     def asked(self, x_t):
         return torch.ones_like(x_t[:, 0], dtype=torch.bool)
+
     def draw(self, model, cells, k, steps, generator):
         x0 = model(grain_noise(cells, k, 1, generator), TIMES - 1, cells)
         u = uniform(next(draws(cells, 1, 1, generator, 1)))
-        yield Step(TIMES - 1, to_corners(choose((x0 + 1)/2, u[:, 0]), k), x0, None)
+        M = choose((x0 + 1)/2, u[:, 0])
+        yield Step(TIMES - 1, to_corners(M, k), x0, None)
 
 DESIGNS = dict(gaussian=Gaussian, masked=Masked, oneshot=OneShot)
 
@@ -104,24 +125,30 @@ class GrainTransformer(nn.Module):
                  grid=(16, 16), # cells, rows and columns
                  k:int=2, # number of grains
                  num_classes:int=1000, # 0: unconditional
-                 d:int=384, heads:int=6, depth:int=12, # width, attention heads, blocks
+                 d:int=384, # width
+                 heads:int=6, # attention heads
+                 depth:int=12, # blocks
                  ratio_cond:bool=True, # may be asked for a budget
                  pos:str='sincos', # or 'learned'
-                 design:str='gaussian'): # one of DESIGNS: how it is trained and drawn from
+                 design:str='gaussian', # one of DESIGNS: how it is trained and drawn from
+                ):
         super().__init__()
         if design not in DESIGNS:
             raise ValueError(f'no design {design!r}; there are {", ".join(DESIGNS)}')
-        self.config = dict(grid=list(grid), k=k, num_classes=num_classes, d=d, heads=heads, depth=depth,
+        self.config = dict(grid=list(grid), k=k, num_classes=num_classes,
+                           d=d, heads=heads, depth=depth,
                            ratio_cond=ratio_cond, pos=pos, design=design)
         self.grid = tuple(grid)
         self.k = k
         self.num_classes = num_classes
         self.design = DESIGNS[design]()
-        self.time,self.label = TimeEmbed(d), LabelEmbed(num_classes, d)
+        self.time = TimeEmbed(d)
+        self.label = LabelEmbed(num_classes, d)
         self.trunk = Trunk(k, k, grid, 1, d, heads, depth, pos)
         self.ratio = TimeEmbed(d) if ratio_cond else None
         self.any_ratio = nn.Parameter(torch.zeros(d)) if ratio_cond else None
         init_weights(self)
+
     def forward(self,
                 x_t:Tensor, # noised corners (N,k,h,w)
                 t:Tensor, # times (N,)
@@ -131,9 +158,12 @@ class GrainTransformer(nn.Module):
         "How likely each grain is in each cell"
         c = self.time(t) + self.label(y)                                      # (n,d)
         if self.ratio is not None:
-            ratio = torch.full_like(x_t[:, 0, 0, 0], torch.nan) if ratio is None else ratio
-            c = c + torch.where(ratio.isnan()[:, None], self.any_ratio, self.ratio(ratio.nan_to_num()*1000))
-        return self.trunk.grids(self.trunk.run(self.trunk.tokens(x_t), c), c)
+            if ratio is None:
+                ratio = torch.full_like(x_t[:, 0, 0, 0], torch.nan)           # (n,)
+            wanted = self.ratio(ratio.nan_to_num()*1000)                      # (n,d)
+            c = c + torch.where(ratio.isnan()[:, None], self.any_ratio, wanted)
+        x = self.trunk.run(self.trunk.tokens(x_t), c)                         # (n,h·w,d)
+        return self.trunk.grids(x, c)                                         # (n,k,h,w)
 
 # %% ../nbs/41_grain_transformer.ipynb #c16
 SIZES = dict(
@@ -159,16 +189,21 @@ def some_known(grid:tuple, # (h,w)
                rng:torch.Generator, # the sample's generator
               )->Tensor: # (h,w) bool
     "Cells that are given away: a rectangle, its surroundings, or scattered ones"
-    i = lambda n: int(torch.randint(n, (1,), generator=rng))
-    kind = i(3)
-    known = torch.zeros(grid, dtype=torch.bool)
-    (h,w) = grid
+    def below(n):
+        return int(torch.randint(n, (1,), generator=rng))
+    kind = below(3)
     if kind == 2:
         return torch.rand(grid, generator=rng) < torch.rand((), generator=rng)
-    t,l = i(h),i(w)
-    known[t:t + 1 + i(h - t), l:l + 1 + i(w - l)] = True
+    h,w = grid
+    top = below(h)
+    left = below(w)
+    bottom = top + 1 + below(h - top)
+    right = left + 1 + below(w - left)
+    known = torch.zeros(grid, dtype=torch.bool)
+    known[top:bottom, left:right] = True
     return known if kind else ~known
 
+# %% ../nbs/41_grain_transformer.ipynb #ab316780
 def grain_step(f, # GrainTransformer, or a wrapper of one
                design, # its design
                M:Tensor, # grain maps (N,h,w)
@@ -177,13 +212,15 @@ def grain_step(f, # GrainTransformer, or a wrapper of one
                y:Tensor, # labels (N,), or None if there are no classes
                ratio:Tensor=None, # budgets that the network is told (N,), NaN for none
                known:Tensor=None, # (N,h,w) bool: cells that are given away
-              )->Tensor: # (N,) nats a cell
+              )->Tensor: # (N,) nats per cell
     "Loss of one batch"
     k = e.shape[1]
-    x_t = design.noised(M, k, t, e)
+    x_t = design.noised(M, k, t, e)                                           # (N,k,h,w)
     if known is not None:
         x_t = torch.where(known[:, None], to_corners(M, k), x_t)
-    asked = design.asked(x_t) if known is None else design.asked(x_t) & ~known
+    asked = design.asked(x_t)                                                 # (N,h,w)
+    if known is not None:
+        asked = asked & ~known
     return map_loss(f(x_t, t, y, ratio).float(), M, asked)
 
 # %% ../nbs/41_grain_transformer.ipynb #c23
@@ -196,67 +233,113 @@ def push_to_budget(logits:Tensor, # (N,k,h,w)
                   )->Tensor: # (N,k,h,w)
     ("Add to each grain's logits a multiple of its cost, the same for all cells, "
      "so that the expected budget is the wanted one")
-    c = torch.tensor(costs(logits.shape[1]), device=logits.device, dtype=logits.dtype).view(1, -1, 1, 1)
-    c = c/c.max()
+    cost = torch.tensor(costs(logits.shape[1]), device=logits.device, dtype=logits.dtype)
+    cost = cost.view(1, -1, 1, 1)/cost.max()
     ratio = ratio.view(-1, 1, 1, 1)
-    # far enough to overrule every cell
-    reach = logits.masked_fill(logits.isinf(), 0).abs().amax((1, 2, 3), keepdim=True)*2/c[:, 1] + 30
-    low,high = -reach,reach
+    finite = logits.masked_fill(logits.isinf(), 0)
+    largest = finite.abs().amax((1, 2, 3), keepdim=True)
+    high = largest*2/cost[:, 1] + 30                                          # overrules every cell
+    low = -high
     for _ in range(40):
-        mid = (low + high)/2
-        less = ((logits + mid*c).softmax(1)*c).sum(1, keepdim=True).mean((2, 3), keepdim=True) < ratio
-        low = torch.where(less, mid, low)
-        high = torch.where(less, high, mid)
-    return torch.where(ratio.isnan(), logits, logits + mid*c)
+        middle = (low + high)/2
+        p = (logits + middle*cost).softmax(1)                                 # (N,k,h,w)
+        spent = (p*cost).sum(1, keepdim=True).mean((2, 3), keepdim=True)      # (N,1,1,1)
+        less = spent < ratio
+        low = torch.where(less, middle, low)
+        high = torch.where(less, high, middle)
+    return torch.where(ratio.isnan(), logits, logits + middle*cost)
 
 # %% ../nbs/41_grain_transformer.ipynb #c26
+def _knapsack(logp, # (N,k,cells)
+              cost:list, # of each grain
+              want): # (N,)
+    "The likeliest grains that cost so much together, or as nearly as possible: (N,cells)"
+    N,_,cells = logp.shape
+    sums = cells*cost[-1] + 1                                                 # 0, 1, …, all finest
+    best = torch.full((N, sums), -torch.inf, dtype=torch.double)              # no cell: sum 0
+    best[:, 0] = 0
+    took = torch.empty(cells, N, sums, dtype=torch.uint8)
+    for i in range(cells):
+        ways = []
+        for grain,c in enumerate(cost):
+            before = F.pad(best[:, :sums - c], (c, 0), value=-torch.inf)
+            ways.append(before + logp[:, grain, i, None])
+        best,took[i] = torch.stack(ways).max(0)
+    far = (torch.arange(sums) - want[:, None]).abs()
+    left = far.masked_fill(best == -torch.inf, torch.inf).argmin(1)           # (N,)
+    grains = torch.empty(N, cells, dtype=torch.long)
+    for i in reversed(range(cells)):
+        grains[:, i] = took[i].gather(1, left[:, None])[:, 0]
+        left = left - torch.tensor(cost)[grains[:, i]]
+    return grains
+
+# %% ../nbs/41_grain_transformer.ipynb #7ed7d21e
 def likeliest(logits:Tensor, # (N,k,h,w); -inf for what is forbidden
               ratio:Tensor, # wanted budgets (N,) in [0,1], NaN for any
-              M:Tensor=None, # the maps that should stay as they are (N,h,w), where they can; default: argmax
+              M:Tensor=None, # maps (N,h,w) that should stay where they can; default: argmax
              )->Tensor: # (N,h,w)
     ("The likeliest maps of independent cells with exactly this budget (or the nearest there is), "
      "among those that change fewest cells of M")
     N,k,h,w = logits.shape
-    cost,s = costs(k),h*w
-    total = s*cost[-1]
-    n = torch.arange(N)
-    logp = logits.detach().cpu().double().log_softmax(1).flatten(2)
+    cost = costs(k)
+    total = h*w*cost[-1]
+    logp = logits.detach().cpu().double().log_softmax(1).flatten(2)           # (N,k,h·w)
     if M is None:
         M = to_grains(logits)
     else:
-        # one cell kept outweighs all odds
-        logp += ((1 - s*logp.masked_fill(logp.isinf(), 0).amin((1, 2), keepdim=True))
-                 *F.one_hot(M.cpu().flatten(1), k).mT)
+        least = logp.masked_fill(logp.isinf(), 0).amin((1, 2), keepdim=True)
+        kept = F.one_hot(M.cpu().flatten(1), k).mT                            # (N,k,h·w)
+        logp += (1 - h*w*least)*kept        # one cell kept outweighs all odds
     want = (ratio.cpu().double().nan_to_num()*total).round()
-    best = torch.full((N, total + 1), -torch.inf, dtype=torch.double)
-    took = torch.empty(s, N, total + 1, dtype=torch.uint8)
-    best[:, 0] = 0
-    for i in range(s):
-        best,took[i] = torch.stack([F.pad(best[:, :total + 1 - c], (c, 0), value=-torch.inf) + logp[:, g, i, None]
-                                    for g,c in enumerate(cost)]).max(0)
-    left = (torch.arange(total + 1) - want[:, None]).abs().masked_fill(best == -torch.inf, torch.inf).argmin(1)
-    out = torch.empty(N, s, dtype=torch.long)
-    for i in reversed(range(s)):
-        out[:, i] = took[i, n, left]
-        left = left - torch.tensor(cost)[out[:, i]]
-    return torch.where(ratio.isnan().view(-1, 1, 1), M, out.view(N, h, w).to(M.device))
+    found = _knapsack(logp, cost, want).view(N, h, w).to(M.device)
+    return torch.where(ratio.isnan().view(-1, 1, 1), M, found)
 
 # %% ../nbs/41_grain_transformer.ipynb #c30
 def reachable(cells:int, # that are free
               k:int=2, # number of grains
              )->list: # ascending
     "Which costs can so many cells have together?"
-    bits = 1                                                                  # bit c is set if c is possible
+    bits = 1                                                  # bit c is set if c is possible
     for _ in range(cells):
         bits = reduce(operator.or_, (bits << c for c in costs(k)))
     return [c for c in range(bits.bit_length()) if bits >> c & 1]
 
-def check_wishes(net, y:Tensor, ratio:Tensor, known:Tensor, exact:bool, temperature:float, scale:float, steps:int):
+# %% ../nbs/41_grain_transformer.ipynb #fd424fce
+def _check_budgets(net, ratio, known):
+    "Is there a map with exactly this budget?"
+    h,w = net.grid
+    cost = costs(net.k)
+    total = h*w*cost[-1]
+    if known is None:
+        given = torch.full((len(ratio), h, w), -1)
+    else:
+        given = known.cpu()
+    spent = torch.tensor([0, *cost])[given + 1].sum((1, 2)).tolist()
+    free = (given < 0).sum((1, 2)).tolist()
+    wanted = (ratio.cpu().double()*total).round().tolist()
+    can = {cells: reachable(cells, net.k) for cells in set(free)}
+    for i,want in enumerate(wanted):
+        possible = [c + spent[i] for c in can[free[i]]]
+        if math.isnan(want) or want in possible:
+            continue
+        near = min(possible, key=lambda c: abs(c - want))
+        where = '' if known is None else 'with the known cells, '
+        raise ValueError(f'map {i}: {where}'
+                         f'no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, '
+                         f'possible are {possible[0]/total:.4g} … {possible[-1]/total:.4g}')
+
+# %% ../nbs/41_grain_transformer.ipynb #24dfd970
+def check_wishes(net, # GrainTransformer
+                 y:Tensor, # the arguments of `draw_maps`, as tensors
+                 ratio:Tensor,
+                 known:Tensor,
+                 exact:bool,
+                 temperature:float,
+                 scale:float,
+                 steps:int):
     "`ValueError` that says which wish can't be granted"
     N = len(y)
     K = net.num_classes
-    k = net.k
-    cells = net.grid[0]*net.grid[1]
     if not .05 <= temperature <= 3:
         raise ValueError(f'the temperature lies in [.05, 3], got {temperature}')
     if not math.isfinite(scale):
@@ -272,22 +355,47 @@ def check_wishes(net, y:Tensor, ratio:Tensor, known:Tensor, exact:bool, temperat
     if exact and ratio.isnan().all():
         raise ValueError('exact=True needs a ratio')
     if known is not None:
-        check_map(known.cpu(), k, (N, *net.grid), unknown=True)
-    if not exact:
-        return
-    total = cells*costs(k)[-1]
-    want = (ratio.cpu().double()*total).round().tolist()
-    spent = ([0]*N if known is None else
-             torch.tensor([0, *costs(k)], device=known.device)[known + 1].sum((1, 2)).tolist())
-    free = [cells]*N if known is None else (known < 0).sum((1, 2)).tolist()
-    can = {m: reachable(m, k) for m in set(free)}
-    for i in range(N):
-        if math.isnan(want[i]) or want[i] - spent[i] in can[free[i]]:
-            continue
-        near = min(can[free[i]], key=lambda c: abs(c + spent[i] - want[i])) + spent[i]
-        raise ValueError(f'map {i}: {"" if known is None else "with the known cells, "}'
-                         f'no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, '
-                         f'possible are {spent[i]/total:.4g} … {(can[free[i]][-1] + spent[i])/total:.4g}')
+        check_map(known.cpu(), net.k, (N, *net.grid), unknown=True)
+    if exact:
+        _check_budgets(net, ratio, known)
+
+# %% ../nbs/41_grain_transformer.ipynb #39697739
+@torch.no_grad()
+def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
+    k = net.k
+    cells = torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
+    say = guided(lambda x, t, y, M, ratio: net(x, t, y, ratio),
+                 y, scale, net.num_classes, ratio=ratio)
+    seen = {}
+    if known is not None:
+        given = (known >= 0)[:, None]                                         # (N,1,h,w)
+        corner = to_corners(known.clamp(min=0), k)                            # (N,k,h,w)
+        certain = torch.where(corner > 0, 0., -torch.inf)
+
+    def model(x, t, M):
+        x = x if known is None else torch.where(given, corner, x)
+        logits = say(x, t, M).float()/temperature
+        asked = net.design.asked(x)[:, None]                                  # (N,1,h,w)
+        logits = torch.where(asked, logits, 1e4*x)                            # decided already
+        if known is not None:
+            logits = torch.where(given, certain, logits)
+        if exact or net.ratio is None:
+            logits = push_to_budget(logits, ratio)
+        seen['logits'] = logits
+        return 2*logits.softmax(1) - 1                                        # Σ softmax · corner
+
+    before = None
+    for step in net.design.draw(model, cells, k, steps, generator):
+        if before:
+            yield before
+        before = step
+    if seen['logits'].softmax(1).isnan().any():
+        raise ValueError('the network answers with numbers that are not finite; '
+                         'are these trained weights?')
+    if exact:
+        M = likeliest(seen['logits'], ratio, to_grains(before.x))
+        before = before._replace(x=to_corners(M, k))
+    yield before
 
 # %% ../nbs/41_grain_transformer.ipynb #c32
 def draw_maps(net, # GrainTransformer
@@ -295,50 +403,28 @@ def draw_maps(net, # GrainTransformer
               ratio:Tensor=None, # wanted budgets (N,) in [0,1], NaN for any
               steps:int=32,
               scale:float=1., # classifier-free guidance on the logits
-              generator=None, # one, or one an image
+              generator=None, # one, or one per image
               exact:bool=False, # meet the budget exactly, not roughly
               known:Tensor=None, # (N,h,w) int64: grains that are painted already, -1 elsewhere
-              temperature:float=1., # of the logits, .05 … 3: below 1 more typical maps, above 1 stranger ones
+              temperature:float=1., # of the logits, .05 … 3: below 1 tidier, above 1 stranger maps
              ): # yields a Step each; its x is (N,k,h,w), and `to_grains` of the last is the map
     "Draw grain maps step by step; `ValueError` if a wish can't be granted"
     dev = next(net.parameters()).device
-    y = torch.full((y,), net.num_classes, device=dev) if isinstance(y, int) else y.to(dev)
-    ratio = (torch.full(y.shape, torch.nan) if ratio is None else ratio).float().to(dev)
+    if isinstance(y, int):
+        y = torch.full((y,), net.num_classes)
+    if ratio is None:
+        ratio = torch.full(y.shape, torch.nan)
+    y = y.to(dev)
+    ratio = ratio.float().to(dev)
     known = None if known is None else known.to(dev)
     check_wishes(net, y, ratio, known, exact, temperature, scale, steps)
     return _steps(net, y, ratio, steps, scale, generator, exact, known, temperature)
 
-@torch.no_grad()
-def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
-    k = net.k
-    cells = torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
-    say = guided(lambda x, t, y, M, ratio: net(x, t, y, ratio), y, scale, net.num_classes, ratio=ratio)
-    seen = {}
-    if known is not None:
-        given = (known >= 0)[:, None]
-        corner = to_corners(known.clamp(min=0), k)
-    def model(x, t, M):
-        x = x if known is None else torch.where(given, corner, x)
-        out = say(x, t, M).float()/temperature
-        out = torch.where(net.design.asked(x)[:, None], out, 1e4*x)           # decided already
-        if known is not None:
-            out = torch.where(given, torch.where(corner > 0, 0., -torch.inf), out)
-        if exact or net.ratio is None:
-            out = push_to_budget(out, ratio)
-        seen['logits'] = out
-        return 2*out.softmax(1) - 1                                           # Σ softmax · corner
-    before = None
-    for step in net.design.draw(model, cells, k, steps, generator):
-        if before:
-            yield before
-        before = step
-    if seen['logits'].softmax(1).isnan().any():
-        raise ValueError('the network answers with numbers that are not finite; are these trained weights?')
-    yield before._replace(x=to_corners(likeliest(seen['logits'], ratio, to_grains(before.x)), k)) if exact else before
-
-def sample_maps(net, y, **kwargs, # see `draw_maps`
+def sample_maps(net, # GrainTransformer
+                y, # labels (N,), or a number: so many maps of any class
+                **kwargs, # see `draw_maps`
                )->Tensor: # (N,h,w)
     "Grain maps for labels, or so many of any class"
-    for s in draw_maps(net, y, **kwargs):
+    for step in draw_maps(net, y, **kwargs):
         pass
-    return to_grains(s.x)
+    return to_grains(step.x)
