@@ -22,54 +22,83 @@ from .content_transformer import d2it, dit, flops
 from .pipeline import D2iTPipeline
 from .train import STAGES
 from .watch import read_log
-from .viz import axes, film_strip, grain_rgb, overlay_grain, progress_bar, show_images, show_map
+from .viz import (axes, film_strip, grain_rgb, overlay_grain, progress_bar, show_images,
+                         show_map)
 
 # %% ../nbs/80_demo.ipynb #c5
 def commands(run:Path, # folder of the whole run
-             nproc:int=2, # processes a stage
-             preset:str='demo',
+             nproc:int=2, # processes per stage
+             preset:str='demo', # of all stages
              data:str='', # folder of photographs, sub-folders are classes; empty: the bundled ones
             )->list: # of command lines
     "The three stages, in order"
-    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(nproc)] if nproc > 1 else []
-    return [[sys.executable, *launcher, '-m', 'd2it_nb.train', stage, '--preset', preset,
-             *(['--data', str(data)] if data else []), '--out', str(Path(run)/stage)] for stage in STAGES]
+    launcher = []
+    if nproc > 1:
+        launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(nproc)]
+    pictures = ['--data', str(data)] if data else []
+    return [[sys.executable, *launcher, '-m', 'd2it_nb.train', stage,
+             '--preset', preset,
+             *pictures,
+             '--out', str(Path(run)/stage)]
+            for stage in STAGES]
 
 def as_typed(command:list)->str:
     "As one would write it"
-    return ' '.join(command).replace(f'{sys.executable} -m torch.distributed.run', 'torchrun').replace(sys.executable, 'python')
+    typed = ' '.join(command).replace(f'{sys.executable} -m torch.distributed.run', 'torchrun')
+    return typed.replace(sys.executable, 'python')
 
-def train_all(run:Path, nproc:int=2, preset:str='demo', data:str='',
+# %% ../nbs/80_demo.ipynb #14286f6b
+def _wait(process)->tuple: # its status; signals that came meanwhile
+    "Wait for its end, and pass signals on to it"
+    told = []
+    def stop(number, frame):
+        told.append(number)
+        process.terminate()
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        return process.wait(),told
+    finally:
+        for number,handler in before.items():
+            signal.signal(number, handler)
+
+def train_all(run:Path, # folder of the whole run
+              nproc:int=2, # processes per stage
+              preset:str='demo', # of all stages
+              data:str='', # folder of photographs; empty: the bundled ones
               after=lambda stage: None, # called when a stage is done
              ):
-    "Run them; stops with the stage's own message if one fails, and with status 143 after a signal, when all is saved"
-    # one thread per process where nproc processes share the cores
-    env = dict(dict(OMP_NUM_THREADS='1') if nproc > 1 else {}, **os.environ)
-    for stage,c in zip(STAGES, commands(run, nproc, preset, data)):
-        print('\n$', as_typed(c), flush=True)
-        told = []
-        p = subprocess.Popen(c, env=env, process_group=0)         # Ctrl-C comes here alone, and is passed on once
-        stop = lambda s, _: (told.append(s), p.terminate())
-        before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-        try:
-            rc = p.wait()
-        finally:
-            for s,h in before.items():
-                signal.signal(s, h)
+    "Run them; stops with a failed stage's message, or with status 143 after a signal, all saved"
+    env = dict(os.environ)
+    if nproc > 1:
+        # processes share the cores: one thread each
+        env.setdefault('OMP_NUM_THREADS', '1')
+    for stage,command in zip(STAGES, commands(run, nproc, preset, data)):
+        print('\n$', as_typed(command), flush=True)
+        # a group of its own: Ctrl-C comes here alone, and is passed on once
+        process = subprocess.Popen(command, env=env, process_group=0)
+        status,told = _wait(process)
         if told:
             sys.exit(143)
-        if rc:
-            sys.exit(f'stage {stage} ended with status {rc}; start the same command again to resume')
+        if status:
+            sys.exit(f'stage {stage} ended with status {status}; '
+                     'start the same command again to resume')
         after(stage)
 
 # %% ../nbs/80_demo.ipynb #c8
 def detail(x:torch.Tensor, # (N,3,H,W)
           )->torch.Tensor: # (N,H,W)
     "Absolute Laplacian of the grey picture"
-    g = torch.nn.functional.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode='replicate')
-    return (4*g[..., 1:-1, 1:-1] - g[..., :-2, 1:-1] - g[..., 2:, 1:-1]
-                                 - g[..., 1:-1, :-2] - g[..., 1:-1, 2:]).abs()[:, 0]
+    grey = x.mean(1, keepdim=True)
+    g = torch.nn.functional.pad(grey, (1, 1, 1, 1), mode='replicate')
+    left   = g[..., 1:-1, :-2]
+    right  = g[..., 1:-1, 2:]
+    above  = g[..., :-2, 1:-1]
+    below  = g[..., 2:, 1:-1]
+    centre = g[..., 1:-1, 1:-1]
+    return (4*centre - above - below - left - right).abs()[:, 0]
 
+# %% ../nbs/80_demo.ipynb #e2acf1a5
 def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
              n:int, # pictures at most, evenly spread
              data:str='', # the folder that it was trained on; empty: the bundled photographs
@@ -77,151 +106,230 @@ def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
             ): # data set
     "Pictures that training did not see"
     vae = getattr(of, 'dvae', of)
-    size,was = vae.meta['size'],vae.meta.get('trained', {})
+    size = vae.meta['size']
     if not data:
         return PhotoCrops(size, n, 'valid')
-    ds = three_parts(ImageFolder(data, size, small=was.get('small', 'refuse'), progress=True),
-                     was.get('held', 0.), was.get('test', 0.))[1]
+    told = vae.meta.get('trained', {})
+    small = told.get('small', 'refuse')
+    folder = ImageFolder(data, size, small=small, progress=True)
+    ds = three_parts(folder, told.get('held', 0.), told.get('test', 0.))[1]
     if ds is None:
-        raise ValueError(f'the autoencoder was trained on all pictures of {data}: no share was held back (--held)')
+        raise ValueError(f'the autoencoder was trained on all pictures of {data}: '
+                         'no share was held back (--held)')
     if each:
-        by = {ds.label(i): i for i in reversed(range(len(ds)))}
-        return Part(ds, [by[y] for y in sorted(by)], 'one of each class')
+        first = {ds.label(i): i for i in reversed(range(len(ds)))}
+        return Part(ds, [first[y] for y in sorted(first)], 'one of each class')
     n = min(n, len(ds))
-    return Part(ds, [i*len(ds)//n for i in range(n)], f'{n} of them')
+    spread = [i*len(ds)//n for i in range(n)]
+    return Part(ds, spread, f'{n} of them')
+
+# %% ../nbs/80_demo.ipynb #eac70813
+def _reconstruction(pipe, n, data): # ratio → scores
+    ds = not_seen(pipe, n, data)
+    ways = {f'r={r:g}': by_entropy(pipe.cal, r, pipe.k) for r in (0., .5, 1.)}
+    rows = scores(assess(pipe.dvae, ds, pipe.cal, ways))
+    names = ('psnr', 'ssim', 'codes')
+    return {row['maps']: {name: round(row[name], 3) for name in names} for row in rows}
 
 @torch.no_grad()
-def measure(pipe:D2iTPipeline, n:int=64, data:str='')->dict:
-    "PSNR and SSIM of held-out pictures at three ratios; detail of generated pictures by grain and by map"
-    rows = scores(assess(pipe.dvae, not_seen(pipe, n, data), pipe.cal,
-                         {f'r={r:g}': by_entropy(pipe.cal, r, pipe.k) for r in (0., .5, 1.)}))
-    res = {r['maps']: {k: round(r[k], 3) for k in ('psnr', 'ssim', 'codes')} for r in rows}
+def measure(pipe:D2iTPipeline,
+            n:int=64, # pictures of each kind
+            data:str='', # the folder that it was trained on; empty: the bundled photographs
+           )->dict:
+    "PSNR and SSIM of held-out pictures at three ratios; detail of generated ones by grain and map"
+    reconstruction = _reconstruction(pipe, n, data)
     y = [i % len(pipe.classes) for i in range(n)]
     s = pipe.generate(y, n=n)
-    d = detail(s.x)
+    found = detail(s.x)
     fine = enlarge(s.M == pipe.k - 1, pipe.dvae.region)
-    whole = {name: detail(pipe.generate(y, torch.full(pipe.grid, g), n=n).x).mean().item()
-             for name,g in (('all coarse', 0), ('all fine', pipe.k - 1))}
-    cells = dict(fine_cells=d[fine].mean().item(), coarse_cells=d[~fine].mean().item())
-    return dict(reconstruction=res, detail={k: round(v, 4) for k,v in (cells | whole).items()})
+    means = dict(fine_cells=found[fine].mean(),
+                 coarse_cells=found[~fine].mean())
+    for name,grain in (('all coarse', 0), ('all fine', pipe.k - 1)):
+        M = torch.full(pipe.grid, grain)
+        means[name] = detail(pipe.generate(y, M, n=n).x).mean()
+    rounded = {name: round(mean.item(), 4) for name,mean in means.items()}
+    return dict(reconstruction=reconstruction, detail=rounded)
 
 # %% ../nbs/80_demo.ipynb #c12
 @torch.no_grad()
-def draw_idea(pipe:D2iTPipeline, x:torch.Tensor=None)->list: # a picture (3,size,size); None: a bundled one
+def draw_idea(pipe:D2iTPipeline,
+              x:torch.Tensor=None, # a picture (3,size,size); None: a bundled one
+             )->list:
     "Photograph → entropy → grain map → codes → picture"
-    x = PhotoCrops(pipe.size).image(2) if x is None else x
+    if x is None:
+        x = PhotoCrops(pipe.size).image(2)
     E = pipe.cal.entropy_map(x[None])[0]
     s = pipe.encode(x)
+    codes = f'{n_codes(s.M).item()} codes (of {s.z[0,0].numel()})'
     axs = axes(5, size=1.7)
     show_images([x], ['a photograph'], axs=axs[:1])
     show_map(E, 'entropy: where the information is', ax=axs[1], colorbar=False)
-    show_images([overlay_grain(x, s.M[0], pipe.k), s.z[0,0]/2.5, s.x[0]],
-                ['grain map: red is fine', f'{n_codes(s.M).item()} codes (of {s.z[0,0].numel()})', 'decoded'],
+    pictures = [overlay_grain(x, s.M[0], pipe.k), s.z[0,0]/2.5, s.x[0]]
+    show_images(pictures,
+                ['grain map: red is fine', codes, 'decoded'],
                 axs=axs[2:])
     return axs
 
+# %% ../nbs/80_demo.ipynb #f8000fef
+def _held_out(of, n, data='', **how): # pictures, data set
+    ds = not_seen(of, n, data, **how)
+    x = torch.stack([ds.image(i) for i in range(len(ds))])
+    return x,ds
+
 @torch.no_grad()
-def draw_first(run:Path, data:str='', n:int=8)->list:
-    "What stage 1 alone has learned: held-out pictures, their maps, and what is left of them with fewer and fewer codes"
+def draw_first(run:Path, # folder of the run
+               data:str='', # the folder that it is trained on; empty: the bundled photographs
+               n:int=8, # pictures
+              )->list:
+    "What stage 1 alone has learned: held-out pictures, maps, and what is left with fewer codes"
     net = load_net(Path(run)/'dvae'/'model', DVAE)
     cal = load_calibration(Path(run)/'dvae'/'thresholds.json')
-    ds = not_seen(net, n, data)
-    x = torch.stack([ds.image(i) for i in range(len(ds))])
-    E,rows = cal.entropy_map(x),{'held out': x}
+    x,_ = _held_out(net, n, data)
+    E = cal.entropy_map(x)
+    rows = {'held out': x}
     for name,r in (('all fine', 1.), ('half fine', .5), ('all coarse', 0.)):
         M = by_entropy(cal, r, net.k)(E, range(len(x)))
         if 0 < r < 1:
             rows['map at ½'] = [grain_rgb(m, net.k) for m in M]
-        rows[f'{name}: {n_codes(M).float().mean():.0f} codes'] = net.decode(net.encode(x, M), M).clamp(-1, 1)
+        z = net.encode(x, M)
+        codes = n_codes(M).float().mean()
+        rows[f'{name}: {codes:.0f} codes'] = net.decode(z, M).clamp(-1, 1)
     return film_strip(rows, n=len(x), size=1.1)
 
+# %% ../nbs/80_demo.ipynb #5bbd157a
 @torch.no_grad()
-def draw_sheet(pipe:D2iTPipeline, seed:int=0, size:float=1.1, data:str='')->list:
-    "Real, with its map, reconstructed; drawn map and generated picture; the same noise all coarse and all fine"
-    ds = not_seen(pipe, len(pipe.classes), data, each=bool(data))
+def draw_sheet(pipe:D2iTPipeline,
+               seed:int=0, # of the generated pictures
+               size:float=1.1, # of a panel, in inches
+               data:str='', # the folder that it was trained on; empty: the bundled photographs
+              )->list:
+    "Real, its map, reconstructed; drawn map and generated; the same noise all coarse and all fine"
+    x,ds = _held_out(pipe, len(pipe.classes), data, each=bool(data))
     y = [ds.label(i) for i in range(len(ds))]
-    x = torch.stack([ds.image(i) for i in range(len(ds))])
     enc = pipe.encode(x)
-    gen  = pipe.generate(y, n=len(y), seed=seed)
-    more = pipe.generate(y, n=len(y), seed=seed + 1)
-    same = [pipe.generate(y, torch.full(pipe.grid, g), n=len(y), seed=seed).x for g in (0, pipe.k - 1)]
-    over = lambda xs, Ms: [overlay_grain(a, m, pipe.k) for a,m in zip(xs, Ms)]
-    rows = {'held out': x, 'its map': over(x, enc.M), 'decoded': enc.x,
-            'drawn map': [grain_rgb(m, pipe.k) for m in gen.M], 'generated': gen.x, 'with map': over(gen.x, gen.M),
-            'all coarse': same[0], 'all fine': same[1], 'other seed': more.x}
-    return film_strip(rows, n=len(y), titles=[pipe.classes[i] for i in y], size=size)
+    gen = pipe.generate(y, n=len(y), seed=seed)
+    other = pipe.generate(y, n=len(y), seed=seed + 1)
+    def over(xs, Ms):
+        return [overlay_grain(x, M, pipe.k) for x,M in zip(xs, Ms)]
+    def all_of(grain):
+        return pipe.generate(y, torch.full(pipe.grid, grain), n=len(y), seed=seed).x
+    rows = {'held out':   x,
+            'its map':    over(x, enc.M),
+            'decoded':    enc.x,
+            'drawn map':  [grain_rgb(M, pipe.k) for M in gen.M],
+            'generated':  gen.x,
+            'with map':   over(gen.x, gen.M),
+            'all coarse': all_of(0),
+            'all fine':   all_of(pipe.k - 1),
+            'other seed': other.x}
+    titles = [pipe.classes[i] for i in y]
+    return film_strip(rows, n=len(y), titles=titles, size=size)
 
+# %% ../nbs/80_demo.ipynb #0cf0f825
 def middle(pipe:D2iTPipeline)->str:
     "The class in the middle"
     return pipe.classes[(len(pipe.classes) - 1)//2]
 
 @torch.no_grad()
-def draw_film(pipe:D2iTPipeline, label=None, seed:int=0, steps:int=20)->list: # None: the middle class
+def draw_film(pipe:D2iTPipeline,
+              label=None, # None: the middle class
+              seed:int=0, # of map and picture
+              steps:int=20, # of the sampler
+             )->list:
     "One multi-grained denoising: codes, and what they would decode to"
-    label = middle(pipe) if label is None else label
+    if label is None:
+        label = middle(pipe)
     y = pipe.labels(label, 1)
     M = pipe.draw_map(label, 1, seed)
-    fs = list(pipe.trace(y, M, [(seed, 0)], steps, cfg=1.5))
-    rows = {'x_t, channel 0': [f.x[0,0]/2.5 for f in fs], 'x̂₀, channel 0': [f.x0[0,0]/2.5 for f in fs],
-            'x̂₀ decoded': [pipe.decode(f.x0, M)[0] for f in fs], 'grain map': [grain_rgb(M[0], pipe.k)]*len(fs)}
-    return film_strip(rows, n=9, titles=[f't = {f.t}' for f in fs])
+    film = list(pipe.trace(y, M, [(seed, 0)], steps, cfg=1.5))
+    rows = {'x_t, channel 0': [step.x[0,0]/2.5 for step in film],
+            'x̂₀, channel 0':  [step.x0[0,0]/2.5 for step in film],
+            'x̂₀ decoded':     [pipe.decode(step.x0, M)[0] for step in film],
+            'grain map':      [grain_rgb(M[0], pipe.k)]*len(film)}
+    times = [f't = {step.t}' for step in film]
+    return film_strip(rows, n=9, titles=times)
 
+# %% ../nbs/80_demo.ipynb #c979ec3e
 def draw_curves(run)->list:
     "The losses of the three stages"
     axs = axes(3, size=2.4)
     for ax,stage in zip(axs, STAGES):
         log = read_log(Path(run)/stage/'log.jsonl')
         ax.set_axis_on()
-        ax.plot([l['step'] for l in log], [l['loss'] for l in log], lw=.8)
+        steps = [line['step'] for line in log]
+        losses = [line['loss'] for line in log]
+        ax.plot(steps, losses, lw=.8)
         ax.set_title(stage, fontsize=8)
         ax.set_yscale('log')
         ax.tick_params(labelsize=6)
     return axs
 
+# %% ../nbs/80_demo.ipynb #b6bdd21e
 def brush(n:int)->list: # cells, in the order of the strokes
     "A ring in an n×n map, as a hand would paint it"
-    lo,hi = n//4, n - n//4 - 1
-    return [*((lo, c) for c in range(lo, hi)),     *((r, hi) for r in range(lo, hi)),
-            *((hi, c) for c in range(hi, lo, -1)), *((r, lo) for r in range(hi, lo, -1))]
+    low,high = n//4, n - n//4 - 1
+    there = range(low, high)
+    back = range(high, low, -1)
+    return [*((low, c)  for c in there),
+            *((r, high) for r in there),
+            *((high, c) for c in back),
+            *((r, low)  for r in back)]
 
-def draw_paint(pipe:D2iTPipeline, label=None, # None: the middle class
-               seed:int=0, cells=None, # to be painted, one after the other; None: `brush`
-               steps:int=16, scale:int=3, # pixels of the film a pixel of the picture
-              )->list: # PIL images: `a.save('x.gif', save_all=True, append_images=rest, duration=…)`
-    "A film of painting: the picture all coarse, a brush that makes cells fine, these cells denoised anew"
-    label = middle(pipe) if label is None else label
+# %% ../nbs/80_demo.ipynb #665fbcd6
+def draw_paint(pipe:D2iTPipeline,
+               label=None, # None: the middle class
+               seed:int=0, # of the picture
+               cells=None, # to be painted, one after the other; None: `brush`
+               steps:int=16, # of the sampler
+               scale:int=3, # pixels of the film per pixel of the picture
+              )->list: # PIL images, for `first.save('x.gif', save_all=True, append_images=rest)`
+    "A film of painting: all coarse; a brush that makes cells fine; these cells denoised anew"
+    if label is None:
+        label = middle(pipe)
     M = torch.zeros(pipe.grid, dtype=torch.long)
     s = pipe.generate(label, M, seed=seed, steps=steps)
     films = []
-    def frame(x, M, n=1):
-        pair = torch.cat([overlay_grain(x, M, pipe.k, .45), torch.ones(3, pipe.size, 2), x], -1)
-        films.extend([to_image(enlarge(pair, scale))]*n)
-    frame(s.x[0], M, 8)
-    cells = brush(pipe.grid[0]) if cells is None else cells
-    for r,c in cells:
-        M[r, c] = pipe.k - 1
-        frame(s.x[0], M)
-    seen = []
-    new = pipe.edit(s, M, steps=steps, each=lambda step: seen.append(step.x0))
-    keep = on_finest((M > 0).long()[None], pipe.k).bool()
-    for z in seen:
-        frame(pipe.decode(torch.where(keep, z, s.z), M[None])[0], M)
-    frame(new.x[0], M, 12)
+    def frame(x, times=1):
+        under_map = overlay_grain(x, M, pipe.k, .45)
+        between = torch.ones(3, pipe.size, 2)
+        pair = torch.cat([under_map, between, x], -1)
+        films.extend([to_image(enlarge(pair, scale))]*times)
+    frame(s.x[0], 8)
+    if cells is None:
+        cells = brush(pipe.grid[0])
+    for row,column in cells:
+        M[row, column] = pipe.k - 1
+        frame(s.x[0])
+    guesses = []
+    new = pipe.edit(s, M, steps=steps, each=lambda step: guesses.append(step.x0))
+    painted = on_finest((M > 0).long()[None], pipe.k).bool()
+    for guess in guesses:
+        z = torch.where(painted, guess, s.z)
+        frame(pipe.decode(z, M[None])[0])
+    frame(new.x[0], 12)
     return films
 
+# %% ../nbs/80_demo.ipynb #c02b83c7
+def _billions(net, fine): # (256,) bool
+    "Multiply-adds of a forward pass, in 10⁹"
+    M = fine.long().view(1, 16, 16)
+    return sum(flops(net, M).values())/2e9
+
 def draw_cost(size:str='B')->list:
-    "Multiply-adds of a forward pass on 32×32 codes over the fine ratio, beside DiTs that treat all regions alike"
+    "Multiply-adds on 32×32 codes over the fine ratio, beside DiTs that treat all regions alike"
     with torch.device('meta'):
         net = d2it(size)
-        dits = [dit(size, patch=p, grid=(32//p, 32//p)) for p in (2, 1)]
-    GMAC = lambda net, M: sum(flops(net, M.long().view(1, 16, 16)).values())/2e9
+        dits = {patch: dit(size, patch=patch, grid=(32//patch, 32//patch))
+                for patch in (2, 1)}
     rank = torch.randperm(256, generator=keyed_rng(0, 'order')).argsort()
-    rs = [i/8 for i in range(9)]
+    ratios = [i/8 for i in range(9)]
     ax = axes(1, size=3)[0]
     ax.set_axis_on()
-    ax.plot(rs, [GMAC(net, rank < 256*r) for r in rs], 'o-', label=f'D²iT-{size}')
-    for p,ls,d in zip((2, 1), '-:', dits):
-        ax.axhline(GMAC(d, rank >= 0), color='.5', ls=ls, label=f'DiT-{size}/{p}')
+    costs = [_billions(net, rank < 256*r) for r in ratios]
+    ax.plot(ratios, costs, 'o-', label=f'D²iT-{size}')
+    for (patch,plain),style in zip(dits.items(), '-:'):
+        cost = _billions(plain, rank >= 0)
+        ax.axhline(cost, color='.5', ls=style, label=f'DiT-{size}/{patch}')
     ax.set_xlabel('share of fine regions', fontsize=8)
     ax.set_ylabel('10⁹ multiply-adds a step', fontsize=8)
     ax.set_ylim(0)
@@ -229,23 +337,31 @@ def draw_cost(size:str='B')->list:
     ax.legend(fontsize=7)
     return [ax]
 
-def report(run, pipe:D2iTPipeline, data:str='')->dict:
+# %% ../nbs/80_demo.ipynb #93274471
+def report(run, # folder of the run
+           pipe:D2iTPipeline, # its networks
+           data:str='', # the folder that they were trained on; empty: the bundled photographs
+          )->dict:
     "Write the pictures and figures of a run folder, and tell each; returns the figures"
-    run,res = Path(run),{}
+    run = Path(run)
+    found = {}
     def save(name, axs):
         axs[0].figure.savefig(run/name, dpi=110)
     def paint(name):
         first,*more = draw_paint(pipe)
         first.save(run/name, save_all=True, append_images=more, duration=100, loop=0)
+    def idea(name):
+        x = not_seen(pipe, 1, data).image(0) if data else None
+        save(name, draw_idea(pipe, x))
     def figures(name):
-        res.update(measure(pipe, data=data))
-        write_atomic(run/name, json.dumps(res, indent=1).encode())
-    todo = {'pictures.png': lambda f: save(f, draw_sheet(pipe, data=data)),
-            'idea.png':     lambda f: save(f, draw_idea(pipe, not_seen(pipe, 1, data).image(0) if data else None)),
-            'film.png':     lambda f: save(f, draw_film(pipe)),
+        found.update(measure(pipe, data=data))
+        write_atomic(run/name, json.dumps(found, indent=1).encode())
+    todo = {'pictures.png': lambda name: save(name, draw_sheet(pipe, data=data)),
+            'idea.png':     idea,
+            'film.png':     lambda name: save(name, draw_film(pipe)),
             'paint.gif':    paint,
-            'curves.png':   lambda f: save(f, draw_curves(run)),
-            'cost.png':     lambda f: save(f, draw_cost()),
+            'curves.png':   lambda name: save(name, draw_curves(run)),
+            'cost.png':     lambda name: save(name, draw_cost()),
             'figures.json': figures}
     with progress_bar(what='drawing', total=len(todo), after=0) as bar:
         for name,make in todo.items():
@@ -253,50 +369,67 @@ def report(run, pipe:D2iTPipeline, data:str='')->dict:
             make(name)
             bar.update()
             bar.write(f'{run/name} is there')
-    return res
+    return found
 
-# %% ../nbs/80_demo.ipynb #c19
+# %% ../nbs/80_demo.ipynb #b33bb623
 if __name__ == '__main__':
     forgiving_streams()                               # of --help, too
 
-@call_parse
-def main(run:str='runs/demo', # folder of the run
-         nproc:int=2, # processes a stage
-         preset:str='demo', # preset of all three stages
-         data:str='', # folder of photographs, sub-folders are classes; empty: the bundled ones
-         ship:str='', # folder for the networks in half precision, which `D2iTPipeline.load` reads
-        ):
-    "Train all three stages, then draw what came out"
-    matplotlib.use('Agg')
-    t = time.time()
-    run = Path(run)
-    if bad := [name for name,stage in STAGES.items() if preset not in stage.presets]:
-        shared = set.intersection(*(set(stage.presets) for stage in STAGES.values()))
-        known = ', '.join(name for name in STAGES['dvae'].presets if name in shared)
-        sys.exit(f'no preset {preset!r} for {", ".join(bad)}; all stages have {known}')
-    def after(stage):
-        if stage != 'dvae':
-            return
-        draw_first(run, data)[0].figure.savefig(run/'first.png', dpi=110)
-        print(f'\nFirst pictures, after {(time.time() - t)/60:.1f} minutes: {run/"first.png"} shows photographs, '
-              'grain maps, and what stage 1 makes of them. Two stages are left.', flush=True)
-    train_all(run, nproc, preset, data, after)
-    print(f'\nAll is trained, after {(time.time() - t)/60:.1f} minutes. Sampling and drawing:', flush=True)
-    pipe = D2iTPipeline.load(run)
-    torch.set_num_threads(pipe.pace(1)[0])
-    res = report(run, pipe, data)
-    if ship:
-        pipe.save(ship)
-    print(f'''
-Done in {(time.time() - t)/60:.1f} minutes. In {run}/ you find
-  first.png      photographs, their maps, reconstructions with all, half and none of the regions fine
+_DONE = """
+Done in {minutes:.1f} minutes. In {run}/ you find
+  first.png      photographs, their maps, reconstructions with all, half and none \
+of the regions fine
   idea.png       photograph, entropy, grain map, codes, reconstruction
   pictures.png   real, reconstructed and generated pictures with their grain maps
   film.png       one multi-grained denoising
   paint.gif      a brush, and what is drawn anew under it
   curves.png     the losses; dvae|grain|content/log.jsonl are the numbers
-  figures.json   PSNR of held-out pictures at r = 0, .5, 1: {", ".join(str(r["psnr"]) for r in res["reconstruction"].values())} dB
+  figures.json   PSNR of held-out pictures at r = 0, .5, 1: {psnr} dB
   dvae, grain, content: model.safetensors + model.json
 Next: make lab                        step through the notebooks, start with the tour
-      python -c "from d2it_nb.pipeline import *; D2iTPipeline.load('{run}').generate({pipe.classes[0]!r}).images[0].show()"
-      python -m d2it_nb.train dvae --preset cpu --data FOLDER --out runs/mine/dvae''')
+      python -c "from d2it_nb.pipeline import *; {example}"
+      python -m d2it_nb.train dvae --preset cpu --data FOLDER --out runs/mine/dvae"""
+
+def _told(run, minutes, found, label):
+    "What is said in the end"
+    psnr = ', '.join(str(row['psnr']) for row in found['reconstruction'].values())
+    example = f"D2iTPipeline.load('{run}').generate({label!r}).images[0].show()"
+    return _DONE.format(run=run, minutes=minutes, psnr=psnr, example=example)
+
+def _check_preset(preset):
+    if bad := [stage for stage in STAGES if preset not in STAGES[stage].presets]:
+        common = [name for name in STAGES['dvae'].presets
+                  if all(name in STAGES[stage].presets for stage in STAGES)]
+        sys.exit(f'no preset {preset!r} for {", ".join(bad)}; all stages have {", ".join(common)}')
+
+# %% ../nbs/80_demo.ipynb #c19
+@call_parse
+def main(run:str='runs/demo', # folder of the run
+         nproc:int=2, # processes per stage
+         preset:str='demo', # preset of all three stages
+         data:str='', # folder of photographs, sub-folders are classes; empty: the bundled ones
+         ship:str='', # folder for networks in half precision, which `D2iTPipeline.load` reads
+        ):
+    "Train all three stages, then draw what came out"
+    matplotlib.use('Agg')
+    began = time.time()
+    run = Path(run)
+    def minutes():
+        return (time.time() - began)/60
+    _check_preset(preset)
+    def after(stage):
+        if stage != 'dvae':
+            return
+        picture = run/'first.png'
+        draw_first(run, data)[0].figure.savefig(picture, dpi=110)
+        print(f'\nFirst pictures, after {minutes():.1f} minutes: {picture} shows '
+              'photographs, grain maps, and what stage 1 makes of them. Two stages are left.',
+              flush=True)
+    train_all(run, nproc, preset, data, after)
+    print(f'\nAll is trained, after {minutes():.1f} minutes. Sampling and drawing:', flush=True)
+    pipe = D2iTPipeline.load(run)
+    torch.set_num_threads(pipe.pace(1)[0])
+    found = report(run, pipe, data)
+    if ship:
+        pipe.save(ship)
+    print(_told(run, minutes(), found, pipe.classes[0]))

@@ -604,7 +604,7 @@ def main(out:str, # folder of this evaluation; started again, it goes on
          part:str='all', # of --data: held, test (pictures that the networks have not seen), or all
          eye:str='', # folder of a classifier for these classes, from python -m d2it_nb.eye
          error_budget:bool_arg=False, # where is the distance lost: autoencoder, content, or maps?
-         small:str='refuse', # pictures that are too small: refuse, skip, or enlarge (as for ImageNet)
+         small:str='refuse', # too small pictures: refuse, skip, or enlarge (usual on ImageNet)
          chunk:int=32, # pictures at once
          cache:str='', # folder for features of real pictures, to be shared by several evaluations
          png:bool_arg=False, # also write single files
