@@ -36,7 +36,9 @@ from .diffusion import Diffusion, grain_loss
 from .grain_transformer import DESIGNS, GrainTransformer, sample_maps
 from .content_transformer import SIZES, DiT, D2iT, d2it, flops
 from .dist import SOLO, Stop
-from .stages import PRESETS as TRAINING, averages_of, content_net, parse, stage2
+from .stage import Codes, Config
+from .content_stage import content_net
+from .train import STAGES, parse
 from .watch import read_log
 from .live import thinned
 from .checkpoint import read_part, steps_in
@@ -184,10 +186,10 @@ def stage1(folder, # of images
            runs:str='runs/stage1', # where they live; started again, they resume
           )->dict:
     "Quality over the ratio for each way of training, and the same networks with shuffled and random maps"
-    cfg = TRAINING['dvae'].get(preset)
+    cfg = STAGES['dvae'].presets.get(preset)
     if not cfg or not cfg.get('held'):
         raise ValueError(f'preset {preset!r} holds no pictures back; '
-                         f'choose one of {[k for k,v in TRAINING["dvae"].items() if v.get("held")]}')
+                         f'choose one of {[k for k,v in STAGES["dvae"].presets.items() if v.get("held")]}')
     n = steps or cfg['steps']
     where = lambda k, s: Path(runs)/f'{preset}-{n}'/f'{k}-{s}'
     kinds = [(k, s) for s in range(seeds) for k in STAGE1]
@@ -228,11 +230,11 @@ def maps(folder, # of images
          designs:str=','.join(DESIGNS), # which ones
         )->dict:
     "Statistics of drawn maps for each design and number of steps, of maps with a budget, and of completed ones"
-    if preset not in TRAINING['grain']:
-        raise ValueError(f'no preset {preset!r}; there are {", ".join(TRAINING["grain"])}')
+    if preset not in STAGES['grain'].presets:
+        raise ValueError(f'no preset {preset!r}; there are {", ".join(STAGES["grain"].presets)}')
     if bad := set(designs := designs.split(',')) - set(DESIGNS):
         raise ValueError(f'no design {", ".join(sorted(bad))}; there are {", ".join(DESIGNS)}')
-    N = steps or TRAINING['grain'][preset]['steps']
+    N = steps or STAGES['grain'].presets[preset]['steps']
     root = Path(runs)/f'{Path(folder).name}-{size}-{preset}-{N}'
     kinds = [(d, s) for s in range(seeds) for d in designs]
     train_runs('dvae', {root/'dvae': dict(preset='tiny', data=folder, size=size, factors='8,16', held=.1,
@@ -240,7 +242,9 @@ def maps(folder, # of images
     runs = {root/f'{d}-{s}': dict(preset=preset, data=folder, dvae=root/'dvae', latents=root/'latents',
                                   design=d, seed=s, steps=N, ratio=.5, eval_every=0) for d,s in kinds}
     one = next(iter(runs))
-    vae,cal,lat,_,held = stage2(parse(as_words('grain', one, **runs[one]))[1], SOLO, Stop())
+    codes = Codes.open(parse(as_words('grain', one, **runs[one]))[1], SOLO, Stop())
+    vae,cal = codes.vae,codes.cal
+    lat,held = codes.latents,codes.held
     train_runs('grain', runs, jobs)
 
     K,T = len(lat.info['classes']),cal.threshold(.5)
@@ -390,7 +394,7 @@ def curves(presets:str=','.join(CURVES), # separated by commas
     where = lambda p, s: Path(runs)/f'{p}-{s}'
     for p in presets.split(','):
         seeds = range(CURVES.get(p, 1))
-        for stage in [s for s in TRAINING if p in TRAINING[s]]:
+        for stage in [s for s in STAGES if p in STAGES[s].presets]:
             train_runs(stage, {where(p, s)/stage: dict(preset=p, seed=s) for s in seeds}, jobs)
             logs = [read_log(where(p, s)/stage/'log.jsonl') for s in seeds]
             note = json.loads((where(p, 0)/stage/'run.json').read_text())
@@ -458,7 +462,7 @@ class Row(NamedTuple):
 def autoencoder(scale:str, codes)->dict: # flags of `train dvae`
     "The one that a row's codes are of"
     flags = SCALES[scale]['dvae']
-    factors = flags.get('factors', TRAINING['dvae'][flags['preset']].get('factors', '8,16')).split(',')
+    factors = flags.get('factors', STAGES['dvae'].presets[flags['preset']].get('factors', '8,16')).split(',')
     how = (dict(factors=factors[0])  if codes == 'fine'   else
            dict(factors=factors[-1]) if codes == 'coarse' else
            dict(ratio='uniform', p_disturb=.15) if codes == 'shared' else dict(ratio=codes, p_disturb=0.))
@@ -466,7 +470,7 @@ def autoencoder(scale:str, codes)->dict: # flags of `train dvae`
 
 def blocks(scale:str)->tuple: # of the Multi-grained Net, of the RefineNet
     "How many blocks a scale's content transformer has"
-    a = SIZES[TRAINING['content'][SCALES[scale]['content']['preset']]['model']]
+    a = SIZES[STAGES['content'].presets[SCALES[scale]['content']['preset']]['model']]
     return a['depth'],a['refine_depth']
 
 LEARNED,FIXED = dict(pos='learned'),dict(pos='sincos')
@@ -483,7 +487,7 @@ def sized(scale:str, size:str, preset:str=None)->dict:
     "A size of the paper by its preset; elsewhere another size than the scale's own, for Fig. 6 alone"
     if scale == 'paper':
         return dict(preset=preset or size)
-    own = TRAINING['content'][SCALES[scale]['content']['preset']]['model']
+    own = STAGES['content'].presets[SCALES[scale]['content']['preset']]['model']
     return dict(model=size) if preset is None and size != own else {}
 
 def rungs(scale:str)->dict: # name → Row
@@ -544,7 +548,7 @@ def ratio_at(row:Row)->float: # of its maps
 def at_step(out, path, cls)->torch.nn.Module:
     "The averaged network of one of a run's checkpoints"
     net = load_net(Path(out)/'model', cls)
-    first = averages_of(SimpleNamespace(ema=net.meta['trained']['ema']))[0]
+    first = Config(ema=net.meta['trained']['ema']).averages()[0]
     load_tensors(net, read_part(path, f'ema-{first}'), str(path)).eval()
     net.meta = dict(net.meta, id=digest(net), step=int(Path(path).name[5:]))
     return net
@@ -592,7 +596,7 @@ def paper(name:str, # one of TABLES
     content = S['content'] | dict(ratio=.5, p_disturb=0.) | ({'steps': steps} if steps else {})
     eye = load_eye(eye) if eye else None
     first = autoencoder(scale, next(iter(table.values())).codes)
-    ds = ImageFolder(folder, first.get('size') or TRAINING['dvae'][first['preset']].get('size', 256),
+    ds = ImageFolder(folder, first.get('size') or STAGES['dvae'].presets[first['preset']].get('size', 256),
                      small=first.get('small', 'refuse'), progress=True)
     parts = dict(zip(('train', 'held', 'test'), three_parts(ds, first.get('held', .05), first.get('test', 0.))), all=ds)
     if part not in parts or parts[part] is None or len(parts[part]) < 5:
