@@ -15,6 +15,9 @@ from .grain import budget, check_map, enlarge
 from .viz import grain_rgb
 
 # %% ../nbs/13_map_statistics.ipynb #c6
+def _one_hot(M, k): # (N,h,w) → (N,k,h,w)
+    return F.one_hot(M, k).permute(0, 3, 1, 2)
+
 def class_means(M:Tensor, # grain maps (N,h,w)
                 y:Tensor, # labels (N,), 0..K-1; without classes, all 0 and K = 1
                 K:int, # number of classes
@@ -22,34 +25,47 @@ def class_means(M:Tensor, # grain maps (N,h,w)
                )->Tensor: # (K,k,h,w); NaN for a class that does not occur
     "How often each grain occurs at each place of a class' maps"
     check_map(M, k)
-    one = F.one_hot(M, k).permute(0, 3, 1, 2).double()
-    return torch.stack([one[y == c].mean(0) for c in range(K)])
+    cells = _one_hot(M, k).double()
+    return torch.stack([cells[y == c].mean(0) for c in range(K)])
 
+# %% ../nbs/13_map_statistics.ipynb #ee21602c
 def independent(M:Tensor, # grain maps (N,h,w)
                 y:Tensor, # labels (N,), 0..K-1
                 rng:torch.Generator,
                 k:int=2, # number of grains
                )->Tensor: # (N,h,w)
     "As many maps, with the same class means, but with cells that know nothing of each other"
-    p = class_means(M, y, int(y.max()) + 1, k)[y].cumsum(1)                   # (N,k,h,w)
-    return (torch.rand(M.shape, generator=rng, dtype=p.dtype).to(M.device)[:, None] >= p[:, :-1]).sum(1)
+    means = class_means(M, y, int(y.max()) + 1, k)
+    p = means[y].cumsum(1)                                     # (N,k,h,w)
+    u = torch.rand(M.shape, generator=rng, dtype=p.dtype).to(M.device)
+    return (u[:, None] >= p[:, :-1]).sum(1)
 
 # %% ../nbs/13_map_statistics.ipynb #c11
+def _share_equal(a, b): # (N,)
+    return (a == b).double().mean((1, 2))
+
+def _agreement(M, lag): # (N,)
+    below  = _share_equal(M[:, lag:],    M[:, :-lag])
+    beside = _share_equal(M[:, :, lag:], M[:, :, :-lag])
+    return .5*(below + beside)
+
 def per_map(M:Tensor, # grain maps (N,h,w)
             k:int=2, # number of grains
            )->Tensor: # (N,3); NaN where a grid is too small
     "Budget; share of neighbours that agree, and of cells four apart"
-    agree = lambda lag: .5*((M[:, lag:]    == M[:, :-lag]   ).double().mean((1, 2)) +
-                            (M[:, :, lag:] == M[:, :, :-lag]).double().mean((1, 2)))
-    return torch.stack([budget(M, k).double(), agree(1), agree(4)], 1)
+    return torch.stack([budget(M, k).double(),
+                        _agreement(M, 1),
+                        _agreement(M, 4)], 1)
 
+# %% ../nbs/13_map_statistics.ipynb #cd93eed5
 def map_statistics(M:Tensor, # grain maps (N,h,w)
                    k:int=2, # number of grains
                   )->dict:
     "Mean and spread of the budget, how often neighbours, and cells four apart, agree"
-    s = per_map(M, k)
-    mean,near,lag4 = s.mean(0).tolist()
-    return dict(mean=mean, spread=s[:, 0].std().item(), neighbours=near, lag4=lag4)
+    rows = per_map(M, k)
+    mean,neighbours,lag4 = rows.mean(0).tolist()
+    spread = rows[:, 0].std().item()
+    return dict(mean=mean, spread=spread, neighbours=neighbours, lag4=lag4)
 
 # %% ../nbs/13_map_statistics.ipynb #c16
 def intervals(M:Tensor, # grain maps (N,h,w)
@@ -60,14 +76,20 @@ def intervals(M:Tensor, # grain maps (N,h,w)
               seed:int=0,
              )->dict: # statistic → (low, high)
     "Bootstrap intervals of `map_statistics`"
-    s = per_map(M, k).unflatten(0, (-1, per))
+    rows = per_map(M, k).unflatten(0, (-1, per))
     rng = keyed_rng(seed, 'bootstrap')
-    b = torch.stack([s[torch.randint(len(s), (len(s),), generator=rng)].flatten(0, 1)
-                     for _ in range(n)])                                                       # (n,N,3)
-    v = torch.cat([b.mean(1), b[..., :1].std(1)], 1).sort(0).values
-    at = [round((1 - level)/2*(n - 1)), round((1 + level)/2*(n - 1))]
-    return {name: tuple(v[at, c].tolist())
-            for c,name in ((0, 'mean'), (3, 'spread'), (1, 'neighbours'), (2, 'lag4'))}
+    def drawn_again(): # (N,3)
+        which = torch.randint(len(rows), (len(rows),), generator=rng)
+        return rows[which].flatten(0, 1)
+    samples = torch.stack([drawn_again() for _ in range(n)])   # (n,N,3)
+    values = torch.cat([samples.mean(1),
+                        samples[..., :1].std(1)], 1)
+    values = values.sort(0).values                             # (n,4)
+    limits = [round((1 - level)/2*(n - 1)),
+              round((1 + level)/2*(n - 1))]
+    columns = dict(mean=0, spread=3, neighbours=1, lag4=2)
+    return {name: tuple(values[limits, column].tolist())
+            for name,column in columns.items()}
 
 # %% ../nbs/13_map_statistics.ipynb #c21
 def patterns(M:Tensor, # grain maps (N,h,w)
@@ -75,28 +97,65 @@ def patterns(M:Tensor, # grain maps (N,h,w)
              k:int=2, # number of grains
             )->Tensor: # (k**side²,): share of each pattern, the first cell counts least
     "How often does each square of cells occur, at any place?"
-    h,w = M.shape[1] - side + 1, M.shape[2] - side + 1
+    height,width = M.shape[1:]
+    h = height - side + 1
+    w = width  - side + 1
     if min(h, w) < 1:
-        raise ValueError(f'squares of {side} cells do not fit into maps of {M.shape[1]}×{M.shape[2]}')
-    code = sum(M[:, i:i + h, j:j + w]*k**(i*side + j) for i in range(side) for j in range(side))
-    return torch.bincount(code.flatten(), minlength=k**side**2).double()/code.numel()
+        raise ValueError(f'squares of {side} cells do not fit into maps of {height}×{width}')
+    code = 0
+    for i in range(side):
+        for j in range(side):
+            code += M[:, i:i + h, j:j + w]*k**(i*side + j)
+    counts = torch.bincount(code.flatten(), minlength=k**side**2)
+    return counts.double()/code.numel()
 
-def pattern_distance(A:Tensor, B:Tensor, side:int=2, k:int=2)->float: # in [0,1]
+def pattern_distance(A:Tensor, # grain maps (N,h,w)
+                     B:Tensor, # others (n,h,w)
+                     side:int=2, # of the square, in cells
+                     k:int=2, # number of grains
+                    )->float: # in [0,1]
     "Total variation between the patterns of two sets of maps"
-    return .5*(patterns(A, side, k) - patterns(B, side, k)).abs().sum().item()
+    difference = patterns(A, side, k) - patterns(B, side, k)
+    return .5*difference.abs().sum().item()
 
 # %% ../nbs/13_map_statistics.ipynb #c24
+def _flat_one_hot(M, k): # (N,h·w·k); a product of two counts the cells that agree
+    return F.one_hot(M, k).flatten(1).float()
+
 def nearest(M:Tensor, # grain maps (N,h,w)
             known:Tensor, # others (n,h,w)
             batch:int=1024,
            )->Tensor: # (N,) in [0,1]
-    "Share of cells in which a map differs from the most similar of the known ones or their mirror images"
-    one = lambda m: F.one_hot(m, k).flatten(1).float()
+    ("Share of cells in which a map differs from the most similar of the known ones "
+     "or their mirror images")
     k = int(max(M.max(), known.max())) + 1
-    rivals = one(torch.cat([known, known.flip(-1)])).T
-    return 1 - torch.cat([(one(m) @ rivals).amax(1) for m in M.split(batch)])/M[0].numel()
+    both_ways = torch.cat([known, known.flip(-1)])
+    rivals = _flat_one_hot(both_ways, k).T
+    alike = [(_flat_one_hot(maps, k) @ rivals).amax(1)
+             for maps in M.split(batch)]
+    return 1 - torch.cat(alike)/M[0].numel()
 
 # %% ../nbs/13_map_statistics.ipynb #c27
+def _planes(M, k, device): # (N,k,h,w), -1 or 1
+    return _one_hot(M, k).float().to(device)*2 - 1
+
+def _conv(i, o, stride=1):
+    return [nn.Conv2d(i, o, 3, stride, 1),
+            nn.GroupNorm(4, o),
+            nn.GELU()]
+
+def _judge(k, seed): # (n,k,h,w) → (n,1), positive for real
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(keyed_seed(seed, 'two-sample'))
+        return nn.Sequential(nn.ZeroPad2d(1),
+                             *_conv(k, 32),
+                             *_conv(32, 64, 2),
+                             *_conv(64, 64),
+                             nn.AdaptiveAvgPool2d(1),
+                             nn.Flatten(),
+                             nn.Linear(64, 1))
+
+# %% ../nbs/13_map_statistics.ipynb #e43e8b33
 def two_sample(real:Tensor, # real maps to learn from (n,h,w)
                drawn:Tensor, # drawn maps to learn from (m,h,w)
                real_test:Tensor, # real maps to be asked about
@@ -105,32 +164,41 @@ def two_sample(real:Tensor, # real maps to learn from (n,h,w)
                steps:int=300,
                seed:int=0,
                device='cpu',
-              )->float: # mean of the shares of either kind that it gets right, 0 … 1; .5 is guessing
+              )->float: # mean of the shares of either kind that it gets right; .5 is guessing
     "Accuracy of a classifier two-sample test (Lopez-Paz & Oquab 2017)"
-    one = lambda M: F.one_hot(M, k).permute(0, 3, 1, 2).float().to(device)*2 - 1
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(keyed_seed(seed, 'two-sample'))
-        conv = lambda i, o, stride=1: [nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(4, o), nn.GELU()]
-        net = nn.Sequential(nn.ZeroPad2d(1), *conv(k, 32), *conv(32, 64, 2), *conv(64, 64),
-                            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1)).to(device)
+    net = _judge(k, seed).to(device)
     opt = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=.05)
     rng = keyed_rng(seed, 'two-sample batches')
+    sign = torch.tensor([-1., 1], device=device).repeat_interleave(64)
+    def pick(M):
+        return M[torch.randint(len(M), (64,), generator=rng)]
     for i in range(steps):
-        pick = lambda M: M[torch.randint(len(M), (64,), generator=rng)]
-        x = one(torch.cat([pick(real), pick(drawn)]))
+        x = _planes(torch.cat([pick(real), pick(drawn)]), k, device)
         x = x.flip(-1) if i % 2 else x
-        loss = F.softplus(net(x)[:, 0]*torch.tensor([-1., 1], device=device).repeat_interleave(64)).mean()
-        for g in opt.param_groups:
-            g['lr'] = 2e-3*(1 - i/steps)
+        loss = F.softplus(net(x)[:, 0]*sign).mean()
+        for group in opt.param_groups:
+            group['lr'] = 2e-3*(1 - i/steps)
         opt.zero_grad()
         loss.backward()
         opt.step()
+
     def right(M, sign):
-        return (sign*net(one(M))[:, 0] > 0).double().mean().item()
+        verdict = net(_planes(M, k, device))[:, 0]
+        return (sign*verdict > 0).double().mean().item()
     with torch.no_grad():
-        return .5*(right(real_test, 1) + right(drawn_test, -1))
+        return .5*(right(real_test, 1) +
+                   right(drawn_test, -1))
 
 # %% ../nbs/13_map_statistics.ipynb #c31
+def _class_gap(M, y, real, y_real, K, k): # 0 … 1
+    "Total variation between class means, over the maps of classes that both have"
+    gap = class_means(M, y, K, k) - class_means(real, y_real, K, k)   # (K,k,h,w)
+    gap = gap.abs().sum(1).mean((1, 2))/2                             # (K,)
+    weight = torch.bincount(y_real, minlength=K).double()*~gap.isnan()
+    total = (gap.nan_to_num()*weight).sum().item()
+    return total/max(weight.sum().item(), 1)
+
+# %% ../nbs/13_map_statistics.ipynb #cc0f52b2
 def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
                y:Tensor, # their labels (N,)
                real:Tensor, # real maps that were not trained on (n,h,w)
@@ -143,18 +211,25 @@ def map_scores(M:Tensor, # grain maps to be judged (N,h,w)
                steps:int=300, # of the two-sample test's classifier
               )->dict:
     "Statistics of maps, and their distances from real ones"
-    gap = (class_means(M, y, K, k) - class_means(real, y_real, K, k)).abs().sum(1).mean((1, 2))/2   # (K,)
-    share = torch.bincount(y_real, minlength=K).double()*~gap.isnan()
     row = map_statistics(M, k)
-    row |= {f'pattern{s}': pattern_distance(M, real, s, k) for s in (2, 3) if min(M.shape[1:]) >= s}
-    row |= dict(classes=(gap.nan_to_num()*share).sum().item()/max(share.sum().item(), 1))
-    if known is None:
-        return row
-    a,b = M[::2],M[1::2]
-    return row | dict(nearest=nearest(M, known).mean().item(),
-                      told=two_sample(known, a, real, b, k, steps, seed, device))
+    for side in (2, 3):
+        if min(M.shape[1:]) >= side:
+            row[f'pattern{side}'] = pattern_distance(M, real, side, k)
+    row['classes'] = _class_gap(M, y, real, y_real, K, k)
+    if known is not None:
+        row['nearest'] = nearest(M, known).mean().item()
+        row['told'] = two_sample(known, M[::2], real, M[1::2],
+                                 k, steps, seed, device)
+    return row
 
 # %% ../nbs/13_map_statistics.ipynb #c34
+def _white(height, width):
+    return torch.ones(3, height, width)
+
+def _mean_map(M, k): # (3,h,w): black where all are coarse, white where all are fine
+    mean = M.double().mean(0)
+    return (2*mean/(k - 1) - 1).float().expand(3, -1, -1)
+
 def maps_by_class(real:Tensor, # (N,h,w)
                   y_real:Tensor, # labels (N,)
                   drawn:Tensor, # (n,h,w)
@@ -164,14 +239,22 @@ def maps_by_class(real:Tensor, # (N,h,w)
                   each:int=6, # maps of a class and kind
                   classes:int=8, # at most
                  )->Tensor: # (3,H,W) in [-1,1]
-    "A row a class: real maps, their mean grain, drawn maps, their mean grain"
+    "A row per class: real maps, their mean grain, drawn maps, their mean grain"
     h,w = real.shape[1:]
-    j = max(1, 48//max(h, w))
-    gap = lambda H, W: torch.ones(3, H, W)
-    def side(M):
-        tiles = [grain_rgb(m, k) for m in M[:each]] + [gap(h, w)]*(each - len(M[:each]))
-        mean = (2*M.double().mean(0)/(k - 1) - 1).float().expand(3, -1, -1) if len(M) else gap(h, w)
-        return torch.cat([torch.cat([enlarge(t, j), gap(h*j, 2)], 2) for t in (*tiles, mean)], 2)
-    rows = [torch.cat([side(real[y_real == c]), gap(h*j, 8), side(drawn[y == c])], 2)
-            for c in range(min(K, classes))]
-    return torch.cat([torch.cat([r, gap(2, r.shape[2])], 1) for r in rows], 1)
+    scale = max(1, 48//max(h, w))
+    narrow = _white(h*scale, 2)
+    wide = _white(h*scale, 8)
+    def strip(M):
+        tiles = [grain_rgb(m, k) for m in M[:each]]
+        tiles += [_white(h, w)]*(each - len(tiles))
+        tiles += [_mean_map(M, k) if len(M) else _white(h, w)]
+        tiles = [torch.cat([enlarge(tile, scale), narrow], 2) for tile in tiles]
+        return torch.cat(tiles, 2)
+
+    rows = []
+    for c in range(min(K, classes)):
+        row = torch.cat([strip(real[y_real == c]),
+                         wide,
+                         strip(drawn[y == c])], 2)
+        rows += [row, _white(2, row.shape[2])]
+    return torch.cat(rows, 1)
