@@ -44,7 +44,7 @@ def map_loss(logits:Tensor, # (N,k,h,w)
     count = cells.sum((1, 2)).clamp(min=1)
     return (ce*cells).sum((1, 2))/count
 
-# %% ../nbs/41_grain_transformer.ipynb #85a6cdbf
+# %% ../nbs/41_grain_transformer.ipynb #eae77afc
 TIMES = 1000   # 0 … 999
 
 def uniform(e:Tensor, # standard normal draws
@@ -77,7 +77,7 @@ class Gaussian(nn.Module):
         x = grain_noise(cells, k, 1, generator)                               # (N,k,h,w)
         return ddpm(model, x, cells, self.diff, steps, 1, generator)
 
-# %% ../nbs/41_grain_transformer.ipynb #83f8801c
+# %% ../nbs/41_grain_transformer.ipynb #f41f5a6d
 class Masked(nn.Module):
     "Cells are hidden one by one (all channels 0); a step reveals some (Austin et al. 2021)"
     def noised(self, M, k, t, e):
@@ -102,7 +102,7 @@ class Masked(nn.Module):
             x = torch.where(now, to_corners(M, k), x)
             yield Step(t, x, x0, None)
 
-# %% ../nbs/41_grain_transformer.ipynb #59f5bb6e
+# %% ../nbs/41_grain_transformer.ipynb #a532e5fd
 class OneShot(nn.Module):
     "Nothing but noise; one step, and every cell decides for itself"
     def noised(self, M, k, t, e):
@@ -136,8 +136,8 @@ class GrainTransformer(nn.Module):
                 ):
         super().__init__()
         if design not in DESIGNS:
-            known = ', '.join(DESIGNS)
-        raise ValueError(f'no design {design!r}; there are {known}')
+            names = ', '.join(DESIGNS)
+            raise ValueError(f'no design {design!r}; there are {names}')
         self.config = dict(grid=list(grid), k=k, num_classes=num_classes,
                            d=d, heads=heads, depth=depth,
                            ratio_cond=ratio_cond, pos=pos, design=design)
@@ -207,7 +207,7 @@ def some_known(grid:tuple, # (h,w)
     known[top:bottom, left:right] = True
     return known if kind else ~known
 
-# %% ../nbs/41_grain_transformer.ipynb #21433280
+# %% ../nbs/41_grain_transformer.ipynb #7cba396d
 def grain_step(f, # GrainTransformer, or a wrapper of one
                design, # its design
                M:Tensor, # grain maps (N,h,w)
@@ -278,7 +278,7 @@ def _knapsack(logp, # (N,k,cells)
         left = left - torch.tensor(cost)[grains[:, i]]
     return grains
 
-# %% ../nbs/41_grain_transformer.ipynb #10b9128a
+# %% ../nbs/41_grain_transformer.ipynb #cf373a3a
 def likeliest(logits:Tensor, # (N,k,h,w); -inf for what is forbidden
               ratio:Tensor, # wanted budgets (N,) in [0,1], NaN for any
               M:Tensor=None, # maps (N,h,w) that should stay where they can; default: argmax
@@ -311,7 +311,7 @@ def reachable(cells:int, # that are free
             bits |= fewer << cost
     return [c for c in range(bits.bit_length()) if bits >> c & 1]
 
-# %% ../nbs/41_grain_transformer.ipynb #33129d01
+# %% ../nbs/41_grain_transformer.ipynb #eac2c3e6
 def _check_budgets(net, ratio, known):
     "Is there a map with exactly this budget?"
     h,w = net.grid
@@ -335,7 +335,7 @@ def _check_budgets(net, ratio, known):
                          f'no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, '
                          f'possible are {possible[0]/total:.4g} … {possible[-1]/total:.4g}')
 
-# %% ../nbs/41_grain_transformer.ipynb #da89b9e9
+# %% ../nbs/41_grain_transformer.ipynb #84a725c6
 def check_wishes(net, # GrainTransformer
                  y:Tensor, # as in `draw_maps`, and so are all others: labels (N,)
                  ratio:Tensor, # budgets (N,)
@@ -367,7 +367,7 @@ def check_wishes(net, # GrainTransformer
     if exact:
         _check_budgets(net, ratio, known)
 
-# %% ../nbs/41_grain_transformer.ipynb #1d5bfa10
+# %% ../nbs/41_grain_transformer.ipynb #dcd53404
 @torch.no_grad()
 def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
     cells = torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
