@@ -48,7 +48,7 @@ def unwindow(x:Tensor, # (...,windows,w·w,d)
     return rearrange(x, '... (h w) (a b) d -> ... (h a w b) d',
                      h=grid[0]//w, w=grid[1]//w, a=w, b=w)
 
-# %% ../nbs/40_blocks.ipynb #3743d1ea
+# %% ../nbs/40_blocks.ipynb #e0eba6d7
 def sincos_1d(pos:Tensor, # (...) in tokens
               d:int, # width, even
              )->Tensor: # (...,d)
@@ -105,7 +105,7 @@ class LabelEmbed(nn.Module):
             raise ValueError(f'labels are 0 … {none - 1}, or {none} for none; '
                              f'got {y.tolist()}') from None
 
-# %% ../nbs/40_blocks.ipynb #3b7a8907
+# %% ../nbs/40_blocks.ipynb #3da0b2ff
 # Eq. 10
 def attend(q:Tensor, # queries (n,h,s,d)
            k:Tensor, # keys, likewise
@@ -145,15 +145,16 @@ def by_region(a:Tensor, # (n,h·2^s,w·2^s)
     return rearrange(a, f'n (h {" ".join(rows)}) (w {" ".join(columns)}) -> (n h w) ({children})',
                      **dict.fromkeys(rows + columns, 2))
 
-# %% ../nbs/40_blocks.ipynb #2f977ae8
+# %% ../nbs/40_blocks.ipynb #0a0be505
 def _parents(M, s, kept, before): # kept: regions of this list; before: of the previous one, or None
     "Where each four tokens of list s find their coarser one: (P/4,)"
+    side = 2**(s - 1)                                                         # of a region
     if before is None:                                                        # in full grids
         N,h,w = M.shape
-        coarser = torch.arange(M.numel()*4**(s - 1)).view(N, h*2**(s - 1), w*2**(s - 1))
+        coarser = torch.arange(M.numel()*side**2).view(N, h*side, w*side)
         return by_region(coarser, s - 1)[kept].flatten()
-    first = torch.searchsorted(before, kept)*4**(s - 1)
-    return (first[:, None] + torch.arange(4**(s - 1))).flatten()
+    first = torch.searchsorted(before, kept)*side**2
+    return (first[:, None] + torch.arange(side**2)).flatten()
 
 def _windows(place, shape, w): # tokens (P,) of the full grids (N,H,W)
     "Their slots in windows of w × w that hold any of them; slot → token; which slots are taken"
@@ -215,7 +216,7 @@ def in_windows(slot:Tensor, # (P,) of a Packed
 def _look_up(x, rows, d):                                                     # rows of (…,d)
     return x.reshape(-1, d).index_select(0, rows.flatten()).view(*rows.shape, d)
 
-# %% ../nbs/40_blocks.ipynb #c2fa3423
+# %% ../nbs/40_blocks.ipynb #e1037cbe
 class _Fill(torch.autograd.Function):
     "A list into the places of its windows; an empty place holds any token, since the mask hides it"
     @staticmethod
@@ -245,7 +246,7 @@ class _Collect(torch.autograd.Function):
         places = _look_up(g, rows, g.shape[1]//ctx.heads)                     # (m,heads,w²,d)
         return places.mul_(keys[:, None, :, None]), None
 
-# %% ../nbs/40_blocks.ipynb #c91b5edf
+# %% ../nbs/40_blocks.ipynb #96944441
 def _cut(x, grid, w):                                                         # (n,s,d)
     "Tokens in windows; without windows, all are in one"
     return window(x, grid, w) if w else x[:, None]                            # (n,windows,s',d)
@@ -257,7 +258,7 @@ def _mask(keys, q):
     "0 for keys that are seen, -∞ for others"
     return torch.zeros(keys.shape, dtype=q.dtype, device=q.device).masked_fill(~keys, -torch.inf)
 
-# %% ../nbs/40_blocks.ipynb #2062b471
+# %% ../nbs/40_blocks.ipynb #1b61b741
 class Attention(nn.Module):
     "Multi-head self-attention; with `window`, Eq. 10"
     def __init__(self,
@@ -349,7 +350,7 @@ class _Gate(torch.autograd.Function):
         d_h = (g*gate.index_select(0, image)).to(h.dtype)
         return g, d_gate, d_h, None
 
-# %% ../nbs/40_blocks.ipynb #5a2348b5
+# %% ../nbs/40_blocks.ipynb #64f45e72
 def ada_norm(x:Tensor, # tokens (n,s,d), or a packed list (P,d)
              shift:Tensor, # (n,d)
              scale:Tensor, # (n,d)
@@ -370,7 +371,7 @@ def gated(x:Tensor, # tokens (n,s,d), or a packed list (P,d)
         return _Gate.apply(x, gate, h, at.image)
     return x + gate[:, None]*h
 
-# %% ../nbs/40_blocks.ipynb #ac895119
+# %% ../nbs/40_blocks.ipynb #3691f0d6
 def recomputable(forward # of a module that has a flag `recompute`
                 ): # the same, with the same arguments
     "A `forward` whose inner values are computed twice, not kept, while the flag is set"
@@ -418,7 +419,7 @@ class DiTBlock(nn.Module):
         x = gated(x, gate2, self.mlp(ada_norm(x, shift2, scale2, at)), at)
         return x
 
-# %% ../nbs/40_blocks.ipynb #853f9a0b
+# %% ../nbs/40_blocks.ipynb #61f12441
 class FinalLayer(nn.Module):
     "Tokens → patches"
     def __init__(self,

@@ -8,8 +8,7 @@ __all__ = ['TIMES', 'DESIGNS', 'SIZES', 'to_corners', 'to_grains', 'map_loss', '
            'likeliest', 'reachable', 'check_wishes', 'draw_maps', 'sample_maps']
 
 # %% ../nbs/41_grain_transformer.ipynb #c2
-import math, operator
-from functools import reduce
+import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -45,13 +44,14 @@ def map_loss(logits:Tensor, # (N,k,h,w)
     count = cells.sum((1, 2)).clamp(min=1)
     return (ce*cells).sum((1, 2))/count
 
-# %% ../nbs/41_grain_transformer.ipynb #cf620b22
+# %% ../nbs/41_grain_transformer.ipynb #eae77afc
 TIMES = 1000   # 0 … 999
 
 def uniform(e:Tensor, # standard normal draws
            )->Tensor: # numbers in [0,1)
     "The share of all draws that are smaller"
-    return torch.special.ndtr(e).clamp(max=1 - 2**-24)
+    smaller = torch.special.ndtr(e)
+    return smaller.clamp(max=1 - 2**-24)
 
 def choose(p:Tensor, # probabilities (N,k,h,w)
            u:Tensor, # uniform numbers (N,h,w)
@@ -77,7 +77,7 @@ class Gaussian(nn.Module):
         x = grain_noise(cells, k, 1, generator)                               # (N,k,h,w)
         return ddpm(model, x, cells, self.diff, steps, 1, generator)
 
-# %% ../nbs/41_grain_transformer.ipynb #24f6806b
+# %% ../nbs/41_grain_transformer.ipynb #f41f5a6d
 class Masked(nn.Module):
     "Cells are hidden one by one (all channels 0); a step reveals some (Austin et al. 2021)"
     def noised(self, M, k, t, e):
@@ -90,7 +90,8 @@ class Masked(nn.Module):
 
     def draw(self, model, cells, k, steps, generator):
         times = Diffusion(TIMES).nodes(steps)
-        x = torch.zeros(len(cells), k, *cells.shape[1:], device=cells.device)
+        N,h,w = cells.shape
+        x = torch.zeros(N, k, h, w, device=cells.device)
         fresh = draws(cells, 2, 1, generator, steps)
         for t,s in zip(times, times[1:]):
             x0 = model(x, t, cells)
@@ -101,7 +102,7 @@ class Masked(nn.Module):
             x = torch.where(now, to_corners(M, k), x)
             yield Step(t, x, x0, None)
 
-# %% ../nbs/41_grain_transformer.ipynb #7cb146ea
+# %% ../nbs/41_grain_transformer.ipynb #a532e5fd
 class OneShot(nn.Module):
     "Nothing but noise; one step, and every cell decides for itself"
     def noised(self, M, k, t, e):
@@ -111,7 +112,8 @@ class OneShot(nn.Module):
         return torch.ones_like(x_t[:, 0], dtype=torch.bool)
 
     def draw(self, model, cells, k, steps, generator):
-        x0 = model(grain_noise(cells, k, 1, generator), TIMES - 1, cells)
+        x = grain_noise(cells, k, 1, generator)                               # (N,k,h,w)
+        x0 = model(x, TIMES - 1, cells)
         u = uniform(next(draws(cells, 1, 1, generator, 1)))
         M = choose((x0 + 1)/2, u[:, 0])
         yield Step(TIMES - 1, to_corners(M, k), x0, None)
@@ -134,7 +136,8 @@ class GrainTransformer(nn.Module):
                 ):
         super().__init__()
         if design not in DESIGNS:
-            raise ValueError(f'no design {design!r}; there are {", ".join(DESIGNS)}')
+            names = ', '.join(DESIGNS)
+            raise ValueError(f'no design {design!r}; there are {names}')
         self.config = dict(grid=list(grid), k=k, num_classes=num_classes,
                            d=d, heads=heads, depth=depth,
                            ratio_cond=ratio_cond, pos=pos, design=design)
@@ -181,8 +184,9 @@ def grain_net(size:str='S', # one of SIZES
     "A Dynamic Grain Transformer of a named size"
     if size not in SIZES:
         raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
-    return GrainTransformer((grid, grid) if isinstance(grid, int) else grid, k, num_classes,
-                            **(SIZES[size] | overrides))
+    if isinstance(grid, int):
+        grid = (grid, grid)
+    return GrainTransformer(grid, k, num_classes, **(SIZES[size] | overrides))
 
 # %% ../nbs/41_grain_transformer.ipynb #c20
 def some_known(grid:tuple, # (h,w)
@@ -203,7 +207,7 @@ def some_known(grid:tuple, # (h,w)
     known[top:bottom, left:right] = True
     return known if kind else ~known
 
-# %% ../nbs/41_grain_transformer.ipynb #ab316780
+# %% ../nbs/41_grain_transformer.ipynb #7cba396d
 def grain_step(f, # GrainTransformer, or a wrapper of one
                design, # its design
                M:Tensor, # grain maps (N,h,w)
@@ -233,7 +237,8 @@ def push_to_budget(logits:Tensor, # (N,k,h,w)
                   )->Tensor: # (N,k,h,w)
     ("Add to each grain's logits a multiple of its cost, the same for all cells, "
      "so that the expected budget is the wanted one")
-    cost = torch.tensor(costs(logits.shape[1]), device=logits.device, dtype=logits.dtype)
+    k = logits.shape[1]
+    cost = torch.tensor(costs(k), device=logits.device, dtype=logits.dtype)
     cost = cost.view(1, -1, 1, 1)/cost.max()
     ratio = ratio.view(-1, 1, 1, 1)
     finite = logits.masked_fill(logits.isinf(), 0)
@@ -261,8 +266,8 @@ def _knapsack(logp, # (N,k,cells)
     took = torch.empty(cells, N, sums, dtype=torch.uint8)
     for i in range(cells):
         ways = []
-        for grain,c in enumerate(cost):
-            before = F.pad(best[:, :sums - c], (c, 0), value=-torch.inf)
+        for grain,price in enumerate(cost):
+            before = F.pad(best[:, :sums - price], (price, 0), value=-torch.inf)
             ways.append(before + logp[:, grain, i, None])
         best,took[i] = torch.stack(ways).max(0)
     far = (torch.arange(sums) - want[:, None]).abs()
@@ -273,7 +278,7 @@ def _knapsack(logp, # (N,k,cells)
         left = left - torch.tensor(cost)[grains[:, i]]
     return grains
 
-# %% ../nbs/41_grain_transformer.ipynb #7ed7d21e
+# %% ../nbs/41_grain_transformer.ipynb #cf373a3a
 def likeliest(logits:Tensor, # (N,k,h,w); -inf for what is forbidden
               ratio:Tensor, # wanted budgets (N,) in [0,1], NaN for any
               M:Tensor=None, # maps (N,h,w) that should stay where they can; default: argmax
@@ -301,10 +306,12 @@ def reachable(cells:int, # that are free
     "Which costs can so many cells have together?"
     bits = 1                                                  # bit c is set if c is possible
     for _ in range(cells):
-        bits = reduce(operator.or_, (bits << c for c in costs(k)))
+        fewer = bits
+        for cost in costs(k)[1:]:                             # the first costs nothing
+            bits |= fewer << cost
     return [c for c in range(bits.bit_length()) if bits >> c & 1]
 
-# %% ../nbs/41_grain_transformer.ipynb #fd424fce
+# %% ../nbs/41_grain_transformer.ipynb #eac2c3e6
 def _check_budgets(net, ratio, known):
     "Is there a map with exactly this budget?"
     h,w = net.grid
@@ -328,15 +335,16 @@ def _check_budgets(net, ratio, known):
                          f'no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, '
                          f'possible are {possible[0]/total:.4g} … {possible[-1]/total:.4g}')
 
-# %% ../nbs/41_grain_transformer.ipynb #24dfd970
+# %% ../nbs/41_grain_transformer.ipynb #84a725c6
 def check_wishes(net, # GrainTransformer
-                 y:Tensor, # the arguments of `draw_maps`, as tensors
-                 ratio:Tensor,
-                 known:Tensor,
-                 exact:bool,
-                 temperature:float,
-                 scale:float,
-                 steps:int):
+                 y:Tensor, # as in `draw_maps`, and so are all others: labels (N,)
+                 ratio:Tensor, # budgets (N,)
+                 known:Tensor, # (N,h,w), or None
+                 exact:bool, # meet the budgets exactly
+                 temperature:float, # .05 … 3
+                 scale:float, # of the guidance
+                 steps:int, # at least one
+                ):
     "`ValueError` that says which wish can't be granted"
     N = len(y)
     K = net.num_classes
@@ -359,21 +367,23 @@ def check_wishes(net, # GrainTransformer
     if exact:
         _check_budgets(net, ratio, known)
 
-# %% ../nbs/41_grain_transformer.ipynb #39697739
+# %% ../nbs/41_grain_transformer.ipynb #dcd53404
 @torch.no_grad()
 def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
-    k = net.k
     cells = torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
-    say = guided(lambda x, t, y, M, ratio: net(x, t, y, ratio),
-                 y, scale, net.num_classes, ratio=ratio)
     seen = {}
     if known is not None:
         given = (known >= 0)[:, None]                                         # (N,1,h,w)
-        corner = to_corners(known.clamp(min=0), k)                            # (N,k,h,w)
+        corner = to_corners(known.clamp(min=0), net.k)                        # (N,k,h,w)
         certain = torch.where(corner > 0, 0., -torch.inf)
 
+    def answer(x, t, y, M, ratio):
+        return net(x, t, y, ratio)
+    say = guided(answer, y, scale, net.num_classes, ratio=ratio)
+
     def model(x, t, M):
-        x = x if known is None else torch.where(given, corner, x)
+        if known is not None:
+            x = torch.where(given, corner, x)
         logits = say(x, t, M).float()/temperature
         asked = net.design.asked(x)[:, None]                                  # (N,1,h,w)
         logits = torch.where(asked, logits, 1e4*x)                            # decided already
@@ -385,7 +395,7 @@ def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
         return 2*logits.softmax(1) - 1                                        # Σ softmax · corner
 
     before = None
-    for step in net.design.draw(model, cells, k, steps, generator):
+    for step in net.design.draw(model, cells, net.k, steps, generator):
         if before:
             yield before
         before = step
@@ -394,7 +404,7 @@ def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
                          'are these trained weights?')
     if exact:
         M = likeliest(seen['logits'], ratio, to_grains(before.x))
-        before = before._replace(x=to_corners(M, k))
+        before = before._replace(x=to_corners(M, net.k))
     yield before
 
 # %% ../nbs/41_grain_transformer.ipynb #c32
@@ -416,7 +426,8 @@ def draw_maps(net, # GrainTransformer
         ratio = torch.full(y.shape, torch.nan)
     y = y.to(dev)
     ratio = ratio.float().to(dev)
-    known = None if known is None else known.to(dev)
+    if known is not None:
+        known = known.to(dev)
     check_wishes(net, y, ratio, known, exact, temperature, scale, steps)
     return _steps(net, y, ratio, steps, scale, generator, exact, known, temperature)
 
