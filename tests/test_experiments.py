@@ -4,8 +4,9 @@ from functools import partial
 from types import SimpleNamespace
 import pytest
 from common import finished, photographs
-from d2it_nb import evaluate as evaluation, experiments
+from d2it_nb import evaluate as evaluation
 from d2it_nb.data import ImageFolder, three_parts
+from d2it_nb.lab import content, maps as lab_maps, runs, stage1, tables
 
 @pytest.fixture
 def forks(monkeypatch):
@@ -15,12 +16,12 @@ def forks(monkeypatch):
         r = finished('d2it_nb.train', *command[3:], env=env)
         stdout.write(r.stdout + r.stderr)
         return r
-    monkeypatch.setattr(experiments, 'subprocess', SimpleNamespace(run=run))
+    monkeypatch.setattr(runs, 'subprocess', SimpleNamespace(run=run))
 
 def test_stage1(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, 'STAGE1', {k: experiments.STAGE1[k] for k in ('dynamic', 'f16')})
+    monkeypatch.setattr(stage1, 'STAGE1', {k: stage1.STAGE1[k] for k in ('dynamic', 'f16')})
     photographs(tmp_path/'photos', 40, classes=())
-    res = experiments.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs')
+    res = stage1.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs')
     rows = res['rows']
     assert [(r['kind'], r['maps'], r['ratio']) for r in rows] == [
         *(('dynamic', 'entropy', r) for r in (0, .25, .5, .75, 1)),
@@ -39,9 +40,9 @@ def test_stage1(tmp_path, monkeypatch):
 
 def test_maps(tmp_path, forks, monkeypatch):
     "The experiment on grain maps, in small: two steps a design, two classes, 4 × 4 cells"
-    monkeypatch.setattr(experiments, 'map_scores', partial(experiments.map_scores, steps=10))
+    monkeypatch.setattr(lab_maps, 'map_scores', partial(lab_maps.map_scores, steps=10))
     photographs(tmp_path/'photos', 40)
-    res = experiments.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
+    res = lab_maps.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
     train,held,_ = three_parts(ImageFolder(tmp_path/'photos', 64), .1)
     assert (res['held'], res['training'], res['drawn'], res['classes']) == (len(held), 2*len(train), 16, ['a', 'b'])
     assert [(r['maps'], r.get('steps')) for r in res['rows']] == [
@@ -58,13 +59,13 @@ def test_without_places_the_rest_is_the_same():
     seed_all(0)
     net = dvae('tiny', (4, 8), ch=16)
     M = torch.tensor([[[0, 1], [1, 0]]])
-    bare = experiments.without_places(net, 16)
+    bare = stage1.without_places(net, 16)
     z = torch.randn(1, 4, 4, 4)
     assert (bare.decode(z, M) - net.decode(z, M)).abs().max() > 1e-4
     with torch.no_grad():   # where all places are alike, nothing changes
         net.decoder.place.copy_(net.decoder.place.mean((2, 3), keepdim=True).expand_as(net.decoder.place))
         net.decoder.where.weight.zero_()
-    assert_close(experiments.without_places(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
+    assert_close(stage1.without_places(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
 
 def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
     from d2it_nb import dvae_stage, run, train
@@ -88,9 +89,9 @@ def test_the_papers_tables(tmp_path, monkeypatch, forks):
     "Two rungs of the ladder, trained, sampled and scored; the next figure finds the same networks"
     photographs(tmp_path/'photos', 80)
     two = lambda t: {k: v for k,v in t.items() if k in ('DiT', '+ RefineNet & position')}
-    t3 = experiments.TABLES['table3']
-    monkeypatch.setitem(experiments.TABLES, 'table3', lambda s: two(t3(s)))
-    res = experiments.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')
+    t3 = tables.TABLES['table3']
+    monkeypatch.setitem(tables.TABLES, 'table3', lambda s: two(t3(s)))
+    res = tables.paper('table3', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')
     a,b,c = res['rows']
     assert ([(r['row'], r['codes'], r['maps']) for r in res['rows']] ==
             [('DiT', 'fine', 'fine'), ('+ RefineNet & position', '0.5', 'drawn'), ('+ RefineNet & position', '0.5', 'real')] and
@@ -100,7 +101,7 @@ def test_the_papers_tables(tmp_path, monkeypatch, forks):
     root = tmp_path/'runs'/'photos-tiny'
     made = {p: p.stat().st_mtime_ns for p in root.glob('*/content-*/model.safetensors')}
     assert len(made) == 2 and {p.parts[-3] for p in made} == {'fine', 'r=0.5'}
-    curves = experiments.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')
+    curves = tables.paper('fig6', tmp_path/'photos', 'tiny', seeds=1, runs=tmp_path/'runs')
     rows = curves['rows']
     assert ([(r['row'], r['step']) for r in rows] ==
             [('DiT-tiny', 4), ('DiT-tiny', 8), ('D²iT-tiny', 4), ('D²iT-tiny', 8)] and
@@ -115,17 +116,17 @@ def test_the_papers_tables(tmp_path, monkeypatch, forks):
 def test_two_seeds_and_one_autoencoder(tmp_path, forks):
     "Runs of one plain autoencoder don't wait for each other's latents; and one of any ratio serves all rows"
     photographs(tmp_path/'photos', 80)
-    experiments.paper('fig5', tmp_path/'photos', 'tiny', seeds=2, rows='r = 0.0', runs=tmp_path/'runs', measure=False)
+    tables.paper('fig5', tmp_path/'photos', 'tiny', seeds=2, rows='r = 0.0', runs=tmp_path/'runs', measure=False)
     assert len(list((tmp_path/'runs').glob('*/coarse/content-*/model.safetensors'))) == 2
-    res = experiments.paper('fig5', tmp_path/'photos', 'tiny', seeds=1, rows='r = 0.0', runs=tmp_path/'runs', share_dvae=True)
+    res = tables.paper('fig5', tmp_path/'photos', 'tiny', seeds=1, rows='r = 0.0', runs=tmp_path/'runs', share_dvae=True)
     assert res['share_dvae'] and [(r['codes'], r['maps'], r['budget']) for r in res['rows']] == [('shared', 'coarse', 0)]
 
 def test_the_networks_that_ship_beside_a_dit(tmp_path, forks, monkeypatch):
     root = tmp_path/'run'
     photographs(tmp_path/'photos', 40)
     for stage,more in dict(dvae=dict(held=.2), grain={}).items():
-        experiments.train_runs(stage, {root/stage: dict(preset='tiny', data=tmp_path/'photos') | more})
-    res = experiments.shipped(tmp_path/'photos', root, 'tiny', n=8)
+        runs.train_runs(stage, {root/stage: dict(preset='tiny', data=tmp_path/'photos') | more})
+    res = content.shipped(tmp_path/'photos', root, 'tiny', n=8)
     rows = [(r['network'], r['step'], r['maps']) for r in res['rows']]
     assert rows == [('D²iT', 10, 'drawn'), *(('D²iT', 20, m) for m in ('drawn', 'real', 'fine')),
                     ('DiT', 10, 'fine'), ('DiT', 20, 'fine')]
@@ -146,9 +147,9 @@ def test_the_networks_that_ship_beside_a_dit(tmp_path, forks, monkeypatch):
 
 def runaways(photos, root, monkeypatch):
     "One sampler, three ways: only what the pictures begin and are kept with differs"
-    monkeypatch.setattr(experiments, 'WALKS', {('dpmpp', 3): ('free', 'kept', 'late')})
+    monkeypatch.setattr(content, 'WALKS', {('dpmpp', 3): ('free', 'kept', 'late')})
     monkeypatch.setattr(evaluation, 'RUNAWAY', 1e9)                           # of networks that know nothing, all would have
-    free, kept, late = experiments.runaways(photos, root, n=8)['rows']
+    free, kept, late = content.runaways(photos, root, n=8)['rows']
     assert [r['remedy'] for r in (free, kept, late)] == ['free', 'kept', 'late'] and 'moved' not in free
     assert len({r['p KID'] for r in (free, kept, late)}) == 3 and late['most_moved'] > late['moved'] > 0
     times = json.loads((root/'runaways-8'/'dpmpp-3-late'/'settings.json').read_text())['times']

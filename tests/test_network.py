@@ -22,7 +22,9 @@ def test_the_guard_sees_what_is_tried(tmp_path, monkeypatch):
     assert 'example.org' in (tmp_path/'own').read_text()
 
 def test_importing_everything_and_drawing_a_picture(tmp_path):
-    modules = ', '.join(f'd2it_nb.{p.stem}' for p in sorted((Path(__file__).parent.parent/'d2it_nb').glob('[a-z]*.py')))
+    root = Path(__file__).parent.parent
+    files = [p.relative_to(root) for p in sorted((root/'d2it_nb').rglob('[a-z]*.py'))]
+    modules = ', '.join('.'.join(p.with_suffix('').parts) for p in files)
     r = child(f'import {modules}\nfrom d2it_nb.extractors import extractor, lpips\nextractor(), lpips()\n'
               'd2it_nb.pipeline.D2iTPipeline.load().generate("roses", steps=2)', tmp_path/'log')
     assert r.returncode == 0, r.stderr[-2000:]

@@ -27,13 +27,13 @@ def test_notebooks_are_tidy(tmp_path):
 def test_modules_are_what_the_notebooks_export(tmp_path):
     copy(tmp_path, 'nbs', 'settings.ini', 'd2it_nb')
     run('nbdev_export', cwd=tmp_path)
-    here, there = (sorted(p.name for p in (root/'d2it_nb').glob('*.py')) for root in (ROOT, tmp_path))
+    here, there = (sorted(str(p.relative_to(root/'d2it_nb')) for p in (root/'d2it_nb').rglob('*.py')) for root in (ROOT, tmp_path))
     assert here == there
     _, differ, missing = filecmp.cmpfiles(ROOT/'d2it_nb', tmp_path/'d2it_nb', here, shallow=False)
     assert not differ + missing, f'modules and notebooks are apart: {differ + missing}. Run nbdev_export'
-    for module in (ROOT/'d2it_nb').glob('[!_]*.py'):
+    for module in (ROOT/'d2it_nb').rglob('[!_]*.py'):
         notebook = re.search(r'File to edit: (\S+)\.', module.read_text())
-        assert notebook and (ROOT/'d2it_nb'/notebook[1]).resolve().is_file(), f'{module.name} has no notebook'
+        assert notebook and (module.parent/notebook[1]).resolve().is_file(), f'{module.name} has no notebook'
 
 def test_lint():
     run('ruff', 'check', '-q', '--select', 'E9,F63,F7,F82,F811,B006,B008,PLE', '--ignore', 'F403,F405',

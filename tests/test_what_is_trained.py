@@ -2,11 +2,12 @@
 import dataclasses
 import pytest, torch
 from common import photographs
-from d2it_nb import dvae_stage, experiments
+from d2it_nb import dvae_stage
 from d2it_nb.dvae import DVAE, sample_codes
 from d2it_nb.core import load_net, seed_all
 from d2it_nb.evaluate import MAPS
 from d2it_nb.grain import on_finest, share_noise
+from d2it_nb.lab import runs, tables
 from d2it_nb.reconstruction import at_random, shuffled
 from d2it_nb.calibration import load_calibration
 from d2it_nb.diffusion import process
@@ -121,15 +122,15 @@ def test_the_papers_presets():
     want = dict(model='base', size=256, factors='8,16', z=4, ratio='0.5', p_disturb=0., maps='entropy', lr=1e-4)
     assert {k: getattr(dvae, k) for k in want} == want
 
-@pytest.mark.parametrize('table', list(experiments.TABLES))
+@pytest.mark.parametrize('table', list(tables.TABLES))
 @pytest.mark.parametrize('shared', [False, True])
 def test_tables_are_trained_at_their_ratio(table, shared, tmp_path, monkeypatch):
     "Each row's autoencoder, maps and content transformer: the row's ratio, undisturbed; or one autoencoder of any ratio"
     asked = []
-    monkeypatch.setattr(experiments, 'train_runs', lambda stage, runs, jobs=2: asked.extend((stage, out, flags) for out, flags in runs.items()))
+    monkeypatch.setattr(tables, 'train_runs', lambda stage, todo, jobs=2: asked.extend((stage, out, flags) for out, flags in todo.items()))
     photographs(tmp_path/'photos', 12, classes=())
-    experiments.paper(table, tmp_path/'photos', 'paper', seeds=1, runs=tmp_path/'runs', measure=False, share_dvae=shared)
-    configs = [(stage, parse(experiments.as_words(stage, out, **flags))[1]) for stage, out, flags in asked]
+    tables.paper(table, tmp_path/'photos', 'paper', seeds=1, runs=tmp_path/'runs', measure=False, share_dvae=shared)
+    configs = [(stage, parse(runs.as_words(stage, out, **flags))[1]) for stage, out, flags in asked]
     dvaes = {cfg.out: cfg for stage, cfg in configs if stage == 'dvae'}
     assert len(dvaes) == 1 or not shared
     for cfg in dvaes.values():

@@ -14,18 +14,22 @@ def parts(module:Path)->dict: # cell id → (source, line before its first one)
     out = {}
     at = None
     for i,l in enumerate(lines):
-        if m := re.match(r'# %% \.\./nbs/\S+\.ipynb #(\S+)', l):
+        if m := re.match(r'# %% (?:\.\./)+nbs/\S+\.ipynb #(\S+)', l):
             at = m[1]
             out[at] = [],i + 1
         elif at:
             out[at][0].append(l)
     return {k: ('\n'.join(ls), i) for k,(ls,i) in out.items()}
 
+def module_of(name:str, root:Path=ROOT)->Path: # None: it exports nothing
+    "The module that nbs/NAME.ipynb exports, in d2it_nb or in one of its wings"
+    return next((root/'d2it_nb').rglob(f'{name.split("_", 1)[-1]}.py'), None)
+
 def code_of(name:str, root:Path=ROOT)->list: # (compiled cell, its text)
     "All cells of nbs/NAME.ipynb that nbdev_test would run"
     nb = nbformat.read(root/'nbs'/f'{name}.ipynb', 4)
-    module = root/'d2it_nb'/f'{name.split("_", 1)[-1]}.py'
-    own = parts(module) if module.is_file() else {}
+    module = module_of(name, root)
+    own = parts(module) if module else {}
     t = TransformerManager()
     out = []
     for i,c in enumerate(nb.cells):
@@ -38,13 +42,20 @@ def code_of(name:str, root:Path=ROOT)->list: # (compiled cell, its text)
             out.append((compile(t.transform_cell(c.source), f'{name}, cell {i}', 'exec'), c.source))
     return out
 
+def package_of(module:Path)->str:
+    "From which its relative imports start"
+    folders = module.parent.parts
+    return '.'.join(folders[len(folders) - 1 - folders[::-1].index('d2it_nb'):])
+
 def run(cells:list, slow:float=None): # tell which cells take more seconds of a core
     "In a namespace that takes itself for the main program"
     m = types.ModuleType('__main__')
-    m.__dict__.update(__package__='d2it_nb', display=lambda *a: None, get_ipython=lambda: None)
+    m.__dict__.update(display=lambda *a: None, get_ipython=lambda: None)
     old,sys.modules['__main__'] = sys.modules['__main__'],m
     try:
         for code,text in cells:
+            if code.co_filename.endswith('.py'):
+                m.__package__ = package_of(Path(code.co_filename))
             t = time.process_time()
             exec(code, m.__dict__)
             t = time.process_time() - t

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from fastcore.script import call_parse
 from tqdm.auto import tqdm
-from cells import ROOT, code_of, parts, run
+from cells import ROOT, code_of, module_of, parts, run
 
 #                          what looks at a mutant that its own notebook lets through
 TESTS = dict(
@@ -125,7 +125,7 @@ def in_child(f, limit:float)->str: # '' or what went wrong
 
 def own_notebook(name:str, mutated:str, folder:Path)->str:
     "The module's notebook on the mutated module"
-    module = folder/'d2it_nb'/f'{name.split("_", 1)[1]}.py'
+    module = module_of(name, folder)
     whole = module.read_text()
     module.write_text(mutated)
     try:
@@ -177,8 +177,9 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
     rows = []
     for mod in modules.split(','):
         name = next(p.stem for p in (ROOT/'nbs').glob(f'[0-9]*_{mod}.ipynb'))
-        text = (ROOT/'d2it_nb'/f'{mod}.py').read_text()
-        body = min(i for _,i in parts(ROOT/'d2it_nb'/f'{mod}.py').values())
+        module = module_of(name)
+        text = module.read_text()
+        body = min(i for _,i in parts(module).values())
         every = [m for m in mutants(text) if m[0] > body]
         chosen = (sorted(random.Random(f'{seed} {mod}').sample(every, min(n, len(every)))) if not only else
                   [m for m in every if f'{mod}:{m[0]}' in only.split(',')])
@@ -209,14 +210,14 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
                     says = own_notebook(name, m[2], f)
                     by = name if says else ''
                     if not says and tests:
-                        (f/'d2it_nb'/f'{mod}.py').write_text(m[2])
+                        (f/module.relative_to(ROOT)).write_text(m[2])
                         try:
                             for t in TESTS[mod]:
                                 if says := test_in_tree(t, f):
                                     by = t
                                     break
                         finally:
-                            (f/'d2it_nb'/f'{mod}.py').write_text(text)
+                            (f/module.relative_to(ROOT)).write_text(text)
                     return dict(line=m[0], mutant=m[1], at=at_of(m, text), code=text.split('\n')[m[0] - 1].strip()[:160], by=by, says=says)
                 finally:
                     folders.append(f)

@@ -56,7 +56,7 @@ def members(path:Path)->list: # (name, label of its section, docstring, code)
 def api_page(path:Path)->str:
     "A module: what each name takes, gives and is for, from its notes in the source"
     doc = ast.get_docstring(ast.parse(path.read_text()))
-    nb = re.search(r'File to edit: \.\./nbs/(\S+)\.ipynb', path.read_text())[1]
+    nb = re.search(r'File to edit: (?:\.\./)+nbs/(\S+)\.ipynb', path.read_text())[1]
     parts = [f'# {path.stem}', doc, f'Defined, explained and tested in [{nb}](../{nb}.ipynb).']
     for name,label,doc,code in members(path):
         parts += [f'({label})=', f'{"###" if "." in name else "##"} `{name}`', doc.replace('*', r'\*'),
@@ -87,7 +87,7 @@ def sources(out:Path):
     "Everything that Sphinx reads"
     nbs = sorted((ROOT/'nbs').glob('*.ipynb'))
     names = {f.stem for f in nbs}
-    modules = sorted(p for p in (ROOT/'d2it_nb').glob('*.py') if not p.name.startswith('_'))
+    modules = sorted(p for p in (ROOT/'d2it_nb').rglob('*.py') if not p.name.startswith('_'))
     shutil.copytree(HERE, out, ignore=shutil.ignore_patterns('build.py', '__pycache__'))
     shutil.copytree(ROOT/'nbs'/'figures', out/'figures')
     (out/'api').mkdir()
