@@ -155,7 +155,7 @@ def curves(presets:str=','.join(CURVES), # separated by commas
     for preset in presets.split(','):
         seeds = range(CURVES.get(preset, 1))
         for stage,kind in STAGES.items():
-            if preset in presets_of:
+            if preset in kind.presets:
                 places = [Path(runs)/f'{preset}-{seed}'/stage for seed in seeds]
                 train_runs(stage, {place: dict(preset=preset, seed=seed)
                                    for seed,place in enumerate(places)}, jobs)
