@@ -19,11 +19,13 @@ BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers, latents=bench_lat
                windows=bench_windows, stage1=bench_stage1, optimizer=bench_optimizer,
                step=lambda: [row for size,n in STEPS.items() for row in bench_step(size, n)],
                loop=bench_loop, graphs=bench_graphs, looks=bench_looks, ranks=bench_ranks)
-ON_GPU = dict(refine=lambda: bench_refine(32, d=1152, heads=16, device='cuda', amp=True),
-              plain=lambda: bench_plain('S', 64, device='cuda'),
-              step=lambda: bench_step('B', 64, device='cuda') + bench_step('XL', 32, device='cuda'))
+ON_GPU = dict(
+    refine=lambda: bench_refine(32, d=1152, heads=16, device='cuda', amp=True),
+    plain=lambda: bench_plain('S', 64, device='cuda'),
+    step=lambda: (bench_step('B',  64, device='cuda') +
+                  bench_step('XL', 32, device='cuda')))
 
-# %% ../nbs/79_benchmark.ipynb #f158cd35
+# %% ../nbs/79_benchmark.ipynb #78fafcea
 def value(figures:dict, # as they are written
           where:str, # group of rows
           key:str, # column
@@ -35,7 +37,7 @@ def value(figures:dict, # as they are written
             if all(row.get(name) == wanted for name,wanted in only.items())]
     return best(row[key] for row in rows) if rows else None
 
-# %% ../nbs/79_benchmark.ipynb #c76a4160
+# %% ../nbs/79_benchmark.ipynb #a5c40c40
 GOAL = 'goal', 'peer', 'wanted', 'CPU', 'GPU'
 
 def goals(figures:dict)->list: # a row a goal; what was not measured stays empty
@@ -94,7 +96,7 @@ def goals(figures:dict)->list: # a row a goal; what was not measured stays empty
          show('{:.0e}', 'ranks', 'first_gradient_norm_off', ranks=2))]
     return [dict.fromkeys(GOAL) | dict(zip(GOAL, row)) for row in rows]
 
-# %% ../nbs/79_benchmark.ipynb #93c1c6a9
+# %% ../nbs/79_benchmark.ipynb #5237d7a0
 if __name__ == '__main__':
     forgiving_streams()                               # of --help, too
 

@@ -25,7 +25,7 @@ EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stag
                    runaways=runaways, error_budget=error_budget,
                    **{table: partial(paper, table) for table in TABLES})
 
-# %% ../nbs/78_experiments.ipynb #b8fef1bd
+# %% ../nbs/78_experiments.ipynb #51f823cf
 def command_of(name:str, # one of EXPERIMENTS
                out:str, # file that is written
                more:dict, # flags that were given
@@ -55,7 +55,7 @@ def run(name:str, # one of EXPERIMENTS
         figures = EXPERIMENTS[name](*[data]*folder, **more)
         save_result(out, command_of(name, out, more, folder), **figures)
 
-# %% ../nbs/78_experiments.ipynb #73923b7c
+# %% ../nbs/78_experiments.ipynb #83f87633
 if __name__ == '__main__':
     forgiving_streams()                               # of --help, too
 

@@ -7,7 +7,7 @@ __all__ = ['WALKS', 'eight', 'noisy_loss', 'learn_by_heart', 'loss_by_time', 'ov
            'nearest_photographs', 'neighbours_of', 'run_summary', 'scores_along', 'shipped', 'error_budget', 'moved',
            'codes_of', 'runaways']
 
-# %% ../../nbs/75_content.ipynb #2ee3d4b9
+# %% ../../nbs/75_content.ipynb #803c3df7
 from pathlib import Path
 import numpy as np, torch
 from einops import rearrange
@@ -56,7 +56,7 @@ def noisy_loss(net, diff, # a content transformer of eight classes
     guess = net(z_t, t, torch.arange(8), M)
     return grain_loss((guess - eps)**2, M, k).mean()
 
-# %% ../../nbs/75_content.ipynb #7452f9f6
+# %% ../../nbs/75_content.ipynb #8d939996
 def learn_by_heart(k:int, # number of grains
                    packed, # as for `d2it`
                    steps:int, # to be taken
@@ -99,7 +99,7 @@ def loss_by_time(net, k:int, bins:int=10, draws:int=16)->list: # a mean a stretc
         means.append(torch.stack(losses).mean().item())
     return means
 
-# %% ../../nbs/75_content.ipynb #7e91d80a
+# %% ../../nbs/75_content.ipynb #430daea5
 def overfit(steps:int=2000, # of the packed run
             both:int=50, # first steps that are taken by the dense one, too
            )->dict:
@@ -144,7 +144,7 @@ def nearest_photographs(fake:Tensor, # features of generated pictures (m,d)
     d,i = torch.cdist(fake, train).min(1)
     return i, d, torch.cdist(held, train).amin(1)
 
-# %% ../../nbs/75_content.ipynb #5e5062c3
+# %% ../../nbs/75_content.ipynb #56e4d241
 def neighbours_of(drawn, # generated pictures (n,3,H,W)
                   ds, # the photographs
                   vae, # that knows which were trained on
@@ -166,7 +166,7 @@ def neighbours_of(drawn, # generated pictures (n,3,H,W)
                 nearer=(strangers < d[:, None]).double().mean(1).tolist(),
                 of_held=strangers.quantile(torch.tensor([.05, .5, .95])).tolist())
 
-# %% ../../nbs/75_content.ipynb #b2c4acba
+# %% ../../nbs/75_content.ipynb #a830fd74
 def run_summary(run)->dict: # a row
     "What a finished run says of itself"
     log = read_log(run/'log.jsonl')
@@ -198,7 +198,7 @@ def scores_along(run, nets, # the networks that it kept
                 PFLOP=3*flops*net.meta['trained']['batch']*step/1e15) | card['scores'])
     return rows
 
-# %% ../../nbs/75_content.ipynb #4e9ae705
+# %% ../../nbs/75_content.ipynb #1ac57fc3
 def shipped(folder, # of images
             runs:str='runs/shipped-night', # a run of all three stages
             preset:str='night', # of its content transformer
@@ -274,7 +274,7 @@ def codes_of(out): # spreads (n,k), grain maps (n,h,w)
     files = sorted(out.glob('chunks-*/0*.npz'))
     return tuple(map(np.concatenate, zip(*read_chunks(files, 'spread', 'M'))))
 
-# %% ../../nbs/75_content.ipynb #990e3572
+# %% ../../nbs/75_content.ipynb #5f58f1d7
 def runaways(folder, # of images
              runs:str='runs/mine', # a run of all three stages
              n:int=2000, # pictures a sampler

@@ -7,7 +7,7 @@ __all__ = ['FORMULA', 'interleaved', 'gpu_interleaved', 'timed', 'operations', '
            'entropy_scatter', 'entropy_conv', 'bench_entropy', 'random_records', 'read_files', 'bench_latents',
            'bench_samplers', 'images_seen', 'bench_looks', 'bench_maps']
 
-# %% ../../nbs/76_costs.ipynb #7b785fdd
+# %% ../../nbs/76_costs.ipynb #f8741686
 import json
 import shutil
 import tempfile
@@ -66,7 +66,7 @@ def timed(ways:dict, # name → function
     "By the clock that fits the device"
     return interleaved(ways, n, progress=True) if device == 'cpu' else gpu_interleaved(ways)
 
-# %% ../../nbs/76_costs.ipynb #55223c17
+# %% ../../nbs/76_costs.ipynb #7bb9230a
 def operations(f # function without arguments
               )->int:
     "Floating-point operations of matrix products (twice the multiply-adds)"
@@ -97,7 +97,7 @@ def taps(sigma:float=.01, reach:int=8)->Tensor: # (2·reach+1,)
     steps = torch.arange(-reach, reach + 1).double()
     return torch.exp(-.5*(steps*(2/255)/sigma)**2).float()
 
-# %% ../../nbs/76_costs.ipynb #77ac3067
+# %% ../../nbs/76_costs.ipynb #558f12f4
 def entropy_of(q, x, region): # weights of the bins, a row a region; the pictures that they are of
     "As a map"
     N,_,H,W = x.shape
@@ -123,7 +123,7 @@ def entropy_conv(x:Tensor, region:int=16)->Tensor:
     q = F.conv1d(q[:, None], bump[None, None], padding=len(bump)//2)
     return entropy_of(q[:, 0], x, region)
 
-# %% ../../nbs/76_costs.ipynb #6027cc8d
+# %% ../../nbs/76_costs.ipynb #e1bccc8a
 FORMULA = 'pixels × bins (formula)'
 
 def bench_entropy(n:int=64, # images of 256²
@@ -181,7 +181,7 @@ def read_files(read, # number of a record → what its file holds, by field
         E=column('E'),
         y=column('y').long())
 
-# %% ../../nbs/76_costs.ipynb #9430a640
+# %% ../../nbs/76_costs.ipynb #fe338113
 def bench_latents(n:int=4096, # records
                   batch:int=256,
                   rounds:int=5,

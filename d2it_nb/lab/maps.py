@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['both', 'seam', 'Truth', 'drawn_maps', 'at_budgets', 'as_digits', 'measure_design', 'truth_of', 'maps']
 
-# %% ../../nbs/74_maps.ipynb #942072fc
+# %% ../../nbs/74_maps.ipynb #2b023147
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..stage import Codes
 from ..train import STAGES, parse
 from .runs import as_words, train_runs, without
 
-# %% ../../nbs/74_maps.ipynb #97ca8afb
+# %% ../../nbs/74_maps.ipynb #983c3021
 def both(M # grain maps (n,h,w)
         ): # (2·n,h,w)
     "Pairs of mirror images, as training sees them"
@@ -35,7 +35,7 @@ def seam(M # grain maps (n,h,w)
     agree = M[:, h - 1] == M[:, h]
     return agree.double().mean().item()
 
-# %% ../../nbs/74_maps.ipynb #66468684
+# %% ../../nbs/74_maps.ipynb #cfce740c
 @dataclass
 class Truth:
     "Maps of photographs, and what drawn ones score against them"
@@ -71,7 +71,7 @@ class Truth:
         return [dict(maps='held out',  seam=seam(self.real)),
                 dict(maps='strangers', seam=seam(mixed))]
 
-# %% ../../nbs/74_maps.ipynb #d700307b
+# %% ../../nbs/74_maps.ipynb #d9076ae1
 def drawn_maps(net, # a GrainTransformer
                name, # of what is drawn: a stream of random numbers
                seed,
@@ -93,7 +93,7 @@ def drawn_maps(net, # a GrainTransformer
             **kw))
     return torch.cat(drawn)
 
-# %% ../../nbs/74_maps.ipynb #37bfa67c
+# %% ../../nbs/74_maps.ipynb #1e29c33c
 def at_budgets(draw, # name, labels, ratio … → maps
                truth)->list: # a row a budget
     "Wishes for a quarter, a half, three quarters of fine cells"
@@ -116,7 +116,7 @@ def at_budgets(draw, # name, labels, ratio … → maps
             neighbours_exact=neighbours(hard)))
     return rows
 
-# %% ../../nbs/74_maps.ipynb #ef89015f
+# %% ../../nbs/74_maps.ipynb #6013823b
 def as_digits(M): # (h,w)
     "A map in one line"
     return ''.join(map(str, M.flatten().tolist()))
@@ -132,13 +132,13 @@ def measure_design(net, design, seed, # a trained network
     rows = []
     for steps in (16, 32, 50) if design != 'oneshot' else (1,):
         M = draw('maps', y, steps=steps)
-        rows.append(own | dict(steps=steps) | truth.score(M, y, known=truth.known))
+        rows.append(dict(own, steps=steps) | truth.score(M, y, known=truth.known))
         if steps in (1, 32):
             shown = dict(
                 maps=[list(map(as_digits, M[y == c][:6])) for c in range(truth.classes)],
                 means=class_means(M, y, truth.classes)[:, 1].tolist())
     M = draw('any', torch.full_like(y, truth.classes))
-    rows.append(own | dict(steps=32, label='any') | truth.score(M, y, known=truth.known))
+    rows.append(dict(own, steps=32, label='any') | truth.score(M, y, known=truth.known))
     budgets = [own | row for row in at_budgets(draw, truth)]
     half = truth.real.clone()
     half[:, half.shape[1]//2:] = -1                   # the lower half is to be drawn
@@ -170,7 +170,7 @@ def truth_of(ask # words of a run of `train grain`
         classes=len(classes))
     return truth, held, classes
 
-# %% ../../nbs/74_maps.ipynb #4c55bc72
+# %% ../../nbs/74_maps.ipynb #cb39c4a5
 def maps(folder, # of images
          size:int=128, # side in pixels: 8 × 8 regions of 16 px
          preset:str='cpu', # of `train grain`
@@ -189,7 +189,9 @@ def maps(folder, # of images
         raise ValueError(f'no design {", ".join(sorted(bad))}; there are {", ".join(DESIGNS)}')
     steps = steps or STAGES['grain'].presets[preset]['steps']
     root = Path(runs)/f'{Path(folder).name}-{size}-{preset}-{steps}'
-    kinds = [(design, seed) for seed in range(seeds) for design in designs]
+    kinds = [(design, seed)
+             for seed in range(seeds)
+             for design in designs]
     train_runs('dvae', {root/'dvae': dict(
         preset='tiny', data=folder, size=size, factors='8,16',
         held=.1, calib=10**6, steps=1, w_gan=0)})
@@ -213,7 +215,9 @@ def maps(folder, # of images
             write_atomic(path, json.dumps(measured).encode())
         found.append(read_json(path))
     def all_of(what):
-        return [row for part in found for row in part[what]]
+        return [row
+                for part in found
+                for row in part[what]]
     return dict(
         data=held.fingerprint,
         classes=classes,

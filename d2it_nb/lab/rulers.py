@@ -6,7 +6,7 @@
 __all__ = ['RATIOS', 'halves', 'transfer', 'entropies', 'across', 'calibration', 'entropy_at', 'against', 'grey_levels',
            'accuracy']
 
-# %% ../../nbs/72_rulers.ipynb #85c8d9e7
+# %% ../../nbs/72_rulers.ipynb #4a772729
 import csv
 from pathlib import Path
 import torch
@@ -53,7 +53,7 @@ def transfer(E_a:Tensor, # entropies of the images to calibrate on (n,regions)
         se=se.item(),
         z=((got - r)/se).item()) for r,got,se in zip(ratios, achieved, errors)]
 
-# %% ../../nbs/72_rulers.ipynb #5d2c6cb4
+# %% ../../nbs/72_rulers.ipynb #f016a4a6
 def entropies(ds, # data set
               readings, # name → Calibration, which learns from them
              )->dict: # name → (images,regions)
@@ -142,7 +142,7 @@ def against(true, # entropies by the formula
         other_side=other_side(median),
         other_side_own_median=other_side(E.median()))
 
-# %% ../../nbs/72_rulers.ipynb #6672b4ec
+# %% ../../nbs/72_rulers.ipynb #7110b784
 def grey_levels(folder, # of images
                 size:int=256, # side in pixels
                 region:int=16, # side of a region in pixels

@@ -6,7 +6,7 @@
 __all__ = ['CURVES', 'as_words', 'train_run', 'train_runs', 'stage1_of', 'pictures_for', 'without', 'psnr_of', 'come_through',
            'at_step', 'milestones', 'last_loss', 'curve', 'curves']
 
-# %% ../../nbs/70_runs.ipynb #f1b6f97c
+# %% ../../nbs/70_runs.ipynb #9153aa22
 import os
 import subprocess
 import sys
@@ -27,13 +27,13 @@ from ..train import STAGES
 from ..watch import read_log
 from ..live import thinned
 
-# %% ../../nbs/70_runs.ipynb #1b68bf73
+# %% ../../nbs/70_runs.ipynb #c5a6bf3f
 def as_words(stage:str, out, **flags)->list:
     "The command line of a training run, after `python -m d2it_nb.train`"
     return [stage, f'--out={out}',
             *(f'--{name}={value}' for name,value in flags.items())]
 
-# %% ../../nbs/70_runs.ipynb #4f0fdd20
+# %% ../../nbs/70_runs.ipynb #0906a3d3
 def train_run(stage, out, flags):
     "One run, in a process of its own, on one thread; `OSError` ends with what it said last"
     said = Path(out)/'output.txt'
@@ -56,7 +56,7 @@ def train_runs(stage:str,
         done = pool.map(lambda out: train_run(stage, out, runs[out]), runs)
         list(tqdm(done, total=len(runs), desc='training runs'))
 
-# %% ../../nbs/70_runs.ipynb #ac6319a3
+# %% ../../nbs/70_runs.ipynb #739d6194
 def stage1_of(run # folder of an autoencoder's training
              )->tuple: # the averaged autoencoder, its Calibration
     "What stage 2 is built on"
@@ -68,11 +68,13 @@ def pictures_for(vae:DVAE, folder)->ImageFolder:
     small = vae.meta['trained'].get('small', 'refuse')
     return ImageFolder(folder, vae.meta['size'], small=small, progress=True)
 
-# %% ../../nbs/70_runs.ipynb #421d9053
+# %% ../../nbs/70_runs.ipynb #c3371125
 def without(row, *names): # a row without these columns
-    return {name: value for name,value in row.items() if name not in names}
+    return {name: value
+            for name,value in row.items()
+            if name not in names}
 
-# %% ../../nbs/70_runs.ipynb #221d7ba3
+# %% ../../nbs/70_runs.ipynb #60e35e0b
 def psnr_of(run, n:int=64)->float: # dB
     "Of an autoencoder at r = ½, on held-out crops of the bundled photographs"
     net,cal = stage1_of(run)
@@ -93,14 +95,15 @@ def come_through(vae:DVAE, ds, cal:Calibration, ratios:list, n:int)->list: # row
         psnr=row['psnr'],
         codes=row['codes']) for row in scores(seen)]
 
-# %% ../../nbs/70_runs.ipynb #e6df91bd
+# %% ../../nbs/70_runs.ipynb #d2ce2172
 def at_step(out, path, cls)->torch.nn.Module:
     "The averaged network of one of a run's checkpoints"
     net = load_net(Path(out)/'model', cls)
     first = Config(ema=net.meta['trained']['ema']).averages()[0]
     tensors = read_part(path, f'ema-{first}')
     load_tensors(net, tensors, str(path)).eval()
-    net.meta = dict(net.meta, id=digest(net), step=int(Path(path).name[5:]))
+    step = int(Path(path).name[5:])
+    net.meta = dict(net.meta, id=digest(net), step=step)
     return net
 
 def milestones(out, # of a run
@@ -119,8 +122,8 @@ CURVES = dict(tiny=2, demo=2, cpu=1)      # preset → seeds
 
 def last_loss(log): # as `read_log` gives it
     "Mean of the last tenth of its lines"
-    tail = log[-len(log)//10:]
-    return sum(line['loss'] for line in tail)/len(tail)
+    tail = [line['loss'] for line in log[-len(log)//10:]]
+    return sum(tail)/len(tail)
 
 def curve(stage, preset,
           runs, # finished runs, one for each seed
@@ -140,11 +143,12 @@ def curve(stage, preset,
     if stage == 'dvae':
         row['psnr'] = list(map(psnr_of, runs))
     if cfg['eval_every']:
-        row['watched'] = [seen for seen in read_log(runs[0]/'eval.jsonl')
+        row['watched'] = [seen
+                          for seen in read_log(runs[0]/'eval.jsonl')
                           if seen['step'] == cfg['steps']]
     return row | dict(runs=list(map(thinned, logs)))
 
-# %% ../../nbs/70_runs.ipynb #568590b1
+# %% ../../nbs/70_runs.ipynb #06f024e6
 def curves(presets:str=','.join(CURVES), # separated by commas
            jobs:int=2, # runs at once, one thread each
            runs:str='runs/curves', # where they live; started again, they resume
@@ -157,7 +161,8 @@ def curves(presets:str=','.join(CURVES), # separated by commas
         for stage,kind in STAGES.items():
             if preset in kind.presets:
                 places = [Path(runs)/f'{preset}-{seed}'/stage for seed in seeds]
-                train_runs(stage, {place: dict(preset=preset, seed=seed)
-                                   for seed,place in enumerate(places)}, jobs)
+                train_runs(stage, {
+                    place: dict(preset=preset, seed=seed)
+                    for seed,place in enumerate(places)}, jobs)
                 rows.append(curve(stage, preset, places))
     return dict(presets=rows)

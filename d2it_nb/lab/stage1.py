@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGE1', 'LOOKS', 'without_places', 'rivals', 'stage1', 'gate_ratio', 'gate']
 
-# %% ../../nbs/73_stage1.ipynb #77c77851
+# %% ../../nbs/73_stage1.ipynb #e2742e65
 from pathlib import Path
 import torch
 from tqdm.auto import tqdm
@@ -36,7 +36,7 @@ STAGE1 = dict( # flags beyond the preset's
     f8         = dict(factors=8),
     f16        = dict(factors=16))
 
-# %% ../../nbs/73_stage1.ipynb #308d4e8d
+# %% ../../nbs/73_stage1.ipynb #068d1f60
 def without_places(net:DVAE, # its decoder has position embeddings
                    size:int, # image side in pixels
                   )->DVAE:
@@ -54,7 +54,7 @@ def without_places(net:DVAE, # its decoder has position embeddings
             if '.where.' not in name}
     return load_tensors(out, kept | {'decoder.place': place}).eval()
 
-# %% ../../nbs/73_stage1.ipynb #89c3d50d
+# %% ../../nbs/73_stage1.ipynb #d83094db
 def rivals(net, cal, # a trained autoencoder, its Calibration
            held, # pictures that were not trained on
            eye, # perceptual distance
@@ -71,7 +71,7 @@ def rivals(net, cal, # a trained autoencoder, its Calibration
         found += scores(assess(without_places(net, held.size), held, cal, own, eye))
     return found
 
-# %% ../../nbs/73_stage1.ipynb #7e551c5c
+# %% ../../nbs/73_stage1.ipynb #6467b1f8
 def stage1(folder, # of images
            preset:str='cpu', # of `train dvae`
            steps:int=None, # other than the preset's
@@ -132,7 +132,7 @@ def gate_ratio(rows)->float:
     floor = far['all fine']
     return (far['r = ½'] - floor)/(far['DiT'] - floor)
 
-# %% ../../nbs/73_stage1.ipynb #4c2013e2
+# %% ../../nbs/73_stage1.ipynb #d85c6038
 def gate(folder, # of images
          runs:str='runs/gate', # stage 1 is in its folder `dvae`; the DiT is trained beside it
          preset:str='night', # of the DiT

@@ -8,7 +8,7 @@ __all__ = ['SCALES', 'EPOCHS', 'ON_IMAGENET', 'LEARNED', 'FIXED', 'FINE', 'DRAWN
            'ratios', 'table1', 'table2', 'table5', 'fig6', 'of_one', 'chosen', 'refined_tokens', 'built', 'parts_for',
            'Workplace', 'scored', 'looks', 'paper']
 
-# %% ../../nbs/71_tables.ipynb #b1b80007
+# %% ../../nbs/71_tables.ipynb #1d550b0e
 import math
 from dataclasses import dataclass
 from itertools import product
@@ -51,10 +51,17 @@ SCALES = dict(
 
 # of the paper's scale: passes over the training pictures ("50-epoch ablations", "800 epochs");
 # Fig. 6 goes on until its curves part
-EPOCHS = dict(table1=800, table2=800, table3=50, table4=50, table5=800, fig5=50, fig6=80)
+EPOCHS = dict(
+    table1=800,
+    table2=800,
+    table3=50,
+    table4=50,
+    table5=800,
+    fig5=50,
+    fig6=80)
 ON_IMAGENET = 'table2', 'fig6'   # the others are on FFHQ, without classes
 
-# %% ../../nbs/71_tables.ipynb #fa876ea0
+# %% ../../nbs/71_tables.ipynb #c82e7761
 def pictures_of(name:str, scale:str)->int:
     "How many pictures are generated: FID-50K on ImageNet"
     return 50_000 if scale == 'paper' and name in ON_IMAGENET else SCALES[scale]['n']
@@ -79,7 +86,7 @@ def lengths(name, scale, # of the table
             content['drop'] = grain['drop'] = 1.
     return content, grain
 
-# %% ../../nbs/71_tables.ipynb #e996d696
+# %% ../../nbs/71_tables.ipynb #68aeb78a
 class Row(NamedTuple):
     "One row of a table"
     # whose: a ratio, at which its Dynamic VAE is trained;
@@ -104,7 +111,7 @@ def autoencoder(scale:str, codes)->dict: # flags of `train dvae`
         return dict(flags, ratio='uniform', p_disturb=.15)
     return dict(flags, ratio=codes, p_disturb=0.)
 
-# %% ../../nbs/71_tables.ipynb #389bdf69
+# %% ../../nbs/71_tables.ipynb #01ed2e2a
 LEARNED = dict(pos='learned')
 FIXED   = dict(pos='sincos')
 FINE    = dict(fine=dict(maps='fine'))
@@ -132,7 +139,7 @@ def sized(scale:str, size:str, preset:str=None)->dict:
         return dict(preset=preset or size)
     return dict(model=size) if preset is None and size != own_size(scale) else {}
 
-# %% ../../nbs/71_tables.ipynb #0582dd2d
+# %% ../../nbs/71_tables.ipynb #1aa504a9
 def rungs(scale:str)->dict: # name → Row
     "Table 3: from DiT to D²iT, equal width and equal total depth"
     rough = dict(depth=sum(blocks(scale)), refine_depth=0) | FIXED
@@ -149,7 +156,9 @@ def depths(scale:str)->dict: # name → Row
               (max(1, d - r), 2*r),
               (d + r, r),
               (d + r, 2*r))
-    return {f'{net} + {refine}': Row(.5, dict(LEARNED, depth=net, refine_depth=refine), BOTH)
+    def row(net, refine):
+        return Row(.5, dict(LEARNED, depth=net, refine_depth=refine), BOTH)
+    return {f'{net} + {refine}': row(net, refine)
             for net,refine in shares}
 
 def ratios(scale:str)->dict: # name → Row
@@ -161,15 +170,16 @@ def ratios(scale:str)->dict: # name → Row
         rows[f'r = {r}'] = Row(r, flags, BOTH if r < 1 else FINE)
     return rows
 
-# %% ../../nbs/71_tables.ipynb #15377bdb
+# %% ../../nbs/71_tables.ipynb #04f74f49
 def table1(scale): # L, on FFHQ
     big = sized(scale, 'L', 'L')
-    return {'DiT': baseline(**big), 'D²iT': Row(.5, big | LEARNED, DRAWN)}
+    return {'DiT':  baseline(**big),
+            'D²iT': Row(.5, big | LEARNED, DRAWN)}
 
 def table2(scale): # XL, on ImageNet, with guidance and without
     big = sized(scale, 'XL', 'XL')
     guided = dict(guided=dict(maps='fine', cfg=1.5))
-    return {'DiT': baseline(**big)._replace(shown=FINE | guided),
+    return {'DiT':  baseline(**big)._replace(shown=FINE | guided),
             'D²iT': Row(.5, big | LEARNED, DRAWN | GUIDED)}
 
 def table5(scale): # whose map?
@@ -184,10 +194,16 @@ def fig6(scale): # over the steps of training, from the checkpoints that were ke
         rows[f'D²iT-{size}'] = Row(.5, flags | LEARNED, DRAWN)
     return rows
 
-TABLES = dict(table1=table1, table2=table2, table3=rungs, table4=depths, table5=table5,
-              fig5=ratios, fig6=fig6)   # scale → {row: Row}
+TABLES = dict( # scale → {row: Row}
+    table1=table1,
+    table2=table2,
+    table3=rungs,
+    table4=depths,
+    table5=table5,
+    fig5=ratios,
+    fig6=fig6)
 
-# %% ../../nbs/71_tables.ipynb #c4e115da
+# %% ../../nbs/71_tables.ipynb #d3bafc91
 def of_one(table:dict)->dict:
     ("The same rows with one autoencoder for all, of any ratio; "
      "a DiT has as many tokens as the map has cells")
@@ -230,7 +246,12 @@ def built(name:str, scale:str='paper', size:int=256, factors=(8, 16))->list: # a
     for key,row in TABLES[name](scale).items():
         own = dict(fine=factors[:1], coarse=factors[-1:]).get(row.codes, factors)
         k = len(own)
-        codes = SimpleNamespace(meta=dict(size=size), factors=own, region=own[-1], k=k, z=4)
+        codes = SimpleNamespace(
+            meta=dict(size=size),
+            factors=own,
+            region=own[-1],
+            k=k,
+            z=4)
         flags = SCALES[scale]['content'] | row.flags
         cfg = parse(as_words('content', 'nowhere', **flags))[1]
         with torch.device('meta'):
@@ -250,7 +271,7 @@ def built(name:str, scale:str='paper', size:int=256, factors=(8, 16))->list: # a
             positions=cfg.pos))
     return rows
 
-# %% ../../nbs/71_tables.ipynb #9134fcf9
+# %% ../../nbs/71_tables.ipynb #7eb6ad9b
 def parts_for(folder, # of images
               flags, # of `train dvae`
               part, # that will be compared with
@@ -265,7 +286,7 @@ def parts_for(folder, # of images
         raise ValueError(f'{folder} has no {part} part of at least five pictures at this scale')
     return parts
 
-# %% ../../nbs/71_tables.ipynb #ebf88326
+# %% ../../nbs/71_tables.ipynb #5392e98e
 @dataclass
 class Workplace:
     "Where the runs of a table live, and how they are trained"
@@ -306,7 +327,7 @@ class Workplace:
         every = dict.fromkeys(row.codes for row in self.table.values())
         flags = {codes: autoencoder(self.scale, codes) for codes in every}
         train_runs('dvae', {
-            self.home(codes)/'dvae': dict(data=self.folder) | own
+            self.home(codes)/'dvae': dict(own, data=self.folder)
             for codes,own in flags.items()}, jobs)
         for out,row in self.drawn().items():      # one after the other: the first makes the latents
             train_runs('grain', {
@@ -333,7 +354,7 @@ class Workplace:
         net = load_net(self.content_run(row, seed)/'model', kind)
         return vae, net, cal, grain
 
-# %% ../../nbs/71_tables.ipynb #2a0dd8fb
+# %% ../../nbs/71_tables.ipynb #397cfaf6
 def scored(networks, # as a pipeline takes them
            out, ds, **how # for `evaluate`
           )->dict:
@@ -356,7 +377,7 @@ def looks(name, row, # of a table
             kept = at_step(out, path, type(net))
             yield dict(step=step), kept, f'step-{step}', how
 
-# %% ../../nbs/71_tables.ipynb #1703d0bf
+# %% ../../nbs/71_tables.ipynb #502997f2
 def paper(name:str, # one of TABLES
           folder, # of images
           scale:str='small', # one of SCALES
@@ -387,12 +408,20 @@ def paper(name:str, # one of TABLES
     work.train(seeds, jobs)
     if not measure:
         return {}
-    common = dict(own['sample'], n=n, cache=root, part=part, eye=eye, features=features)
-    few = min(n, len(ds)//2 if part == 'all' else training)
+    common = dict(
+        own['sample'],
+        n=n,
+        cache=root,
+        part=part,
+        eye=eye,
+        features=features)
+    most = len(ds)//2 if part == 'all' else training
+    few = min(n, most)
     tag = '' if part == own['part'] else f'-{part}'
     found = []
     floors = {}
-    for seed,(key,row) in tqdm(list(product(range(seeds), table.items())), desc='scores'):
+    todo = list(product(range(seeds), table.items()))
+    for seed,(key,row) in tqdm(todo, desc='scores'):
         vae,net,cal,grain = networks = work.networks(row, seed)
         out = work.content_run(row, seed)
         how = dict(common, ratio=ratio_at(row))
@@ -407,13 +436,20 @@ def paper(name:str, # one of TABLES
         maps = 'fine' if isinstance(net, DiT) else ratio_at(row)
         floor = work.home(row.codes)/f'floor-{few}-{maps}{tag}'
         if floor not in floors:
-            real = dict(how, seed=0, what='encoded', n=few,
-                        maps='fine' if maps == 'fine' else 'real')
+            real = dict(
+                how,
+                seed=0,
+                what='encoded',
+                n=few,
+                maps='fine' if maps == 'fine' else 'real')
             scores = scored(networks, floor, ds, **real)
             floors[floor] = dict(codes=base['codes'], maps=maps) | scores
         for about,net,label,look in looks(name, row, net, out):
-            scores = scored((vae, net, cal, grain), out/f'scores-{n}-{label}{tag}', ds,
-                            **dict(how, seed=seed) | look)
+            scores = scored(
+                (vae, net, cal, grain),
+                out/f'scores-{n}-{label}{tag}',
+                ds,
+                **dict(how, seed=seed) | look)
             found.append(base | about | scores)
     return dict(
         data=ds.fingerprint,

@@ -8,7 +8,7 @@ __all__ = ['STEPS', 'LOOP', 'relative', 'apart', 'bf16', 'maps_with', 'TwoWays',
            'gemm_peak', 'bench_step', 'python', 'optimizer_times', 'bench_optimizer', 'steady', 'bench_loop',
            'bench_graphs', 'logs_apart', 'speed', 'bench_ranks']
 
-# %% ../../nbs/77_training_costs.ipynb #c099f7a4
+# %% ../../nbs/77_training_costs.ipynb #a1aae4b4
 import json
 import math
 import os
@@ -46,7 +46,9 @@ def apart(one, other, # result and gradients of two ways
          )->dict:
     "How far two ways are apart; `AssertionError` if that is too far"
     error = (one[0] - other[0]).abs().max().item()
-    found = dict(max_error=error, grad_error=relative(one[1], other[1]))
+    found = dict(
+        max_error=error,
+        grad_error=relative(one[1], other[1]))
     if most and not (error <= most[0] and found['grad_error'] <= most[1]):
         raise AssertionError(says.format(**found))
     return found
@@ -62,18 +64,23 @@ def maps_with(r:float, blobs:bool, n:int, side:int=16)->Tensor: # (n,side,side)
         E = .2*E + F.interpolate(rough, size=(side, side), mode='bicubic')
     return exact_ratio(E[:, 0], r)
 
-# %% ../../nbs/77_training_costs.ipynb #7f8fb274
+# %% ../../nbs/77_training_costs.ipynb #26271cf4
 class TwoWays:
     "A RefineNet with its inputs, on a list of fine tokens and on all tokens with a mask"
     def __init__(self, n, d, heads, device, amp):
         seed_all(0)
-        self.net = RefineNet(4, 8, (32, 32), 1, d, heads, 2, 8).to(device)
+        net = RefineNet(4, 8, (32, 32), 1, d, heads, 2, 8)
+        self.net = net.to(device)
         self.grain = nn.Embedding(2, d).to(device)
         self.weights = [*self.net.parameters(), *self.grain.parameters()]
         for p in self.weights:
             nn.init.normal_(p, std=.02)
-        shapes = (n, 4, 32, 32), (n, 4, 32, 32), (n, 256, d), (n, d)
-        self.inputs = [torch.randn(shape, device=device).requires_grad_() for shape in shapes]
+        shapes = ((n, 4, 32, 32),
+                  (n, 4, 32, 32),
+                  (n, 256, d),
+                  (n, d))
+        self.inputs = [torch.randn(shape, device=device).requires_grad_()
+                       for shape in shapes]
         self.t = torch.arange(n, device=device)*200.
         self.goal = torch.randn(n, 8, 32, 32, device=device)
         self.device = device
@@ -82,20 +89,24 @@ class TwoWays:
     def use(self, M): # grain maps (n,16,16)
         self.at = pack(M, dense_above=1)[0].to(self.device)
         self.map = enlarge(M, 2).to(self.device)
+        self.fine = self.map[:, None].bool()
 
     def out(self, packed): # zero where it is not fine
-        fine = self.map[:, None].bool()
         with bf16(self.amp, self.device):
-            how = ((self.grain(self.at.grain), None, self.at) if packed else
-                   (self.grain(self.map.flatten(1)), fine.flatten(1)))
-            return self.net(*self.inputs, self.t, *how)[0]*fine
+            if packed:
+                how = self.grain(self.at.grain), None, self.at
+            else:
+                how = self.grain(self.map.flatten(1)), self.fine.flatten(1)
+            return self.net(*self.inputs, self.t, *how)[0]*self.fine
 
     def step(self, packed): # result, gradients
         o = self.out(packed).float()
-        return o.detach(), torch.autograd.grad((o*self.goal).sum(), self.inputs + self.weights)
+        loss = (o*self.goal).sum()
+        return o.detach(), torch.autograd.grad(loss, self.inputs + self.weights)
 
     def ratio(self, cost): # of packed tokens, as a multiple of that of all
-        return cost(lambda: self.out(True))/cost(lambda: self.out(False))
+        return (cost(lambda: self.out(True))
+                / cost(lambda: self.out(False)))
 
 def bench_refine(n:int=4, # images
                  rounds:int=5,
@@ -112,8 +123,9 @@ def bench_refine(n:int=4, # images
             off = apart(ways.step(True), dense,
                         None if amp else (1e-6*dense[0].abs().max(), 1e-5),
                         'packed and dense differ: {max_error}, gradients {grad_error}')
-            seconds = timed({packed: partial(ways.step, packed) for packed in (True, False)},
-                            rounds, device)
+            steps = {packed: partial(ways.step, packed)
+                     for packed in (True, False)}
+            seconds = timed(steps, rounds, device)
             rows.append(dict(
                 r=r, maps=maps,
                 time=seconds[True]/seconds[False],
@@ -152,8 +164,8 @@ def textbook_dit(w:dict, # the weights of a `dit`, by name
     def norm(v, shift, scale):
         return F.layer_norm(v, v.shape[-1:], eps=1e-6)*(1 + scale) + shift
     pieces = dict(h=x.shape[2]//patch, p=patch, q=patch)
-    waves = torch.exp(-math.log(10000)*torch.arange(128, device=x.device)/128)
-    a = t[:, None]*waves
+    i = torch.arange(128, device=x.device)
+    a = t[:, None]*torch.exp(-math.log(10000)*i/128)
     c = torch.cat([a.cos(), a.sin()], -1)
     c = lin(F.silu(lin(c, 'time.mlp.0')), 'time.mlp.2')
     c = c + w['label.table.weight'][y]
@@ -170,11 +182,12 @@ def textbook_dit(w:dict, # the weights of a `dit`, by name
         o = lin(norm(z, s2, b2), b + 'mlp.0')
         o = F.gelu(o, approximate='tanh')
         z = z + g2*lin(o, b + 'mlp.2')
-    shift,scale = lin(F.silu(c), 'trunk.final.ada.1')[:, None].chunk(2, -1)
+    ada = lin(F.silu(c), 'trunk.final.ada.1')
+    shift,scale = ada[:, None].chunk(2, -1)
     z = lin(norm(z, shift, scale), 'trunk.final.lin')
     return rearrange(z, 'n (h w) (p q c) -> n c (h p) (w q)', **pieces)
 
-# %% ../../nbs/77_training_costs.ipynb #f6c8e672
+# %% ../../nbs/77_training_costs.ipynb #6d1aab88
 def bench_plain(size:str='S', n:int=2, rounds:int=7, device='cpu')->list:
     "The kit's DiT/2, forward and backward, against the textbook"
     seed_all(0)
@@ -210,16 +223,18 @@ def bench_plain(size:str='S', n:int=2, rounds:int=7, device='cpu')->list:
 def scattered(attn, x, at): # an `Attention` with windows, packed tokens (P,d), their Packed
     "Windowed attention of packed tokens as it is written down"
     def inside(qkv, slot, keys):
-        full = qkv.new_zeros(keys.numel(), qkv.shape[1]).index_copy(0, slot, qkv)
+        full = qkv.new_zeros(keys.numel(), qkv.shape[1])
+        full = full.index_copy(0, slot, qkv)
         q,k,v = rearrange(full, '(m s) (three h d) -> three m h s d', three=3,
                           h=attn.heads, s=keys.shape[1])
         mask = torch.zeros(keys.shape, dtype=q.dtype, device=q.device)
         mask = mask.masked_fill(~keys, -torch.inf)[:, None, None]
-        o = attend(attn.qn(q), attn.kn(k), v, attn.B_r.to(q.dtype) + mask)
+        bias = attn.B_r.to(q.dtype) + mask
+        o = attend(attn.qn(q), attn.kn(k), v, bias)
         return rearrange(o, 'm h s d -> (m s) (h d)').index_select(0, slot)
     return attn.out(again(inside, attn.qkv(x), at.slot, at.keys))
 
-# %% ../../nbs/77_training_costs.ipynb #c6fd0fdd
+# %% ../../nbs/77_training_costs.ipynb #2ffd5bfd
 def bench_windows(sizes=(('nano', 96, 3), ('S', 384, 6)), # name, width, heads
                   n:int=16, # maps
                   rounds:int=7)->list: # a row a size and precision
@@ -241,8 +256,10 @@ def bench_windows(sizes=(('nano', 96, 3), ('S', 384, 6)), # name, width, heads
             return o.detach(), torch.autograd.grad((o*goal).sum(), ps)
         forms = dict(now=attn, before=partial(scattered, attn))
         for amp in (False, True):
-            ways = {name: partial(step, form, amp) for name,form in forms.items()}
-            off = apart(ways['now'](), ways['before'](), None if amp else (1e-5, 1e-5))
+            ways = {name: partial(step, form, amp)
+                    for name,form in forms.items()}
+            off = apart(ways['now'](), ways['before'](),
+                        None if amp else (1e-5, 1e-5))
             seconds = interleaved(ways, rounds, progress=True)
             rows.append(dict(
                 size=size,
@@ -271,7 +288,7 @@ def ways_of_stage1(): # name → kind of attention, in bf16 or not, memory forma
         ways[f'{precision}, channels last'] = AttnBlock, bool(amp), last
     return ways
 
-# %% ../../nbs/77_training_costs.ipynb #9d2f5aac
+# %% ../../nbs/77_training_costs.ipynb #91a11bb3
 def bench_stage1(sides=((64, 16), (128, 4)), # sides in pixels, and images at once
                  rounds:int=4)->list: # a row a side and way
     ("Forward and backward pass of the autoencoder, in all ways that a run tries, "
@@ -297,7 +314,8 @@ def bench_stage1(sides=((64, 16), (128, 4)), # sides in pixels, and images at on
         ways = ways_of_stage1()
         before,*_ = ways
         want = step(ByConvolutions, False, torch.contiguous_format)
-        steps = {way: partial(step, *how) for way,how in ways.items()}
+        steps = {way: partial(step, *how)
+                 for way,how in ways.items()}
         found = {way: apart(steps[way](), want,
                             (1e-4, 1e-3) if way.startswith('float32') else None,
                             way + ': results differ by {max_error}, gradients by {grad_error}')
@@ -338,7 +356,7 @@ class Trainer:
     def operations(self): # of a step, counted from shapes
         return 3*sum(flops(self.net, self.M).values())
 
-# %% ../../nbs/77_training_costs.ipynb #469f0fa9
+# %% ../../nbs/77_training_costs.ipynb #a0026578
 def gemm_peak(device, n:int=8192)->float: # operations a second
     "What a large bf16 matrix product reaches"
     a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
@@ -351,8 +369,10 @@ def bench_step(size:str, n:int, rounds:int=5, device='cpu')->list: # a row a pre
     rows = []
     for amp in (False, True)[device != 'cpu':]:
         seed_all(0)
-        two = {make.__name__: Trainer(make(size), n, device, amp) for make in (d2it, dit)}
-        work = {name: trainer.operations() for name,trainer in two.items()}
+        two = {make.__name__: Trainer(make(size), n, device, amp)
+               for make in (d2it, dit)}
+        work = {name: trainer.operations()
+                for name,trainer in two.items()}
         seconds = timed(two, rounds, device)
         row = dict(
             size=size,
@@ -365,7 +385,7 @@ def bench_step(size:str, n:int, rounds:int=5, device='cpu')->list: # a row a pre
         rows.append(row)
     return rows
 
-# %% ../../nbs/77_training_costs.ipynb #fbcec310
+# %% ../../nbs/77_training_costs.ipynb #e1ed437c
 def python(*args)->str: # what it says
     "Run a fresh interpreter with one thread for operators"
     return subprocess.run(
@@ -385,8 +405,8 @@ def optimizer_times(size:str='S', rounds:int=7, used:bool=False
     net = dit(size)
     twins = [EMA(net).net.requires_grad_() for _ in range(2)]
     averages = [EMA(net) for _ in range(2)]
-    ours,default = (torch.optim.AdamW(twin.parameters(), **how)
-                    for twin,how in zip(twins, (dict(fused=True), {})))
+    ours = torch.optim.AdamW(twins[0].parameters(), fused=True)
+    default = torch.optim.AdamW(twins[1].parameters())
     for twin in twins:
         for i,p in enumerate(twin.parameters()):
             p.grad = torch.randn(p.shape, generator=keyed_rng(0, 'grad', i))
@@ -397,15 +417,18 @@ def optimizer_times(size:str='S', rounds:int=7, used:bool=False
     def plain():
         default.step()
         decay = averages[1].decay_at(99)
-        for a,p in zip(averages[1].net.parameters(), twins[1].parameters()):
+        pairs = zip(averages[1].net.parameters(), twins[1].parameters())
+        for a,p in pairs:
             a.mul_(decay).add_(p, alpha=1 - decay)
     fused()
     plain()
     pairs = zip(*(average.net.parameters() for average in averages))
-    off = max((a - b).abs().max().item() for a,b in pairs)
-    return interleaved(dict(fused=fused, plain=plain), rounds) | dict(off=off)
+    off = max((a - b).abs().max().item()
+              for a,b in pairs)
+    seconds = interleaved(dict(fused=fused, plain=plain), rounds)
+    return dict(seconds, off=off)
 
-# %% ../../nbs/77_training_costs.ipynb #829bf554
+# %% ../../nbs/77_training_costs.ipynb #fdb82e03
 def bench_optimizer(sizes=('S', 'B'))->list: # a row a size and kind of process
     "The same in processes of its own, whose memory is all new, or was used before"
     rows = []
@@ -451,12 +474,14 @@ def steady(rows, # what LOOP says
           ): # seconds
     "The least that a step takes outside forward and backward pass, and inside"
     # without start and end
-    inside,steps = ([seconds for name,seconds in rows if name == what][1:-1]
+    inside,steps = ([seconds
+                     for name,seconds in rows
+                     if name == what][1:-1]
                     for what in ('inside', 'step'))
     outside = [step - part for part,step in zip(inside, steps)]
     return min(outside), min(inside)
 
-# %% ../../nbs/77_training_costs.ipynb #2456bec2
+# %% ../../nbs/77_training_costs.ipynb #0ae0a182
 def bench_loop(size:str='S', batch:int=16, steps:int=5)->list:
     ("A content transformer on 16 × 16 regions (a few crops, enlarged to 256 px): "
      "time outside forward and backward pass, and until a resumed run's first step")
@@ -502,7 +527,8 @@ def bench_graphs(batches:int=20)->list:
         nn.init.normal_(p, std=.05)
     def step(f, args):
         o = f(*args)
-        return o, torch.autograd.grad(o.pow(2).mean(), ps)
+        loss = o.pow(2).mean()
+        return o, torch.autograd.grad(loss, ps)
     off = 0.
     for i in tqdm(range(batches), desc='graphs'):
         M = maps_with(.3 + .4*i/(batches - 1), False, 4, 8)
@@ -510,12 +536,16 @@ def bench_graphs(batches:int=20)->list:
         args = grain_noise(M, 4), y*250, y, M, net.pack(M)
         want = step(net, args)
         off = max(off, *apart(step(fast, args), want).values())
-    return [dict(batches=batches, graphs=counters['stats']['unique_graphs'], max_error=off)]
+    return [dict(
+        batches=batches,
+        graphs=counters['stats']['unique_graphs'],
+        max_error=off)]
 
-# %% ../../nbs/77_training_costs.ipynb #71429d17
+# %% ../../nbs/77_training_costs.ipynb #4c65f5d1
 def logs_apart(one, two, key): # two logs
     "How far they are apart at most, relative to the first"
-    return max(abs(a[key] - b[key])/a[key] for a,b in zip(one, two))
+    return max(abs(a[key] - b[key])/a[key]
+               for a,b in zip(one, two))
 
 def speed(log): # steps per second
     "From the first line to the last"
