@@ -377,7 +377,7 @@ def recomputable(forward # of a module that has a flag `recompute`
     "A `forward` whose inner values are computed twice, not kept, while the flag is set"
     @wraps(forward)
     def flagged(self, *args, **kwargs):
-        return again(forward, self, *args, on=self.recompute, **kwargs)
+        return checkpointed(forward, self, *args, on=self.recompute, **kwargs)
     return flagged
 
 def recompute(net:nn.Module, # anything made of DiTBlocks

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST', 'variance', 'exponent', 'growing_decay', 'power_decay', 'EMA', 'opt_tensors', 'check_opt', 'load_opt',
            'steps_in', 'n_bytes', 'check_room', 'save_checkpoint', 'verify', 'newest', 'read_part', 'load_checkpoint',
-           'restore', 'set_aside', 'snapshot_at', 'forget_snapshots', 'run_lock']
+           'restore', 'set_aside', 'snapshot_at', 'delete_snapshots_after', 'run_lock']
 
 # %% ../nbs/50_checkpoint.ipynb #c2
 import json, os, re, shutil, uuid, warnings
@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn, Tensor
 from .core import *
-from .dist import SOLO, Ranks, as_rows_of, is_cut, local, rows
+from .dist import SOLO, Ranks, shard_like, is_sharded, local, rows
 
 # %% ../nbs/50_checkpoint.ipynb #c5
 LONGEST = 12**-.5   # a plain mean's relative length
@@ -133,7 +133,7 @@ def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
         p = params[name]
         if v.ndim:
             own = torch.empty_like(local(p), dtype=v.dtype)
-            v = as_rows_of(own.copy_(v), p)
+            v = shard_like(own.copy_(v), p)
         else:
             v = v.clone()
         states.setdefault(name, {})[kind] = v
@@ -185,12 +185,12 @@ def _write(tmp, tensors, ranks): # file → SHA-256, of what this rank wrote
     "Each rank writes its rows, the main one also what all hold"
     wrote = {}
     for part,named in tensors.items():
-        cut = any(is_cut(v) for v in named.values())
+        cut = any(is_sharded(v) for v in named.values())
         if not (cut or ranks.main):
             continue
         name = f'{part}-{ranks.rank}of{ranks.world}' if cut else part
         path = tmp/f'{name}.safetensors'
-        mine = {k: local(v) for k,v in named.items() if ranks.main or is_cut(v)}
+        mine = {k: local(v) for k,v in named.items() if ranks.main or is_sharded(v)}
         wrote[path.name] = write_tensors(path, mine)
     return wrote
 
@@ -235,7 +235,7 @@ def save_checkpoint(folder, # where checkpoints live
      "`OSError` says what went wrong, and what was there before is kept")
     folder = Path(folder)
     final = folder/f'step-{step:06d}'
-    tmp = folder/ranks.tell(f'{final.name}.tmp-{uuid.uuid4().hex[:8]}')
+    tmp = folder/ranks.broadcast(f'{final.name}.tmp-{uuid.uuid4().hex[:8]}')
     faults = OSError, SafetensorError
     def all_or_none():
         return ranks.raise_together(*faults, says='on another rank')
@@ -293,7 +293,7 @@ def newest(folder, # of checkpoints
             break
         except (ValueError, OSError) as e:
             warnings.warn(f'skipping a checkpoint: {e}')
-    found = ranks.tell(found)
+    found = ranks.broadcast(found)
     return found and (Path(found[0]), found[1])
 
 # %% ../nbs/50_checkpoint.ipynb #fb3891ff
@@ -341,7 +341,7 @@ def read_part(path, # a checkpoint that was verified
     for name in shards[0].keys():
         pieces = [shard.get_slice(name) for shard,names in zip(shards, has) if name in names]
         own = like(name) if like else None
-        if is_cut(own) and pieces[0].get_shape():
+        if is_sharded(own) and pieces[0].get_shape():
             tensors[name] = _own_rows(pieces, own)
         elif len(pieces) > 1:
             tensors[name] = torch.cat([piece[:] for piece in pieces])
@@ -379,7 +379,7 @@ def _take(weights, states, nets, opts):
     "Load what `_read_fitting` read"
     for part,net in nets.items():
         own = net.state_dict()
-        net.load_state_dict({k: as_rows_of(v, own[k]) for k,v in weights[part].items()})
+        net.load_state_dict({k: shard_like(v, own[k]) for k,v in weights[part].items()})
     for part,(opt,net) in opts.items():
         load_opt(opt, net, states[part])
 
@@ -426,7 +426,7 @@ def snapshot_at(run, # a run's folder
     "Where a snapshot of an average lies"
     return Path(run)/'averages'/f'{step:07d}-{name}'
 
-def forget_snapshots(run, # a run's folder
+def delete_snapshots_after(run, # a run's folder
                      step:int, # the last that stays
                     ):
     "Delete snapshots beyond `step`: a resumed run makes them again"
@@ -446,5 +446,5 @@ def run_lock(folder, # made if it is missing
         with ranks.raise_together(ValueError, OSError):
             if ranks.main:
                 Path(folder).mkdir(parents=True, exist_ok=True)
-                held.enter_context(sole_user(folder, hint))
+                held.enter_context(exclusive_lock(folder, hint))
         yield

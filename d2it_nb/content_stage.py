@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['network', 'losses', 'PACKED', 'PAPER', 'CONTENT_PRESETS', 'CONTENT_COSTS', 'ContentConfig', 'content_net',
-           'CodeBatch', 'CodeSamples', 'content_step', 'ContentStage', 'HeldLatents', 'ContentJudge']
+           'CodeBatch', 'CodeSamples', 'content_step', 'ContentStage', 'HeldLatents', 'ContentEvaluator']
 
 # %% ../nbs/55_content_stage.ipynb #0d5cd403
 import dataclasses
@@ -231,7 +231,7 @@ class ContentStage(Stage):
         samples = CodeSamples(codes.latents, codes.cal, cfg, 'content', self.process,
                               (codes.vae.z, codes.side, codes.side), net.pack)
         super().__init__(cfg, net, samples, codes.origin() | about, ranks, stop)
-        self.judge = ContentJudge(self) if cfg.eval_every else None
+        self.evaluator = ContentEvaluator(self) if cfg.eval_every else None
 
     @classmethod
     def open(cls, cfg:ContentConfig, ranks:Ranks=SOLO, stop:Stop=None)->'ContentStage':
@@ -256,7 +256,7 @@ class ContentStage(Stage):
         return loss.mean(), logged
 
     def assess(self, net)->tuple:
-        return self.judge(net)
+        return self.evaluator(net)
 
 # %% ../nbs/55_content_stage.ipynb #aecacd6e
 class HeldLatents:
@@ -283,7 +283,7 @@ class HeldLatents:
         return dict(moments=[m[items] for m in self.moments], E=self.E[items], y=self.y[items])
 
 # %% ../nbs/55_content_stage.ipynb #440416a0
-class ContentJudge:
+class ContentEvaluator:
     "Loss on held-out pictures, and samples for their maps and labels"
     def __init__(self, stage:ContentStage):
         self.stage = stage

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NO_LOCKS', 'keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
-           'peak_bytes', 'kept_bytes', 'again', 'sync', 'write_atomic', 'read_json', 'sealed', 'unsealed', 'sole_user',
-           'sha256', 'write_tensors', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than', 'save_net',
-           'load_net', 'asset', 'package_file', 'forgiving_streams', 'did_you_mean', 'documented', 'threads',
-           'seconds_of', 'best_threads', 'on_threads', 'machine', 'save_result', 'load_result', 'as_table']
+           'peak_bytes', 'kept_bytes', 'checkpointed', 'sync', 'write_atomic', 'read_json', 'sealed', 'unsealed',
+           'exclusive_lock', 'sha256', 'write_tensors', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than',
+           'save_net', 'load_net', 'asset', 'package_file', 'forgiving_streams', 'did_you_mean', 'documented',
+           'threads', 'seconds_of', 'best_threads', 'on_threads', 'machine', 'save_result', 'load_result', 'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
 import difflib, errno, fcntl, hashlib, importlib.util, inspect, json, os, platform, random, sys
@@ -132,7 +132,7 @@ def kept_bytes(f # function without arguments
         del out
     return kept
 
-def again(f, *args,
+def checkpointed(f, *args,
           on:bool=True, # else it is just called
           **kw):
     "f(*args, **kw), whose inner values are not kept for the backward pass but computed once more"
@@ -207,7 +207,7 @@ def unsealed(d:dict, what)->dict:
 NO_LOCKS = *_NOT_OFFERED, errno.ENOLCK, errno.EOPNOTSUPP
 
 @contextmanager
-def sole_user(path, # file or folder that only one process may work on
+def exclusive_lock(path, # file or folder that only one process may work on
               hint:str='choose another --out or wait', # what to do about it
              ):
     ("Hold a lock beside the file, or in the folder, while the block runs; "

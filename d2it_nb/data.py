@@ -6,7 +6,7 @@
 __all__ = ['SIGNED', 'NOT_READ', 'MAX_PIXELS', 'MACHINE', 'PHOTOS', 'SYSTEM', 'PARTS', 'to_pixels', 'to_image', 'meaning',
            'to_rgb', 'formats_of', 'open_image', 'read_image', 'resize_crop', 'bundled_photos', 'small_photos',
            'PhotoCrops', 'is_part', 'hidden', 'list_files', 'listed', 'class_name', 'ImageFolder', 'Guarded', 'Part',
-           'unwatched', 'place_of', 'three_parts', 'flat_and_busy']
+           'unwatched', 'hash_fraction', 'split_dataset', 'flat_and_busy']
 
 # %% ../nbs/02_data.ipynb #c2
 import errno, hashlib, io, json, math, os, re, unicodedata, warnings
@@ -369,7 +369,7 @@ class ImageFolder:
         self.enlarge = small == 'enlarge'
         self._read_headers(small == 'skip', progress)
         if not (self.files or self.bad or self.small):
-            passed = f'; {self.told_passed()}' if self.passed else ''
+            passed = f'; {self.summary_of_skipped()}' if self.passed else ''
             raise ValueError(f'{folder} holds no images that can be read here{passed}')
         n = len(self.files) + len(self.bad) + len(self.small)*(small == 'skip')
         if self.small and small == 'refuse' or not (self.files or self.bad):
@@ -448,7 +448,7 @@ class ImageFolder:
     def __len__(self):
         return len(self.files)
 
-    def told(self)->str:
+    def summary(self)->str:
         "What was taken for what"
         found = Counter(self.labels)
         each = [f'{name} {found[i]:,}' for i,name in enumerate(self.classes)]
@@ -463,11 +463,11 @@ class ImageFolder:
             says.append('one class where names differ by how an accent is written: '
                         f'{listed(map(ascii, self.spellings))}')
         if self.passed:
-            says.append(self.told_passed())
+            says.append(self.summary_of_skipped())
         # names that are not UTF-8, too
         return '; '.join(says).encode(errors='backslashreplace').decode()
 
-    def told_passed(self)->str:
+    def summary_of_skipped(self)->str:
         "What was passed over, by kind"
         by = {}
         for path,why in self.passed.items():
@@ -604,7 +604,7 @@ def unwatched(held, # a part of a data set
     return [name for label,name in enumerate(held.classes) if label not in there]
 
 # %% ../nbs/02_data.ipynb #6d4874d5
-def place_of(name:str)->float: # in [0,1)
+def hash_fraction(name:str)->float: # in [0,1)
     "A number drawn once and for all for each name"
     drawn = hashlib.blake2b(os.fsencode(name), digest_size=6).digest()
     return int.from_bytes(drawn, 'big')/2**48
@@ -634,7 +634,7 @@ def _show_each_class(parts, places, labels):
             seen.add(labels[i])
 
 # %% ../nbs/02_data.ipynb #c33
-def three_parts(ds, # a data set
+def split_dataset(ds, # a data set
                 held:float=.1, # about this share of its items is for validation
                 test:float=0., # and this one for the test
                )->tuple: # training, validation and test part; the last two None if empty
@@ -645,7 +645,7 @@ def three_parts(ds, # a data set
     if isinstance(ds, PhotoCrops):
         return ds, PhotoCrops(ds.size, 64, 'valid'), None
     names = [Path(ds.name(i)).relative_to(ds.folder).as_posix() for i in range(len(ds))]
-    places = [place_of(name) for name in names]
+    places = [hash_fraction(name) for name in names]
     parts = _drawn_parts(places, held, test)
     _show_each_class(parts, places, [ds.label(i) for i in range(len(ds))])
     if 'train' not in parts:

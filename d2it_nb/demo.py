@@ -13,7 +13,7 @@ import matplotlib
 import torch
 from fastcore.script import call_parse
 from .core import *
-from .data import ImageFolder, Part, PhotoCrops, three_parts, to_image
+from .data import ImageFolder, Part, PhotoCrops, split_dataset, to_image
 from .grain import enlarge, n_codes, on_finest
 from .calibration import load_calibration
 from .dvae import DVAE
@@ -112,7 +112,7 @@ def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
     told = vae.meta.get('trained', {})
     small = told.get('small', 'refuse')
     folder = ImageFolder(data, size, small=small, progress=True)
-    ds = three_parts(folder, told.get('held', 0.), told.get('test', 0.))[1]
+    ds = split_dataset(folder, told.get('held', 0.), told.get('test', 0.))[1]
     if ds is None:
         raise ValueError(f'the autoencoder was trained on all pictures of {data}: '
                          'no share was held back (--held)')

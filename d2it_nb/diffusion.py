@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'PREDICT', 'linear_betas', 'cosine_betas', 'Process', 'Diffusion', 'grain_loss', 'per_grain_loss',
-           'grain_loss_literal', 'snr_weight', 'reverse_variance', 'variance_loss', 'Flow', 'process']
+           'per_grain_mean_loss', 'snr_weight', 'reverse_variance', 'variance_loss', 'Flow', 'process']
 
 # %% ../nbs/30_diffusion.ipynb #c2
 import math
@@ -62,7 +62,7 @@ class Process(nn.Module):
         "What the network should say"
         return self._target(x0, eps, *self.at(t, x0))
 
-    def back(self,
+    def to_x0_eps(self,
              out:Tensor, # what it said (N,c,H,W)
              x:Tensor, # of these noised codes
              t, # one time, or times (N,)
@@ -71,7 +71,7 @@ class Process(nn.Module):
         a,s = self.at(t, x) if isinstance(t, Tensor) else self.coef(t)
         return self._back(out, x, a, s)
 
-    def say(self,
+    def as_prediction(self,
             x0:Tensor, # what it believes in (N,c,H,W)
             x:Tensor, # noised codes (N,c,H,W)
             t, # one time, a number
@@ -150,7 +150,7 @@ class Diffusion(Process):
         "A training time"
         return torch.randint(self.T, (), generator=rng)
 
-    def nodes(self,
+    def timesteps(self,
               steps:int, # number of sampling steps
               power:float=1., # 1: evenly spaced; larger: more of them at small t
              )->list: # steps + 1 times
@@ -192,7 +192,7 @@ def per_grain_loss(e2:Tensor, # squared errors (N,c,H,W)
         losses.append(torch.where(places > 0, mean, torch.nan))
     return torch.stack(losses, 1)
 
-def grain_loss_literal(e2:Tensor, # squared errors (N,c,H,W)
+def per_grain_mean_loss(e2:Tensor, # squared errors (N,c,H,W)
                        M:Tensor, # grain maps (N,h,w)
                        k:int=2, # number of grains
                       )->Tensor: # (N,)
@@ -241,7 +241,7 @@ def variance_loss(diff:Diffusion, # the process
      "(Nichol & Dhariwal 2021), one vote per code")
     low,high,of_x0 = diff.one_step[:, t].view(3, -1, 1, 1, 1)        # (N,1,1,1) each
     logvar = low + (block_mean(v, M, k) + 1)/2*(high - low)          # (N,c,H,W)
-    x0_hat,_ = diff.back(block_mean(out.detach(), M, k), x_t, t)
+    x0_hat,_ = diff.to_x0_eps(block_mean(out.detach(), M, k), x_t, t)
     dmean = of_x0*(x0 - x0_hat)                                      # (N,c,H,W)
     # of two Gaussians
     kl = .5*(logvar - low - 1 + (low - logvar).exp() + dmean**2*(-logvar).exp())
@@ -282,7 +282,7 @@ class Flow(Process):
         "A training time"
         return torch.rand((), generator=rng)*self.T
 
-    def nodes(self,
+    def timesteps(self,
               steps:int, # number of sampling steps
               power:float=1., # as in `Diffusion.nodes`
              )->list: # steps + 1 times

@@ -162,11 +162,11 @@ class Encoder(nn.Module):
         h = self.stem(folded)                                        # (n,ch,H/patch,W/patch)
         moments = []
         for depth,level in enumerate(self.levels):
-            h = again(level, h, on=self.recompute)                   # (n,ch·mult,H/f,W/f)
+            h = checkpointed(level, h, on=self.recompute)                   # (n,ch·mult,H/f,W/f)
             factor = str(self.patch*2**depth)
             if factor in self.heads:
                 head = self.heads[factor]
-                moments.append(again(head, h, on=self.recompute))    # (n,2z,H/f,W/f)
+                moments.append(checkpointed(head, h, on=self.recompute))    # (n,2z,H/f,W/f)
         return moments[::-1]                                         # coarsest first
 
 # %% ../nbs/20_dvae.ipynb #c10
@@ -225,7 +225,7 @@ class Decoder(nn.Module):
             waves = fourier(*z.shape[2:], device=z.device)           # (24,h',w')
             h = h + self.where(waves.to(z))                          # (n,ch,h',w')
         for block in (self.mid, *self.levels):
-            h = again(block, h, on=self.recompute)                   # (n,ch,H/patch,W/patch)
+            h = checkpointed(block, h, on=self.recompute)                   # (n,ch,H/patch,W/patch)
         folded = self.last(F.silu(self.n(h)))                        # (n,3·patch²,H/patch,W/patch)
         return F.pixel_shuffle(folded, self.patch)                   # (n,3,H,W)
 

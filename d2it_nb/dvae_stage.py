@@ -22,7 +22,7 @@ from .thresholds import calibrate, to_count
 from .grain import training_map
 from .dvae import DVAE, dvae, fit_scale
 from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, gradients_at,
-                                hinge_judge, hinge_painter, kl_codes, ramp)
+                                hinge_discriminator, hinge_generator, kl_codes, ramp)
 from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
 from .dist import SOLO, Ranks, Stop
 from .stage import (CPU, TINY, Batch, Config, Stage, check_held, hardware, open_pictures,
@@ -209,7 +209,7 @@ class Reconstruction(Stage):
     def __init__(self, cfg:DVAEConfig, net:DVAE, ds, cal:Calibration, held=None,
                  discriminator:nn.Module=None, # scores of patches
                  perceptual=None, # (reconstruction, picture) → (N,); None: that of the flags
-                 judges=(), # LPIPS and a feature extractor, if quality is watched
+                 extractors=(), # LPIPS and a feature extractor, if quality is watched
                  ranks:Ranks=SOLO, stop:Stop=None):
         self.perceptual = perceptual or perceptual_of(cfg, ranks)
         about = dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint)
@@ -219,7 +219,7 @@ class Reconstruction(Stage):
         self.ds = ds
         self.cal = cal
         self.held = held
-        self.judges = judges
+        self.extractors = extractors
         self.discriminator = discriminator
         if discriminator is not None:
             self.networks['judge'] = discriminator      # its name in checkpoints and logs
@@ -248,7 +248,7 @@ class Reconstruction(Stage):
         "The generator's loss; the reconstructions are kept for the discriminator's own turn"
         batch.rec = rec.detach()
         self.discriminator.requires_grad_(False)
-        loss = hinge_painter(self.discriminator(rec).float()).mean()
+        loss = hinge_generator(self.discriminator(rec).float()).mean()
         self.discriminator.requires_grad_(True)
         return loss
 
@@ -269,7 +269,8 @@ class Reconstruction(Stage):
     def discriminator_loss(self, f, batch:PictureBatch, step:int)->tuple:
         "Pictures and their reconstructions, to be told apart"
         real,fake = f(torch.cat([batch.x, batch.rec])).float().chunk(2)
-        return hinge_judge(real, fake).mean(), dict(judge_real=real.mean(), judge_fake=fake.mean())
+        loss = hinge_discriminator(real, fake).mean()
+        return loss, dict(judge_real=real.mean(), judge_fake=fake.mean())
 
 def perceptual_of(cfg:DVAEConfig, ranks:Ranks):
     "The perceptual term that the flags name, on the rank's device"
@@ -295,14 +296,14 @@ class DVAEStage(Reconstruction):
             raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor '
                              f'{net.region}')
         perceptual = perceptual_of(cfg, ranks)
-        judges = []
+        extractors = []
         if cfg.eval_every:
-            judges = [lpips().to(ranks.device), efficientnet_lite0().to(ranks.device)]
+            extractors = [lpips().to(ranks.device), efficientnet_lite0().to(ranks.device)]
             check_held(held, cfg, ranks, least=max(2, ranks.world))
         discriminator = PatchGAN(cfg.gan_ch) if cfg.w_gan else None
         # counts what can be read, and nothing twice
         cal = find_thresholds(cfg, ds.ds, net.region, ranks, stop)
-        return cls(cfg, net, ds, cal, held, discriminator, perceptual, judges, ranks, stop)
+        return cls(cfg, net, ds, cal, held, discriminator, perceptual, extractors, ranks, stop)
 
     def item(self, n:int)->str:
         return self.ds.name(item_of(n, len(self.ds), self.cfg.seed))
@@ -361,7 +362,7 @@ class DVAEStage(Reconstruction):
             if self.ranks.any(self.stop.asked):
                 return None
             mine = range(i + self.ranks.rank, min(i + per, n), self.ranks.world)
-            sums = add_sums(sums, assess(net, self.held, self.cal, maps, *self.judges,
+            sums = add_sums(sums, assess(net, self.held, self.cal, maps, *self.extractors,
                                          progress=False, items=mine))
         with waiting('scoring them', self.ranks.main):
             if self.ranks.world > 1:

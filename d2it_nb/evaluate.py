@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .viz import progress_bar, waiting
-from .data import ImageFolder, PhotoCrops, three_parts, to_image
+from .data import ImageFolder, PhotoCrops, split_dataset, to_image
 from .dvae import quarter, spread_of
 from .eye import load_eye
 from .extractors import extractor
@@ -263,10 +263,10 @@ def source_and_reference(ds, # a data set
         if what == 'generated' or isinstance(ds, PhotoCrops):
             return ds,ds
         # real pictures must not be compared with themselves: one half with the other
-        return three_parts(ds, 0., .5)[::2]
+        return split_dataset(ds, 0., .5)[::2]
     told = pipe.dvae.meta.get('trained', {})
     held,test = told.get('held', 0.),told.get('test', 0.)
-    train,*others = three_parts(ds, held, test)
+    train,*others = split_dataset(ds, held, test)
     found = others[PARTS.index(part) - 1]
     if found is None or len(found) < 5:
         raise ValueError(f'these networks have no {part} part of at least five pictures: '
@@ -353,7 +353,7 @@ def _go_on(out, settings, ranks):
             old = {}
         if old.keys() != settings.keys():
             old = {}
-    old = ranks.tell(old)
+    old = ranks.broadcast(old)
     if old == {}:
         raise ValueError(f'{note} is damaged, or of another version; '
                          f'delete {out}, or choose another --out')
@@ -367,7 +367,7 @@ def _agreed_threads(out, pipe, chunk, ranks):
     chosen = out/'threads.json'
     if ranks.main and not chosen.is_file():
         write_atomic(chosen, json.dumps(dict(threads=pipe.pace(chunk)[0])).encode())
-    agreed = ranks.tell(read_json(chosen)['threads'] if ranks.main else None)
+    agreed = ranks.broadcast(read_json(chosen)['threads'] if ranks.main else None)
     return min(agreed, torch.get_num_threads())
 
 # %% ../nbs/62_evaluate.ipynb #f00b5668
@@ -581,7 +581,7 @@ def _data_of(data, crops, small, pipe, ranks):
         return PhotoCrops(pipe.size, crops)
     ds = ImageFolder(data, pipe.size, small=small, progress=ranks.main)
     if ranks.main:
-        print(ds.told(), flush=True)
+        print(ds.summary(), flush=True)
     return ds
 
 # %% ../nbs/62_evaluate.ipynb #d7b3fbd7

@@ -51,7 +51,7 @@ def run(name:str, # one of EXPERIMENTS
     if bad := set(more) - set(takes):
         raise ValueError(f'{name} takes no --{" --".join(sorted(bad))}')
     out = out or f'data/results/{name}.json'
-    with sole_user(out):
+    with exclusive_lock(out):
         figures = EXPERIMENTS[name](*[data]*folder, **more)
         save_result(out, command_of(name, out, more, folder), **figures)
 

@@ -15,7 +15,7 @@ from fastcore.script import call_parse
 from torch import nn, Tensor
 from .checkpoint import load_checkpoint, load_opt, opt_tensors, run_lock, save_checkpoint
 from .core import *
-from .data import ImageFolder, three_parts
+from .data import ImageFolder, split_dataset
 from .dvae import ResBlock, conv, norm
 from .viz import progress_bar
 
@@ -185,7 +185,7 @@ def train_eye(data, # folder of pictures, sub-folders are classes
                          f'got {plan.epochs} and {plan.batch}')
     with run_lock(out):
         pictures = ImageFolder(data, plan.size, progress=True)
-        train,held,_ = three_parts(pictures, plan.held, plan.test)
+        train,held,_ = split_dataset(pictures, plan.held, plan.test)
         if held is None:
             raise ValueError(f'no picture of {data} is held back; raise --held')
         seed_all(keyed_seed(plan.seed, 'init-eye') % 2**32)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TIMES', 'DESIGNS', 'SIZES', 'to_corners', 'to_grains', 'map_loss', 'uniform', 'choose', 'Gaussian', 'Masked',
-           'OneShot', 'GrainTransformer', 'grain_net', 'some_known', 'grain_step', 'costs', 'push_to_budget',
-           'likeliest', 'reachable', 'check_wishes', 'draw_maps', 'sample_maps']
+           'OneShot', 'GrainTransformer', 'grain_net', 'random_known', 'grain_step', 'costs', 'push_to_budget',
+           'likeliest', 'reachable', 'check_arguments', 'draw_maps', 'sample_maps']
 
 # %% ../nbs/41_grain_transformer.ipynb #c2
 import math
@@ -89,7 +89,7 @@ class Masked(nn.Module):
         return x_t[:, 0] == 0
 
     def draw(self, model, cells, k, steps, generator):
-        times = Diffusion(TIMES).nodes(steps)
+        times = Diffusion(TIMES).timesteps(steps)
         N,h,w = cells.shape
         x = torch.zeros(N, k, h, w, device=cells.device)
         fresh = draws(cells, 2, 1, generator, steps)
@@ -189,7 +189,7 @@ def grain_net(size:str='S', # one of SIZES
     return GrainTransformer(grid, k, num_classes, **(SIZES[size] | overrides))
 
 # %% ../nbs/41_grain_transformer.ipynb #c20
-def some_known(grid:tuple, # (h,w)
+def random_known(grid:tuple, # (h,w)
                rng:torch.Generator, # the sample's generator
               )->Tensor: # (h,w) bool
     "Cells that are given away: a rectangle, its surroundings, or scattered ones"
@@ -336,7 +336,7 @@ def _check_budgets(net, ratio, known):
                          f'possible are {possible[0]/total:.4g} … {possible[-1]/total:.4g}')
 
 # %% ../nbs/41_grain_transformer.ipynb #84a725c6
-def check_wishes(net, # GrainTransformer
+def check_arguments(net, # GrainTransformer
                  y:Tensor, # as in `draw_maps`, and so are all others: labels (N,)
                  ratio:Tensor, # budgets (N,)
                  known:Tensor, # (N,h,w), or None
@@ -428,7 +428,7 @@ def draw_maps(net, # GrainTransformer
     ratio = ratio.float().to(dev)
     if known is not None:
         known = known.to(dev)
-    check_wishes(net, y, ratio, known, exact, temperature, scale, steps)
+    check_arguments(net, y, ratio, known, exact, temperature, scale, steps)
     return _steps(net, y, ratio, steps, scale, generator, exact, known, temperature)
 
 def sample_maps(net, # GrainTransformer

@@ -43,7 +43,8 @@ def against(lines:list, # of a log
     "My loss over the reference's, averaged over the last fifth of the steps that both have done"
     runs = [dict(map(tuple, run)) for run in ref['runs']]
     end = min(max(run) for run in runs)
-    mine = [(line['step'], line['loss']) for line in lines if 'loss' in line and line['step'] <= end]
+    mine = [(line['step'], line['loss']) for line in lines
+            if 'loss' in line and line['step'] <= end]
     if not mine:
         raise ValueError('no step is in both curves')
     last = mine[-1][0]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from .core import *
-from .dist import Ranks, cut_batch, free_memory
+from .dist import Ranks, split_batch, free_memory
 from .stage import Config, Stage
 
 # %% ../nbs/56_plan.ipynb #37a444fc
@@ -95,7 +95,7 @@ def plan(stage:Stage, cfg:Config, ranks:Ranks,
     def fits(micro):
         return not ranks.any(not taken(micro) < .9*free)
     try:
-        cut = cut_batch(cfg.batch, ranks.world, cfg.micro, fits)
+        cut = split_batch(cfg.batch, ranks.world, cfg.micro, fits)
     except MemoryError:
         raise ValueError(f'one sample needs {taken(1)/1e9:.1f} GB on a rank, {free/1e9:.1f} GB are '
                          'free; use --recompute true, --parallel fsdp on more ranks, '

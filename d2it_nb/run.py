@@ -19,9 +19,10 @@ from .core import *
 from .config import free_flags
 from .viz import waiting
 from .blocks import DiTBlock
-from .dist import Ranks, local, together, unsharded
-from .checkpoint import (EMA, check_room, forget_snapshots, n_bytes, newest, opt_tensors,
-                                restore, save_checkpoint, set_aside, snapshot_at, steps_in)
+from .dist import Ranks, local, parallelize, unsharded
+from .checkpoint import (EMA, check_room, delete_snapshots_after, n_bytes, newest,
+                                opt_tensors, restore, save_checkpoint, set_aside, snapshot_at,
+                                steps_in)
 from .stage import Config, Stage
 from .plan import lay_out, plan, quickest, room, threads_for, weights_bytes
 
@@ -49,7 +50,7 @@ def stored_start(out, ranks:Ranks)->dict: # config, plan; None if there is none 
         except (OSError, ValueError):
             pass                        # a new run, or a damaged note: its checkpoints know, too
     is_whole = isinstance(note, dict) and {'config', 'plan'} <= set(note)
-    return ranks.tell(note if is_whole else None)
+    return ranks.broadcast(note if is_whole else None)
 
 def refuse_other_flags(cfg:Config, ranks:Ranks):
     ("`ValueError` if the folder holds a run with other flags: "
@@ -86,11 +87,11 @@ def prepare(stage:Stage, cfg:Config, ranks:Ranks,
     averages = [EMA(net, how) for how in cfg.averages()]
     if cfg.compile:
         compile_blocks(net, ranks)
-    called = {name: together(each.to(ranks.device).train(), ranks, cfg.parallel, DiTBlock)
+    called = {name: parallelize(each.to(ranks.device).train(), ranks, cfg.parallel, DiTBlock)
               for name,each in stage.networks.items()}
     if cfg.parallel == 'fsdp':
         for average in averages:
-            together(average.net, ranks, cfg.parallel, DiTBlock)
+            parallelize(average.net, ranks, cfg.parallel, DiTBlock)
     def adamw(net):
         return torch.optim.AdamW(net.parameters(), lr=cfg.lr, weight_decay=cfg.wd,
                                  betas=(.9, cfg.beta2), fused=True)
@@ -145,7 +146,7 @@ class RunStart:
             self.plan = self.plan | dict(threads=self.choose_threads(meta))
         if self.ranks.main:
             set_aside(self.checkpoints, first)
-            forget_snapshots(self.out, first)
+            delete_snapshots_after(self.out, first)
             self.tell_start(first, meta, note and note['plan'])
             self.write_note()
         self.check_disk(first)
@@ -175,7 +176,7 @@ class RunStart:
             with waiting('trying precision and memory layout', ranks.main):
                 if ranks.main:
                     found = quickest(self.stage, self.cfg, ranks)
-        amp,layout = ranks.tell(found)
+        amp,layout = ranks.broadcast(found)
         if same and ranks.main and (amp, layout) != (begun['amp'], begun['layout']):
             print(f'on this {device} the run goes on in {"bf16" if amp else "float32"}, {layout}; '
                   '--amp and --layout change it', flush=True)

@@ -30,7 +30,7 @@ def look(model, # (x, t, M) → what the process predicts, or that and variance 
     v = None
     if out.shape[1] == 2*x.shape[1]:
         out,v = out.chunk(2, 1)
-    x0,eps = diff.back(out, x, t)
+    x0,eps = diff.to_x0_eps(out, x, t)
     return x0, eps, v
 
 # %% ../nbs/31_samplers.ipynb #946f024d
@@ -87,12 +87,12 @@ def ddpm(model, # (x, t, M) → what the process predicts, or that and variance 
          steps:int=250,
          k:int=2, # number of grains
          generator=None, # as in `grain_noise`: one, or one an image
-         times:list=None, # descending, the end included; default `diff.nodes(steps)`
+         times:list=None, # descending, the end included; default `diff.timesteps(steps)`
         ): # yields a Step each
     "Ancestral sampling (Ho et al. 2020), respaced; the variance is the model's, or the posterior's"
     x_t = x_T
     diff = diff or Diffusion()
-    times = diff.nodes(steps) if times is None else times
+    times = diff.timesteps(steps) if times is None else times
     noise = draws(M, x_T.shape[1], k, generator, _n_noisy(diff, times))
     for t,s in zip(times, times[1:]):
         x0,eps,v = look(model, x_t, t, M, diff, k)
@@ -119,7 +119,7 @@ def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
         raise ValueError(f'eta lies in [0,1], got {eta}')
     x_t = x_T
     diff = diff or Diffusion()
-    times = diff.nodes(steps) if times is None else times
+    times = diff.timesteps(steps) if times is None else times
     noise = draws(M, x_T.shape[1], k, generator, _n_noisy(diff, times) if eta else 0)
     for t,s in zip(times, times[1:]):
         x0,eps,_ = look(model, x_t, t, M, diff, k)
@@ -142,12 +142,12 @@ def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
           steps:int=20,
           k:int=2, # number of grains
           generator=None, # not used: it is deterministic
-          times:list=None, # as in `ddpm`; default `diff.nodes(steps, power=2)`
+          times:list=None, # as in `ddpm`; default `diff.timesteps(steps, power=2)`
          ): # yields a Step each
     "DPM-Solver++(2M) (Lu et al. 2022): second order, one look per step"
     x_t = x_T
     diff = diff or Diffusion()
-    times = diff.nodes(steps, power=2) if times is None else times
+    times = diff.timesteps(steps, power=2) if times is None else times
     x0_before = h_before = None
     for t,s in zip(times, times[1:]):
         x0,eps,_ = look(model, x_t, t, M, diff, k)
@@ -177,7 +177,7 @@ def heun(model, x_T:Tensor, M:Tensor, # as in `ddpm`
     "Heun's second-order method for flow matching"
     x_t = x_T
     diff = diff or Flow()
-    times = diff.nodes(steps) if times is None else times
+    times = diff.timesteps(steps) if times is None else times
     if not isinstance(diff, Flow):
         raise ValueError('heun follows the velocity of a Flow; '
                          f'for a {type(diff).__name__} take ddpm, ddim or dpmpp')
@@ -279,11 +279,11 @@ def within(model, # (x, t, M) → output
     def kept(x, t, M):
         out = model(x, t, M)
         said = block_mean(out[:, :x.shape[1]], M, k)                 # (N,c,H,W)
-        x0,_ = diff.back(said, x, t)
+        x0,_ = diff.to_x0_eps(said, x, t)
         grains = on_finest(M, k)[:, 0]                               # (N,H,W)
         low,high = (border.to(x)[grains].movedim(-1, 1) for border in borders)   # (N,c,H,W)
         near = x0.clamp(low, high)
-        said = torch.where(near == x0, said, diff.say(near, x, t))
+        said = torch.where(near == x0, said, diff.as_prediction(near, x, t))
         return _instead(out, said)
     return kept
 
@@ -300,7 +300,7 @@ def keep_known(model, # (x, t, M) → output
         a,s = diff.coef(t)
         shown = torch.where(region, x, a*z + s*eps)
         out = model(shown, t, M)
-        said = torch.where(region, out[:, :x.shape[1]], diff.say(z, x, t))
+        said = torch.where(region, out[:, :x.shape[1]], diff.as_prediction(z, x, t))
         return _instead(out, said)
     return wrapped
 
@@ -319,6 +319,6 @@ def restart(z:Tensor, # codes (N,c,H,W)
         raise ValueError(f'a strength lies in [0,1], got {strength}')
     # with none, times has one entry, and a sampler nothing to do
     walk = max(1, round(strength*steps)) if strength else 0
-    times = diff.nodes(steps, power)[steps - walk:]
+    times = diff.timesteps(steps, power)[steps - walk:]
     a,s = diff.coef(times[0])
     return a*block_mean(z, M, k) + s*eps, times

@@ -17,7 +17,7 @@ import torch
 from torch import nn, Tensor
 from .core import *
 from .config import check_flags, flag
-from .data import Guarded, ImageFolder, PhotoCrops, listed, three_parts, unwatched
+from .data import Guarded, ImageFolder, PhotoCrops, listed, split_dataset, unwatched
 from .calibration import Calibration, load_calibration
 from .grain import training_map
 from .dvae import DVAE
@@ -276,7 +276,7 @@ class Stage:
 # %% ../nbs/52_stage.ipynb #827e1fb4
 def tell_parts(train, held, share:float):
     "What was taken for what, and which classes are not watched"
-    print(getattr(train, 'ds', train).told(), flush=True)
+    print(getattr(train, 'ds', train).summary(), flush=True)
     if held and (none := unwatched(held)):
         print(f'held back for validation: {len(held):,} pictures, and none of {listed(none)}',
               flush=True)
@@ -294,7 +294,7 @@ def open_pictures(cfg:Config, size:int, # their side in pixels
      '`ValueError` if it does not fill a batch')
     ds = (ImageFolder(cfg.data, size, small=small, progress=ranks.main) if cfg.data else
           PhotoCrops(size, cfg.crops))
-    parts = three_parts(ds, held, test)[:2]
+    parts = split_dataset(ds, held, test)[:2]
     if ranks.main and cfg.data:
         tell_parts(*parts, held)
     if len(parts[0]) < cfg.batch:

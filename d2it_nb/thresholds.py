@@ -221,7 +221,7 @@ def _shard(text): # i, of
 def _opened(folder, size, small):
     with warnings.catch_warnings(action='ignore'):
         ds = ImageFolder(folder, size, small=small, progress=True)
-    print(ds.told(), flush=True)
+    print(ds.summary(), flush=True)
     return ds
 
 def _finished(out, settings, source, items):
@@ -263,7 +263,7 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
     try:
         if Path(out).is_dir():
             raise ValueError(f'{out} is a folder; name a file with --out')
-        with sole_user(out):
+        with exclusive_lock(out):
             if all(path.endswith('.json') and not Path(path).is_dir() for path in paths):
                 cal = merged(paths)
             elif len(paths) > 1:

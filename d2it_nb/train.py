@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .config import describe_flags, read_flags
 from .viz import progress_bar
-from .dist import SOLO, Ranks, Stop, cut_batch, finish, last_part, start, whole
+from .dist import SOLO, Ranks, Stop, split_batch, finish, sync_gradients, start, whole
 from .checkpoint import run_lock
 from .readers import ReaderDied, reading
 from .stage import Config, Stage
@@ -77,7 +77,7 @@ def backward(learner:Learner, loss, # as `Stage.loss`
     learner.opt.zero_grad(set_to_none=True)
     terms = {}
     for i,part in enumerate(parts):
-        with last_part(learner.called, i == n - 1):
+        with sync_gradients(learner.called, i == n - 1):
             with autocast(device, amp):
                 value,more = loss(learner.called, part, step)
             (value/n).backward()
@@ -164,7 +164,7 @@ def fit(name:str, # stage
     "Train a stage to `cfg.steps`, resuming from `cfg.out`; returns True: done, False: stopped"
     kind = stage_named(name)
     cfg.check()
-    cut_batch(cfg.batch, ranks.world, cfg.micro)
+    split_batch(cfg.batch, ranks.world, cfg.micro)
     stop = stop or Stop()
     with run_lock(Path(cfg.out), ranks):
         refuse_other_flags(cfg, ranks)

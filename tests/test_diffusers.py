@@ -21,7 +21,7 @@ def start():
 def model(diff): # x0 ~ N(.3, .5²): a model that depends on x and t
     def f(x, t, M):
         a,s = diff.coef(t)
-        return diff.say(.3 + a*.25/(a**2*.25 + s**2)*(x - a*.3), x, t)
+        return diff.as_prediction(.3 + a*.25/(a**2*.25 + s**2)*(x - a*.3), x, t)
     return f
 def rng():
     return torch.Generator().manual_seed(5)
@@ -82,7 +82,7 @@ def test_ddim_with_noise(eta, exact, atol, monkeypatch):
 def test_ddpm(learned, steps, exact, atol, monkeypatch):
     s = diffusers.DDPMScheduler(**LINEAR, clip_sample=False,
                                 variance_type='learned_range' if learned else 'fixed_small')
-    times = Diffusion().nodes(steps)
+    times = Diffusion().timesteps(steps)
     s.set_timesteps(timesteps=times[:-1])    # our spacing, given to them
     if exact:
         exact_tables(s)

@@ -1,7 +1,7 @@
 "Schedules, times and variances against their formulas, written out once more in plain numbers."
 import math
 import pytest, torch
-from d2it_nb.diffusion import (Diffusion, Flow, cosine_betas, grain_loss, grain_loss_literal, linear_betas, process,
+from d2it_nb.diffusion import (Diffusion, Flow, cosine_betas, grain_loss, per_grain_mean_loss, linear_betas, process,
                                reverse_variance, snr_weight)
 
 def test_schedules():
@@ -35,23 +35,23 @@ def test_times_of_sampling(power):
     d = Diffusion(1000)
     flow = Flow(1000)
     for n in (1, 2, 3, 7, 20, 50):
-        ts = d.nodes(n, power)
+        ts = d.timesteps(n, power)
         want = [round((1 - i/(n - 1))**power*999) if n > 1 else 999 for i in range(n)]
         assert (len(ts) == n + 1 and ts[-1] == -1 and
                 all(a > b for a,b in zip(ts, ts[1:])) and ts[0] == 999 and (n == 1 or ts[-2] == 0) and
                 all(a == max(b, n - 1 - i) for i,(a,b) in enumerate(zip(ts, want))))
-        assert (flow.nodes(n, power) == pytest.approx([1000*(1 - i/n)**power for i in range(n + 1)]) and
-                flow.nodes(n, power)[-1] == 0)
-    assert (d.nodes(5, 2) == [999, 562, 250, 62, 0, -1] and
-            Diffusion(schedule=torch.tensor([.1, .2, .3])).nodes(3, 3) == [2, 1, 0, -1])
+        assert (flow.timesteps(n, power) == pytest.approx([1000*(1 - i/n)**power for i in range(n + 1)]) and
+                flow.timesteps(n, power)[-1] == 0)
+    assert (d.timesteps(5, 2) == [999, 562, 250, 62, 0, -1] and
+            Diffusion(schedule=torch.tensor([.1, .2, .3])).timesteps(3, 3) == [2, 1, 0, -1])
     for bad in (0, 1001):
         with pytest.raises(ValueError, match='between 1 and 1000'):
-            d.nodes(bad)
-    assert d.nodes(1000) == [*range(999, -1, -1), -1] and flow.nodes(1) == [1000, 0]
+            d.timesteps(bad)
+    assert d.timesteps(1000) == [*range(999, -1, -1), -1] and flow.timesteps(1) == [1000, 0]
     with pytest.raises(ValueError, match='power of at least 1'):
-        d.nodes(5, .99)
+        d.timesteps(5, .99)
     with pytest.raises(ValueError, match='at least one sampling step'):
-        flow.nodes(0)
+        flow.timesteps(0)
 
 def test_variances_of_a_step():
     "β̃ = β(1-ᾱ_s)/(1-ᾱ_t), with β = 1 - ᾱ_t/ᾱ_s (Ho et al. 2020), for any two times"
@@ -95,5 +95,5 @@ def test_votes_of_codes_and_grains():
     e2 = torch.ones(1, 3, 4, 4)
     e2[:, :, :2, :2] = 2
     assert (grain_loss(e2, M).tolist() == pytest.approx([(2 + 12)/13]) and
-            grain_loss_literal(e2, M).tolist() == [1.5])
-    assert grain_loss_literal(e2, torch.ones_like(M)).tolist() == pytest.approx([(4*2 + 12)/16])
+            per_grain_mean_loss(e2, M).tolist() == [1.5])
+    assert per_grain_mean_loss(e2, torch.ones_like(M)).tolist() == pytest.approx([(4*2 + 12)/16])

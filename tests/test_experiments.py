@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from common import finished, photographs
 from d2it_nb import evaluate as evaluation
-from d2it_nb.data import ImageFolder, three_parts
+from d2it_nb.data import ImageFolder, split_dataset
 from d2it_nb.lab import content, maps as lab_maps, runs, stage1, tables
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_stage1(tmp_path, monkeypatch):
         assert by['dynamic', 'shuffled', r]['codes'] == by['dynamic', 'entropy', r]['codes']
     run = tmp_path/'runs'/'cpu-2'/'dynamic-0'
     # what is measured was not trained on
-    train,held,_ = three_parts(ImageFolder(tmp_path/'photos', 64), .1)
+    train,held,_ = split_dataset(ImageFolder(tmp_path/'photos', 64), .1)
     assert res['held'] == len(held) and f'train part, {len(train)} ' in (run/'thresholds.json').read_text()
     assert json.loads((run/'model.json').read_text())['data'] == train.fingerprint
 
@@ -43,7 +43,7 @@ def test_maps(tmp_path, forks, monkeypatch):
     monkeypatch.setattr(lab_maps, 'map_scores', partial(lab_maps.map_scores, steps=10))
     photographs(tmp_path/'photos', 40)
     res = lab_maps.maps(tmp_path/'photos', 64, 'tiny', steps=2, runs=tmp_path/'runs', n=16)
-    train,held,_ = three_parts(ImageFolder(tmp_path/'photos', 64), .1)
+    train,held,_ = split_dataset(ImageFolder(tmp_path/'photos', 64), .1)
     assert (res['held'], res['training'], res['drawn'], res['classes']) == (len(held), 2*len(train), 16, ['a', 'b'])
     assert [(r['maps'], r.get('steps')) for r in res['rows']] == [
         ('held out', None), ('training', None), ('independent', None),
@@ -59,13 +59,13 @@ def test_without_places_the_rest_is_the_same():
     seed_all(0)
     net = dvae('tiny', (4, 8), ch=16)
     M = torch.tensor([[[0, 1], [1, 0]]])
-    bare = stage1.without_places(net, 16)
+    bare = stage1.without_positions(net, 16)
     z = torch.randn(1, 4, 4, 4)
     assert (bare.decode(z, M) - net.decode(z, M)).abs().max() > 1e-4
     with torch.no_grad():   # where all places are alike, nothing changes
         net.decoder.place.copy_(net.decoder.place.mean((2, 3), keepdim=True).expand_as(net.decoder.place))
         net.decoder.where.weight.zero_()
-    assert_close(stage1.without_places(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
+    assert_close(stage1.without_positions(net, 16).decode(z, M), net.decode(z, M), atol=1e-5)
 
 def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, monkeypatch):
     from d2it_nb import dvae_stage, run, train
@@ -138,7 +138,7 @@ def test_the_networks_that_ship_beside_a_dit(tmp_path, forks, monkeypatch):
             [(s, 20, 20) for s in ('dvae', 'grain', 'content', 'dit')] and
             len({r['id'] for r in res['runs']}) == 4)
     near = res['neighbours']
-    held = len(three_parts(ImageFolder(tmp_path/'photos', 32), .2)[1])
+    held = len(split_dataset(ImageFolder(tmp_path/'photos', 32), .2)[1])
     assert (len(near['distances']) == len(near['nearer']) == 16 and
             all(d > 0 for d in near['distances']) and
             all(s*held % 1 == 0 for s in near['nearer']))

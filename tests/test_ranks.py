@@ -54,7 +54,7 @@ def test_two_ranks_judge_maps_as_one(runs, tmp_path):
 
 def test_ranks_share_the_drawing_of_maps(runs):
     "Fourteen maps, by one rank or by two: each is drawn once, and is the same"
-    from d2it_nb.grain_stage import MapJudge
+    from d2it_nb.grain_stage import MapEvaluator
     from d2it_nb.stage import Codes
     from d2it_nb.train import parse
     from d2it_nb.dist import Ranks, Stop
@@ -72,7 +72,7 @@ def test_ranks_share_the_drawing_of_maps(runs):
         def any(self, flag):
             return bool(flag)
     for rank,world in ((0, 1), (0, 2), (1, 2)):
-        MapJudge(codes, cfg, One(rank, world), Stop())(net)
+        MapEvaluator(codes, cfg, One(rank, world), Stop())(net)
     whole,a,b = seen
     assert len(whole) == 14 and len(whole.flatten(1).unique(dim=0)) > 2 and a[1::2].any() == b[::2].any() == 0
     assert torch.equal(a + b, whole)

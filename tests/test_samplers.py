@@ -74,7 +74,7 @@ def test_steps_of_dpmpp():
     close(b.x, x2)
     close(c.x, x0(x2, 200))
     close(last(dpmpp(model, X, M, times=[900, 500, 200, -1])), c.x)
-    assert ([s.t for s in dpmpp(says, X, M, steps=5)] == Diffusion().nodes(5, 2)[:-1] and
+    assert ([s.t for s in dpmpp(says, X, M, steps=5)] == Diffusion().timesteps(5, 2)[:-1] and
             len(list(ddim(says, X, M))) == 50 and
             len(list(dpmpp(says, X, M))) == 20)
 
@@ -163,7 +163,7 @@ def test_known_codes_are_followed():
 
 def test_restarts():
     d = Diffusion()
-    nodes = d.nodes(20)
+    nodes = d.timesteps(20)
     for strength,walk in ((0., 0), (.01, 1), (.5, 10), (.26, 5), (1., 20)):
         x,times = restart(X, M, E, d, strength)
         assert times == nodes[20 - walk:]
@@ -171,7 +171,7 @@ def test_restarts():
         close(x, a*X + s*E)
     x,_ = restart(torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(3)), M, E, d, 0.)
     close(x, block_mean(torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(3)), M, 2))
-    assert restart(X, M, E, d, 1., 6, 2.)[1] == d.nodes(6, 2.) and last([], 3) == 3
+    assert restart(X, M, E, d, 1., 6, 2.)[1] == d.timesteps(6, 2.) and last([], 3) == 3
     for bad in (-.1, 1.1):
         with pytest.raises(ValueError, match='a strength lies in'):
             restart(X, M, E, d, bad)

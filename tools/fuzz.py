@@ -243,7 +243,7 @@ def folders(d, n, seed=0):
                 wrong.append((i, sorted(map(str, found.keys() ^ want.keys()))[:3]))
             if set(ds.passed) != out:
                 wrong.append((i, sorted(map(str, set(ds.passed) ^ out))[:3]))
-            ds.told()
+            ds.summary()
             read += len(found)
             passed += len(out)
         except ValueError as e:

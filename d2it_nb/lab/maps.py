@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from ..core import *
 from ..grain import budget, grain_map
-from ..map_statistics import (class_means, independent, intervals, map_scores, map_statistics,
-                                    nearest)
+from ..map_statistics import (class_means, independent_maps, intervals, map_scores,
+                                    map_statistics, nearest)
 from ..grain_transformer import DESIGNS, GrainTransformer, sample_maps
 from ..dist import SOLO, Stop
 from ..stage import Codes
@@ -54,7 +54,7 @@ class Truth:
         some = order[:n]
         rest = self.known[order[n:]]                  # which holds mirror images of some
         y = self.y_known[some]
-        alone = independent(self.known, self.y_known, keyed_rng(0, 'independent'))[some]
+        alone = independent_maps(self.known, self.y_known, keyed_rng(0, 'independent'))[some]
         return [dict(maps='held out')
                 | self.score(self.real, self.y)
                 | dict(nearest=nearest(self.real, self.known).mean().item()),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
 from ..core import *
-from ..data import ImageFolder, three_parts
+from ..data import ImageFolder, split_dataset
 from ..dvae import DVAE
 from ..grain_transformer import GrainTransformer
 from ..content_transformer import SIZES, DiT, D2iT, flops
@@ -280,7 +280,7 @@ def parts_for(folder, # of images
     preset = STAGES['dvae'].presets[flags['preset']]
     ds = ImageFolder(folder, flags.get('size') or preset.get('size', 256),
                      small=flags.get('small', 'refuse'), progress=True)
-    train,held,test = three_parts(ds, flags.get('held', .05), flags.get('test', 0.))
+    train,held,test = split_dataset(ds, flags.get('held', .05), flags.get('test', 0.))
     parts = dict(train=train, held=held, test=test, all=ds)
     if part not in parts or parts[part] is None or len(parts[part]) < 5:
         raise ValueError(f'{folder} has no {part} part of at least five pictures at this scale')

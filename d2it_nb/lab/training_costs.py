@@ -232,7 +232,7 @@ def scattered(attn, x, at): # an `Attention` with windows, packed tokens (P,d), 
         bias = attn.B_r.to(q.dtype) + mask
         o = attend(attn.qn(q), attn.kn(k), v, bias)
         return rearrange(o, 'm h s d -> (m s) (h d)').index_select(0, slot)
-    return attn.out(again(inside, attn.qkv(x), at.slot, at.keys))
+    return attn.out(checkpointed(inside, attn.qkv(x), at.slot, at.keys))
 
 # %% ../../nbs/77_training_costs.ipynb #2ffd5bfd
 def bench_windows(sizes=(('nano', 96, 3), ('S', 384, 6)), # name, width, heads
