@@ -2,6 +2,7 @@
 import ast, builtins, dis, importlib, json, re, subprocess, sys, types
 from pathlib import Path
 import pytest
+import style
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = {p.stem.split('_', 1)[1]: (int(p.stem.split('_')[0]), p) for p in (ROOT/'nbs').glob('[0-9]*_*.ipynb')}
@@ -80,3 +81,27 @@ def test_exported_code_needs_nothing_that_only_its_notebook_has(name):
         return out.union(*map(wanted, (c for c in code.co_consts if isinstance(c, types.CodeType))))
     code = compile(MODULES[name].read_text(), name, 'exec')
     assert not wanted(code) - set(vars(module)) - set(vars(builtins))
+
+@pytest.mark.parametrize('name', sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb')))
+def test_code_breathes(name):
+    "Lines, statements, names and lessons, as CONTRIBUTING.md asks for"
+    book = style.Notebook(ROOT/'nbs'/f'{name}.ipynb')
+    assert not book.faults()
+    assert not book.unshown()
+
+def test_code_is_not_packed():
+    "Syntax nodes per line of all modules; lines in exported cells that are longer than one looks at"
+    books = [style.Notebook(p) for p in (ROOT/'nbs').glob('*.ipynb')]
+    rows = [book.figures() for book in books]
+    assert sum(row['nodes'] for row in rows) < 7*sum(row['lines'] for row in rows)
+
+def test_the_rules_see_what_breaks_them(tmp_path):
+    cells = ["#| export\ndef shown(x): return x", "a,b,c = 1,2,3", "f = lambda x: x", 'x = 1; y = 2', f'z = {"1 + "*30}1',
+             "[[[i for i in a] for a in b] for b in c]", "#| export\ndef hidden():\n    pass", "shown(1)"]
+    nb = dict(cells=[dict(cell_type='code', source=[cell]) for cell in cells])
+    (tmp_path/'odd.ipynb').write_text(json.dumps(nb))
+    book = style.Notebook(tmp_path/'odd.ipynb')
+    found = ' '.join(book.faults())
+    for rule in ('over 100 columns', 'several statements', 'more than two names', 'a lambda', 'nested deeper'):
+        assert rule in found
+    assert len(book.faults()) == 6 and book.unshown() == ['hidden']

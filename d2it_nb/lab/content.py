@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WALKS', 'eight', 'noisy_loss', 'overfit_run', 'loss_by_time', 'overfit', 'unpicked', 'as_sheet',
-           'nearest_photographs', 'neighbours_of', 'run_summary', 'scores_along', 'shipped', 'error_budget', 'moved',
-           'codes_of', 'runaways']
+           'nearest_photographs', 'run_summary', 'scores_along', 'shipped', 'error_budget', 'moved', 'codes_of',
+           'runaways']
 
 # %% ../../nbs/75_content.ipynb #803c3df7
 from pathlib import Path
@@ -145,7 +145,7 @@ def nearest_photographs(fake:Tensor, # features of generated pictures (m,d)
     return i, d, torch.cdist(held, train).amin(1)
 
 # %% ../../nbs/75_content.ipynb #56e4d241
-def neighbours_of(drawn, # generated pictures (n,3,H,W)
+def _neighbours_of(drawn, # generated pictures (n,3,H,W)
                   ds, # the photographs
                   vae, # that knows which were trained on
                   root, # folder of a run: features are kept there, and a sheet of pairs
@@ -229,7 +229,7 @@ def shipped(folder, # of images
                   for row in scores_along(run, nets, pipe_of, maps, ds, n)]
         drawn[name] = unpicked(pipe_of(nets[-1]), cfg=1.5)
         as_sheet(drawn[name], 16).save(root/f'{run.name}.png')
-    near = neighbours_of(drawn['D²iT'], ds, vae, root)
+    near = _neighbours_of(drawn['D²iT'], ds, vae, root)
     return dict(
         data=ds.fingerprint,
         n=n,

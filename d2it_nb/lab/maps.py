@@ -155,7 +155,8 @@ def truth_of(ask # words of a run of `train grain`
             ): # Truth, the held-out pictures, names of classes
     "What a run of the grain transformer trains on, and what it has not seen"
     codes = Codes.open(parse(ask)[1], SOLO, Stop())
-    cal,lat,held = codes.cal,codes.latents,codes.held
+    cal,held = codes.cal,codes.held
+    lat = codes.latents
     threshold = cal.threshold(.5)
     items = range(len(held))
     E = torch.cat([cal.entropy_map(held.image(i)[None]) for i in items])
