@@ -6,7 +6,6 @@
 __all__ = ['KINDS', 'overlap', 'coefficients', 'Snapshot', 'snapshots_in', 'average', 'main']
 
 # %% ../nbs/64_averages.ipynb #5040cf47
-import sys
 from pathlib import Path
 from typing import NamedTuple
 import torch
@@ -141,12 +140,9 @@ def main(run:str, # a run's folder, trained with --ema 5%,10%
          step:int=None, # after so many steps; default: at the end
         ):
     "An average of any length from the snapshots of two"
-    try:
+    with exit_with_message('averages'):
         net = average(run, _share(length), step)
         when = '' if step is None else f'-step-{step}'
         path = Path(run)/f'average-{net.meta["average"]}{when}'
         save_net(path, net, **net.meta)
         print(f'{path}.safetensors: {net.meta["missed"]:.1%} of the profile is missed')
-    except (ValueError, OSError) as e:
-        print(f'd2it_nb.averages: {e}', file=sys.stderr)
-        raise SystemExit(2) from None

@@ -6,8 +6,9 @@
 __all__ = ['NO_LOCKS', 'keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
            'peak_bytes', 'kept_bytes', 'checkpointed', 'sync', 'write_atomic', 'read_json', 'sealed', 'unsealed',
            'exclusive_lock', 'sha256', 'write_tensors', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than',
-           'save_net', 'load_net', 'asset', 'package_file', 'forgiving_streams', 'did_you_mean', 'documented',
-           'threads', 'seconds_of', 'best_threads', 'on_threads', 'machine', 'save_result', 'load_result', 'as_table']
+           'save_net', 'load_net', 'asset', 'package_file', 'forgiving_streams', 'exit_with_message', 'did_you_mean',
+           'documented', 'threads', 'seconds_of', 'best_threads', 'on_threads', 'machine', 'save_result', 'load_result',
+           'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
 import difflib, errno, fcntl, hashlib, importlib.util, inspect, json, os, platform, random, sys
@@ -434,6 +435,16 @@ def forgiving_streams():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')
+
+@contextmanager
+def exit_with_message(program:str, # name of the module
+                     ):
+    "What a user got wrong, or a disk, ends a command with one sentence and status 2"
+    try:
+        yield
+    except (ValueError, OSError) as e:
+        print(f'd2it_nb.{program}: {e}', file=sys.stderr)
+        raise SystemExit(2) from None
 
 def did_you_mean(name:str, names)->str: # '' where nothing is near
     "A hint for whoever mistyped a name"

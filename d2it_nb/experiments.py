@@ -8,7 +8,6 @@ __all__ = ['EXPERIMENTS', 'command_of', 'run', 'main']
 # %% ../nbs/78_experiments.ipynb #c2
 import inspect
 import shlex
-import sys
 from functools import partial
 from fastcore.script import Param, bool_arg, call_parse
 from .core import *
@@ -84,8 +83,5 @@ def main(name:Param('which experiment', str, choices=list(EXPERIMENTS)),
                  scale=scale, seeds=seeds, jobs=jobs, runs=runs, n=n, rows=rows,
                  share_dvae=share_dvae, eye=eye, part=part, features=features)
     more = {flag: value for flag,value in flags.items() if value is not None}
-    try:
+    with exit_with_message('experiments'):
         run(name, data, out, more)
-    except (ValueError, OSError) as e:
-        print(f'd2it_nb.experiments: {e}', file=sys.stderr)
-        raise SystemExit(2) from None

@@ -233,15 +233,13 @@ def main(data:str='', # folder of pictures, sub-folders are classes
         ):
     "Train a small classifier on the training part of a labelled folder"
     try:
-        if not (data and out):
-            raise ValueError('--data FOLDER and --out FOLDER are needed')
-        plan = Plan(size=size, epochs=epochs, held=held, test=test, seed=seed)
-        net = train_eye(data, out, plan)
-        print(f'{Path(out)/"eye"}.safetensors: '
-              f'{net.meta["right"]:.1%} of {net.meta["n_held"]} held-out pictures right')
-    except (ValueError, OSError) as e:
-        print(f'd2it_nb.eye: {e}', file=sys.stderr)
-        raise SystemExit(2) from None
+        with exit_with_message('eye'):
+            if not (data and out):
+                raise ValueError('--data FOLDER and --out FOLDER are needed')
+            plan = Plan(size=size, epochs=epochs, held=held, test=test, seed=seed)
+            net = train_eye(data, out, plan)
+            print(f'{Path(out)/"eye"}.safetensors: '
+                  f'{net.meta["right"]:.1%} of {net.meta["n_held"]} held-out pictures right')
     except KeyboardInterrupt:
         print('stopped; the same command goes on from the last epoch', file=sys.stderr)
         raise SystemExit(143) from None
