@@ -14,7 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn, Tensor
+from torch import nn
 from .core import *
 from .dist import SOLO, Ranks, shard_like, is_sharded, local, rows
 

@@ -11,7 +11,6 @@ import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-import math
 import torch
 from einops import rearrange
 from torch import nn, Tensor
@@ -31,7 +30,7 @@ from .content_transformer import d2it, dit
 from .dist import SOLO, Ranks, Stop
 from .checkpoint import steps_in
 from .stage import (CPU, TINY, Batch, Codes, LatentConfig, LatentSamples, Stage, by_time,
-                           check_held, files, find_dvae, hardware, sum_count, sum_ranks, training)
+                           check_held, files, find_dvae, hardware, sum_count, sum_ranks)
 
 # %% ../nbs/55_content_stage.ipynb #f4483bfd
 network = partial(flag, group='the network')

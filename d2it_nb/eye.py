@@ -6,7 +6,7 @@
 __all__ = ['shrunk', 'Eye', 'read_all', 'moved', 'answers', 'Plan', 'load_eye', 'train_eye', 'main']
 
 # %% ../nbs/61_eye.ipynb #3d947cea
-import json, math, sys
+import math, sys
 from dataclasses import dataclass
 from pathlib import Path
 import torch

@@ -10,7 +10,7 @@ __all__ = ['check_map', 'grain_map', 'shares', 'exact_ratio', 'block_side', 'enl
 # %% ../nbs/12_grain.ipynb #c2
 from numbers import Real
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor
 
 # %% ../nbs/12_grain.ipynb #c7

@@ -6,7 +6,6 @@
 __all__ = ['network', 'GRAIN_PRESETS', 'GRAIN_COSTS', 'GrainConfig', 'MapBatch', 'MapSamples', 'GrainStage', 'MapEvaluator']
 
 # %% ../nbs/54_grain_stage.ipynb #c21ea24a
-import dataclasses
 from dataclasses import dataclass
 from functools import partial
 import torch

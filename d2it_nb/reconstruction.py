@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from .core import *
 from .metrics import FeatureStats, frechet, psnr, ssim
-from .grain import cumulative_ratios, grain_map, n_codes, shares
+from .grain import cumulative_ratios, grain_map, n_codes
 from .dvae import DVAE, sample_codes, split_moments
 from .vae_losses import kl_codes
 from .viz import overlay_grain, progress_bar

@@ -30,7 +30,7 @@ from .dvae_stage import DVAEStage
 from .grain_stage import GrainStage
 from .content_stage import ContentStage
 from .plan import how_long
-from .watch import Log, Meter, Pace, Watch, logger, mean_over, read_log
+from .watch import Log, Meter, Pace, Watch, logger, mean_over
 from .run import Learner, Run, refuse_other_flags
 
 # %% ../nbs/59_train.ipynb #acf39806

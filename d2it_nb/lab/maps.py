@@ -20,7 +20,7 @@ from ..grain_transformer import DESIGNS, GrainTransformer, sample_maps
 from ..dist import SOLO, Stop
 from ..stage import Codes
 from ..train import STAGES, parse
-from .runs import as_words, train_runs, without
+from .runs import as_words, train_runs
 
 # %% ../../nbs/74_maps.ipynb #983c3021
 def both(M # grain maps (n,h,w)

@@ -5,30 +5,25 @@
 # %% auto #0
 __all__ = ['SCALES', 'EPOCHS', 'ON_IMAGENET', 'LEARNED', 'FIXED', 'FINE', 'DRAWN', 'GUIDED', 'BOTH', 'TABLES', 'pictures_of',
            'lengths', 'Row', 'ratio_at', 'autoencoder', 'baseline', 'own_size', 'blocks', 'sized', 'rungs', 'depths',
-           'ratios', 'table1', 'table2', 'table5', 'fig6', 'of_one', 'chosen', 'refined_tokens', 'built', 'parts_for',
+           'ratios', 'table1', 'table2', 'table5', 'fig6', 'of_one', 'chosen', 'refined_tokens', 'parts_for',
            'Workplace', 'scored', 'looks', 'paper']
 
 # %% ../../nbs/71_tables.ipynb #1d550b0e
-import math
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
-import torch
 from tqdm.auto import tqdm
 from ..core import *
 from ..data import ImageFolder, split_dataset
-from ..dvae import DVAE
 from ..grain_transformer import GrainTransformer
-from ..content_transformer import SIZES, DiT, D2iT, flops
+from ..content_transformer import SIZES, DiT, D2iT
 from ..checkpoint import steps_in
-from ..content_stage import content_net
-from ..train import STAGES, parse
+from ..train import STAGES
 from ..pipeline import D2iTPipeline
 from ..evaluate import MAPS, evaluate
 from ..eye import load_eye
-from .runs import as_words, at_step, stage1_of, train_runs, without
+from .runs import at_step, stage1_of, train_runs, without
 
 # %% ../../nbs/71_tables.ipynb #d1b3a41d
 # flags of the three stages; pictures, how they are sampled,
@@ -239,37 +234,6 @@ def refined_tokens(net, M): # grain map (1,h,w)
         return 0
     packed = net.pack(M)[0]
     return len(packed.place) if packed else 4*M.numel()     # all fine: no list, but all tokens
-
-def built(name:str, scale:str='paper', size:int=256, factors=(8, 16))->list: # a row a row
-    "What the rows of a table are made of, without any weights"
-    rows = []
-    for key,row in TABLES[name](scale).items():
-        own = dict(fine=factors[:1], coarse=factors[-1:]).get(row.codes, factors)
-        k = len(own)
-        codes = SimpleNamespace(
-            meta=dict(size=size),
-            factors=own,
-            region=own[-1],
-            k=k,
-            z=4)
-        flags = SCALES[scale]['content'] | row.flags
-        cfg = parse(as_words('content', 'nowhere', **flags))[1]
-        with torch.device('meta'):
-            net = content_net(cfg, codes, 1000 if name in ON_IMAGENET else 0)
-        side = size//own[-1]
-        r = ratio_at(row)
-        fine = torch.arange(side**2) < round(r*side**2)
-        M = fine.long().view(1, side, side)*(k - 1)
-        refined = refined_tokens(net, M)
-        rows.append(dict(
-            table=name,
-            row=key,
-            codes=f'dynamic, r = {r:g}' if own == factors else f'plain, f = {own[0]}',
-            tokens=str(math.prod(net.trunk.grid)) + f' ({refined})'*bool(refined),
-            GMAC=sum(flops(net, M).values())/2e9,
-            parameters=f'{n_params(net)/1e6:.1f} M',
-            positions=cfg.pos))
-    return rows
 
 # %% ../../nbs/71_tables.ipynb #7eb6ad9b
 def parts_for(folder, # of images
