@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from fastcore.script import call_parse
 from torch import nn, Tensor
-from .checkpoint import exponent
+from .ema import exponent
 from .content_transformer import D2iT, DiT
 from .core import *
 from .grain_transformer import GrainTransformer

@@ -172,8 +172,7 @@ class _Pairs(NamedTuple):
     columns:Tensor   # for each of the second
     beyond:Tensor    # variance of the kernels that neither of the two means explains
 
-def _pairs(a, b, block)->_Pairs:
-    own = a is b
+def _pairs(a, b, block, own=False)->_Pairs: # own: b is a, whose pairs with themselves don't count
     rows = []
     columns = torch.zeros_like(b[:, 0])
     squares = 0.
@@ -228,8 +227,8 @@ def kid(a:Tensor, # features (N,d)
     _check_features(a, b, 3, 'at least three')
     a = a.double()
     b = b.double()
-    k_aa = _pairs(a, a, block)
-    k_bb = _pairs(b, b, block)
+    k_aa = _pairs(a, a, block, own=True)
+    k_bb = _pairs(b, b, block, own=True)
     k_ab = _pairs(a, b, block)
     distance = k_aa.mean + k_bb.mean - 2*k_ab.mean
     variance = _kid_variance(k_aa, k_bb, k_ab).clamp(min=0)

@@ -20,8 +20,9 @@ from .config import free_flags
 from .viz import waiting
 from .blocks import DiTBlock
 from .dist import Ranks, local, parallelize, unsharded
-from .checkpoint import (EMA, check_room, delete_snapshots_after, n_bytes, newest,
-                                opt_tensors, restore, save_checkpoint, set_aside, snapshot_at,
+from .ema import EMA
+from .checkpoint import (check_room, delete_snapshots_after, n_bytes, newest, opt_tensors,
+                                restore, save_checkpoint, set_aside, snapshot_at,
                                 steps_in)
 from .stage import Config, Stage
 from .plan import lay_out, plan, quickest, room, threads_for, weights_bytes

@@ -80,6 +80,7 @@ def _std(diff, t, s, v=None):
     logvar = low + (v + 1)/2*(high - low)
     return (.5*logvar).exp()
 
+@torch.no_grad()
 def ddpm(model, # (x, t, M) → what the process predicts, or that and variance channels
          x_T:Tensor, # start (N,c,H,W), usually `grain_noise`
          M:Tensor, # grain maps (N,h,w)
@@ -107,6 +108,7 @@ def ddpm(model, # (x, t, M) → what the process predicts, or that and variance 
         x_t = x_s
 
 # %% ../nbs/31_samplers.ipynb #c12
+@torch.no_grad()
 def ddim(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
          steps:int=50,
          k:int=2, # number of grains
@@ -138,6 +140,7 @@ def _half_log_snr(diff, t):
     a,n = diff.coef(t)
     return math.log(a/n) if a else -math.inf
 
+@torch.no_grad()
 def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
           steps:int=20,
           k:int=2, # number of grains
@@ -167,6 +170,7 @@ def dpmpp(model, x_T:Tensor, M:Tensor, diff:Process=None, # as in `ddpm`
         x_t = x_s
 
 # %% ../nbs/31_samplers.ipynb #c16
+@torch.no_grad()
 def heun(model, x_T:Tensor, M:Tensor, # as in `ddpm`
          diff:Flow=None, # default Flow()
          steps:int=25,

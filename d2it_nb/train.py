@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'stage_named', 'parse', 'sample_numbers', 'autocast', 'backward', 'optimize', 'logged_as', 'Health', 'blame',
-           'fit', 'train', 'usage', 'explain', 'main']
+           'train_step', 'fit', 'train', 'usage', 'explain', 'main']
 
 # %% ../nbs/59_train.ipynb #6fa0b22e
 import json
@@ -95,6 +95,8 @@ def optimize(learner:Learner, cfg:Config, step:int,
     for group in learner.opt.param_groups:
         group['lr'] = cfg.lr_at(step)
     left_out = torch.maximum(sick, (~norm.isfinite()).float())
+    # what a GradScaler tells a fused optimizer: it reads `found_inf` on the device, and if that is
+    # 1, the step changes nothing; so the host need not wait for the gradients to know
     learner.opt.grad_scale = None
     learner.opt.found_inf = left_out
     learner.opt.step()
@@ -155,6 +157,30 @@ def blame(stage:Stage, step:int)->str:
             'To go on, give a lower --lr or --clip, --amp off, '
             'or --skip 3 to leave such batches out')
 
+# %% ../nbs/59_train.ipynb #b8c40d4b
+def train_step(run:Run,
+               parts:list, # micro-batches, on the device
+               step:int,
+              )->dict: # what is logged, name → scalar, or [sum, count]
+    "Forward, backward, clip, step, average"
+    stage,cfg = run.stage,run.cfg
+    left_out = None
+    losses = {}
+    with autocast(run.ranks.device, run.amp):
+        stage.before(parts, step)
+    for turn,loss in stage.turns(step):
+        # forward and backward
+        terms = backward(run.learners[turn], loss, parts, step, run.amp)
+        sick = run.ranks.sum((~terms['loss'].isfinite()).float()).clamp(max=1)
+        # clip and step
+        norm,skipped = optimize(run.learners[turn], cfg, step, sick)
+        losses |= logged_as(turn, terms, norm)
+        if turn == 'net':
+            left_out = skipped
+    for average in run.averages:
+        average.update(run.net, step, left_out)
+    return losses
+
 # %% ../nbs/59_train.ipynb #40ff0460
 def fit(name:str, # stage
         cfg:Config,
@@ -196,25 +222,10 @@ def fit(name:str, # stage
             try:
                 for step in range(first, cfg.steps):
                     began = time.perf_counter()
-                    losses = {}
                     with threads(min(run.plan['threads'], torch.get_num_threads())):
-                        # batch
                         parts = [next(batches).to(ranks.device)
                                  for _ in range(run.plan['accumulate'])]
-                        with autocast(ranks.device, run.amp):
-                            stage.before(parts, step)
-                        for turn,loss in stage.turns(step):
-                            # forward and backward
-                            terms = backward(run.learners[turn], loss, parts, step, run.amp)
-                            sick = ranks.sum((~terms['loss'].isfinite()).float()).clamp(max=1)
-                            # clip and step
-                            norm,skipped = optimize(run.learners[turn], cfg, step, sick)
-                            losses |= logged_as(turn, terms, norm)
-                            if turn == 'net':
-                                left_out = skipped
-                        # average
-                        for average in run.averages:
-                            average.update(run.net, step, left_out)
+                        losses = train_step(run, parts, step)
                     health.note(step, losses)
                     bar.update()
                     done = step + 1
@@ -227,14 +238,13 @@ def fit(name:str, # stage
                     line = dict(step=done)
                     if logging or saving:
                         health.check()
-                    # log
                     if logging:
                         skipped = dict(left_out=health.left_out) if health.left_out else {}
                         line = log.write(done, mean_over(losses, ranks), lr=cfg.lr_at(step),
                                          **meter(done), **skipped)
                         bar.set_postfix(loss=f"{line.get('loss', math.nan):.4f}")
-                    # save: a snapshot first, so that a run that goes on from this step has it;
-                    # one that goes on from an earlier one makes it again
+                    # first, so that a run that goes on from this step has it; one that goes on
+                    # from an earlier step makes it again
                     if run.wants_snapshot(done):
                         run.snapshot(done)
                     if saving:

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest, torch
 from torch import nn
 from d2it_nb import checkpoint as cp
-from d2it_nb.checkpoint import (EMA, check_opt, check_room, load_checkpoint, load_opt, opt_tensors, read_part, restore,
+from d2it_nb.ema import EMA
+from d2it_nb.checkpoint import (check_opt, check_room, load_checkpoint, load_opt, opt_tensors, read_part, restore,
                                 run_lock, save_checkpoint, steps_in, verify)
 from d2it_nb.core import sha256
 from d2it_nb.dist import SOLO, Ranks

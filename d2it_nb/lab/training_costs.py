@@ -29,7 +29,7 @@ from ..grain import enlarge, exact_ratio, grain_noise
 from ..blocks import DiTBlock, attend, pack
 from ..content_transformer import RefineNet, d2it, dit, flops
 from ..dvae import AttnBlock, dvae
-from ..checkpoint import EMA
+from ..ema import EMA
 from ..plan import bf16_pays
 from ..watch import read_log
 from .costs import gpu_interleaved, interleaved, operations, photographs, timed
