@@ -154,7 +154,8 @@ def test_ranks_write_one_checkpoint(tmp_path):
     w = torch.arange(14.).view(7, 2)
     b = torch.ones(3)
     few = torch.tensor([[5.]])
-    ts = lambda ranks: {'net-.5': dict(w=Rows(w, ranks), few=Rows(few, ranks), b=b), 'ema': dict(b=b)}
+    def ts(ranks):
+        return {'net-.5': dict(w=Rows(w, ranks), few=Rows(few, ranks), b=b), 'ema': dict(b=b)}
     at = together(3, lambda ranks: save_checkpoint(tmp_path, 4, ts(ranks), dict(a=1), ranks=ranks))
     assert at == [tmp_path/'step-000004']*3 and [p.name for p in tmp_path.iterdir()] == ['step-000004']
     assert sorted(p.name for p in at[0].iterdir()) == ['ema.safetensors', 'manifest.json', 'meta.json',

@@ -90,7 +90,8 @@ def test_ddpm(learned, steps, exact, atol, monkeypatch):
     monkeypatch.setattr('diffusers.schedulers.scheduling_ddpm.randn_tensor', lambda *a, **kw: next(noise).double())
     f = model(Diffusion())
     if learned:
-        f = lambda x, t, M, eps=f: torch.cat([eps(x, t, M), torch.sin(7*x)], 1)
+        def f(x, t, M, eps=f):
+            return torch.cat([eps(x, t, M), torch.sin(7*x)], 1)
     # what is rounded in their tables adds up: 1.1e-4 after 1000 steps
     atol = atol if exact else max(atol, 1.5e-7*steps)
     agree(ddpm(f, start(), M, steps=steps, generator=rng()), walk(s, f), atol)

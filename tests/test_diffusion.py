@@ -11,7 +11,8 @@ def test_schedules():
                 b[0] == pytest.approx(1e-4*1000/T) and
                 b[-1] == pytest.approx(2e-2*1000/T) and
                 b[1] - b[0] == pytest.approx((2e-2 - 1e-4)/(T - 1)*1000/T))
-        f = lambda t: math.cos((t/T + .008)/1.008*math.pi/2)**2
+        def f(t):
+            return math.cos((t/T + .008)/1.008*math.pi/2)**2
         want = [min(1 - f(t + 1)/f(t), .999) for t in range(T)]
         torch.testing.assert_close(cosine_betas(T), torch.tensor(want, dtype=torch.double))
         assert cosine_betas(T)[-1] == .999

@@ -109,7 +109,8 @@ def test_channels_last(d):
     "The same autoencoder within rounding, and the same run to the last bit after a stop"
     def flags(name, layout, steps):
         return engine.parse(['dvae', '--preset', 'tiny', '--lr', '1e-4', '--layout', layout, '--out', str(d/name), '--steps', str(steps)])[1]
-    losses = lambda name: [l['loss'] for l in read_log(d/name/'log.jsonl')]
+    def losses(name):
+        return [l['loss'] for l in read_log(d/name/'log.jsonl')]
     engine.train('dvae', flags('plain', 'contiguous', 8))
     engine.train('dvae', flags('last', 'channels_last', 8))
     torch.testing.assert_close(torch.tensor(losses('plain')), torch.tensor(losses('last')), rtol=1e-4, atol=0)
@@ -197,7 +198,8 @@ def test_snapshots_of_averages(d):
     flags = dict(ema='0.9,10%', snapshots=3, save_every=3)
     engine.train('content', config(d, 'snap', steps=6, **flags))
     engine.train('content', config(d, 'snap-cut', steps=5, save_every=1, **{k: flags[k] for k in ('ema', 'snapshots')}))
-    names = lambda run: sorted(f.name for f in (d/run/'averages').glob('*.safetensors'))
+    def names(run):
+        return sorted(f.name for f in (d/run/'averages').glob('*.safetensors'))
     assert names('snap') == [f'{step:07d}-10%.safetensors' for step in (2, 4, 6)]
     for step, path in steps_in(d/'snap-cut'/'checkpoints'):
         if step > 3:

@@ -106,7 +106,8 @@ def test_noise_is_shared_scaled_and_local(km, seed):
 @given(maps(), st.integers(0, 2**31))
 def test_noise_of_an_image_does_not_depend_on_its_batch(km, seed):
     k,M = km
-    rngs = lambda: [torch.Generator().manual_seed(seed + i) for i in range(len(M))]
+    def rngs():
+        return [torch.Generator().manual_seed(seed + i) for i in range(len(M))]
     assert_equal(grain_noise(M, 2, k, rngs()), torch.cat([grain_noise(m[None], 2, k, [r]) for m,r in zip(M, rngs())]))
 
 def test_noise_is_standard_normal_at_every_grain():
@@ -168,7 +169,8 @@ def test_ratios_of_training():
                 abs((v == 0).float().mean() - .05) < .02 and
                 abs((v == 1).float().mean() - .05) < .02 and
                 abs(v.mean() - .5) < .02)
-    inner = lambda how: torch.tensor([r for r in rs[how] if 0 < r < 1])
+    def inner(how):
+        return torch.tensor([r for r in rs[how] if 0 < r < 1])
     assert (abs(inner('uniform').std() - 12**-.5) < .01 and
             abs(inner('normal').std() - .2) < .02 and inner('normal').max() > .9)
     assert [draw_ratio(torch.Generator(), r) for r in (0, .25, 1)] == [0., .25, 1.]
@@ -181,9 +183,10 @@ def test_shares_of_disturbed_maps():
     E = torch.rand(64, 8, 8, generator=torch.Generator().manual_seed(0))
     cal = Calibration(8, 64).update(E)
     whole = grain_map(E[:1], [cal.threshold(.5)])[0]
-    share = lambda **kw: sum(not torch.equal(training_map(E[0], cal, 2, torch.Generator().manual_seed(n), .5,
-                                                          other=lambda: E[1], **kw), whole)
-                             for n in range(1500))/1500
+    def share(**kw):
+        return sum(not torch.equal(training_map(E[0], cal, 2, torch.Generator().manual_seed(n), .5,
+                                                              other=lambda: E[1], **kw), whole)
+                                 for n in range(1500))/1500
     assert abs(share() - .15) < .03 and share(p_disturb=0.) == 0 and share(p_disturb=1.) > .9
     other = grain_map(E[1:2], [cal.threshold(.5)])[0]
     assert any(torch.equal(training_map(E[0], cal, 2, torch.Generator().manual_seed(n), .5, 1., lambda: E[1]), other)

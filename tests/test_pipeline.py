@@ -48,7 +48,8 @@ def test_edit_has_labels_and_intervals(pipe):
     s = pipe.generate('roses', n=1, seed=0, steps=3)
     R = torch.ones(8, 8, dtype=torch.bool)
     how = dict(region=R, seed=0, steps=3)
-    z = lambda **kw: pipe.edit(s, **(how | kw)).z
+    def z(**kw):
+        return pipe.edit(s, **(how | kw)).z
     assert (torch.equal(z(), z(label='roses')) and
             not torch.equal(z(), z(label='sunflowers')) and
             not torch.equal(z(), z(label=None)) and

@@ -36,7 +36,7 @@ def test_modules_are_what_the_notebooks_export(tmp_path):
         assert notebook and (module.parent/notebook[1]).resolve().is_file(), f'{module.name} has no notebook'
 
 def test_lint():
-    run('ruff', 'check', '-q', '--select', 'E9,F63,F7,F82,F811,B006,B008,PLE', '--ignore', 'F403,F405',
+    run('ruff', 'check', '-q', '--select', 'E701,E702,E731,E9,F63,F7,F82,F811,B006,B008,PLE', '--ignore', 'F403,F405',
         'nbs', 'd2it_nb', 'tests', 'tools', 'setup.py')
 
 def test_readme_is_the_index():
@@ -46,7 +46,8 @@ def test_an_environment_that_is_there_is_used_as_it_is(tmp_path):
     "And one that is not there is made"
     (tmp_path/'theirs'/'bin').mkdir(parents=True)
     (tmp_path/'theirs'/'bin'/'python').symlink_to(sys.executable)
-    does = lambda folder: run('make', '-n', 'test', f'VENV={tmp_path/folder}', MAKEFLAGS='', MFLAGS='')
+    def does(folder):
+        return run('make', '-n', 'test', f'VENV={tmp_path/folder}', MAKEFLAGS='', MFLAGS='')
     assert 'pip install' in does('new') and '-m venv' in does('new')
     assert 'pip' not in does('theirs') and 'tools/check.py' in does('theirs')
 
@@ -57,7 +58,8 @@ def test_packages_draw_a_picture_without_this_checkout(tmp_path):
     "sdist → wheel → a new environment"
     run(sys.executable, '-m', 'build', '-n', '-o', tmp_path/'dist', copy(tmp_path/'src', '.'))
     venv.create(tmp_path/'env', with_pip=False)
-    packages = lambda env: next((env/'lib').glob('python*'))/'site-packages'
+    def packages(env):
+        return next((env/'lib').glob('python*'))/'site-packages'
     # the dependencies, not the checkout
     (packages(tmp_path/'env')/'deps.pth').write_text(f'{packages(BIN.parent)}\n')
     run(sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', packages(tmp_path/'env'),

@@ -60,10 +60,14 @@ def test_steps_of_dpmpp():
     "Lu et al. 2022, Algorithm 2: the first step is first order, the next looks back"
     def model(x, t, M):
         return E*(1 + t/1000)
-    lam = lambda t: .5*math.log(ABAR[t]/(1 - ABAR[t]))
-    x0 = lambda x, t: (x - (1 - ABAR[t]).sqrt().float()*model(x, t, M))/ABAR[t].sqrt().float()
-    sig = lambda t: (1 - ABAR[t]).sqrt().item()
-    al = lambda t: ABAR[t].sqrt().item()
+    def lam(t):
+        return .5*math.log(ABAR[t]/(1 - ABAR[t]))
+    def x0(x, t):
+        return (x - (1 - ABAR[t]).sqrt().float()*model(x, t, M))/ABAR[t].sqrt().float()
+    def sig(t):
+        return (1 - ABAR[t]).sqrt().item()
+    def al(t):
+        return ABAR[t].sqrt().item()
     a,b,c = dpmpp(model, X, M, times=[900, 500, 200, -1])
     h1,h2 = lam(500) - lam(900),lam(200) - lam(500)
     x1 = sig(500)/sig(900)*X - al(500)*(math.exp(-h1) - 1)*x0(X, 900)
@@ -93,7 +97,8 @@ def test_steps_of_heun():
         next(heun(model, X, M, Diffusion()))
 
 def test_fresh_noise():
-    g = lambda n: torch.Generator().manual_seed(n)
+    def g(n):
+        return torch.Generator().manual_seed(n)
     one = torch.cat(list(draws(M, 3, 2, g(4), 3)))
     h = g(4)
     assert torch.equal(one, torch.cat([grain_noise(M, 3, 2, h) for _ in range(3)]))
@@ -137,8 +142,10 @@ def test_guidance():
     assert out[:, 2, 0, 0].tolist() == [-15, -12] and out[:, 3, 0, 0].tolist() == [1, 2]
 
 def test_guidance_by_a_weak_model():
-    strong = lambda x, t, M: torch.full((2, 6, 4, 4), 5.)
-    weak = lambda x, t, M: torch.full((2, 6, 4, 4), 3.)
+    def strong(x, t, M):
+        return torch.full((2, 6, 4, 4), 5.)
+    def weak(x, t, M):
+        return torch.full((2, 6, 4, 4), 3.)
     f = autoguided(strong, weak, 2.5, (10, 20))
     for t,want in ((9, 5.), (10, 8.), (20, 8.), (21, 5.)):
         out = f(X, t, M)

@@ -68,7 +68,8 @@ def folder(d, n=40):
 def test_pictures_that_break_in_a_run(tmp_path):
     "Training, latents and stage 2 go on; the list names what was left out; a picture of the same class stands in"
     torn = folder(tmp_path/'p')
-    names = lambda f: sorted(json.loads(l)['file'].rsplit('/', 1)[1] for l in f.read_text().splitlines())
+    def names(f):
+        return sorted(json.loads(l)['file'].rsplit('/', 1)[1] for l in f.read_text().splitlines())
     for stage,more in (('dvae', ['--held', 0, '--w_gan', 0, '--calib', 8, '--workers', 2]), ('content', [])):
         r = finished('d2it_nb.train', *arguments(stage, tmp_path/stage, '--data', tmp_path/'p', *more),
                      env=env() | dict(PYTHONWARNINGS='default'))

@@ -93,7 +93,8 @@ def kill(d, n, ranks=1, seed=0, per=60):
             shutil.rmtree(cut)
         p = begin('content', cut, *flags, ranks=ranks)
         t,steps = time.time(),len(log_of(cut))
-        going = lambda: p.poll() is None
+        def going():
+            return p.poll() is None
         if rng.random() < .2:   # a fifth before the first step, the others up to some sixty steps later
             end = t + rng.uniform(0, took)
             while time.time() < end and going():

@@ -137,7 +137,8 @@ def images(d, n, seed=0, browser=False):
     unnamed = [k for k in refused if str(wild/k) not in listed or str(wild/k) not in found[k][1]]
     unread = [k for k in names
               if found[k][0] == 'read' and str(wild/k) in listed]
-    count = lambda how: sum(v[0] == how for v in found.values())
+    def count(how):
+        return sum(v[0] == how for v in found.values())
     return dict(what='pictures', files=len(names), read=count('read'), refused=count('refused'),
                 crashes=count('crash'), hangs=count('hang'), wrong=wrong, without_second_opinion=len(alone),
                 unnamed=unnamed + unread, slowest_s=max(v[2] for v in found.values()), peak_MB=peak)
@@ -177,7 +178,8 @@ def targets(d):
     save_file(dict(w=torch.arange(9.)), d/'w.safetensors')
     step = next((d/'c').glob('step-*'))
     pin = f'{d/"w.safetensors"}#sha256={sha256(d/"w.safetensors")}'
-    net = lambda name, cls: lambda: (lambda n: (digest(n), json.dumps(n.meta, sort_keys=True)))(load_net(d/name, cls))
+    def net(name, cls):
+        return lambda: (lambda n: (digest(n), json.dumps(n.meta, sort_keys=True)))(load_net(d/name, cls))
     def ckpt():
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -185,10 +187,11 @@ def targets(d):
         if found is None:
             raise ValueError('no sound checkpoint')
         return json.dumps(found[1], sort_keys=True), *(v.double().sum().item() for v in found[0]['net'].values())
-    lat = lambda: (lambda l:
-                   tuple(v.double().sum().item() for v in l.read(range(len(l)))['moments']) +
-                   (l.entropies(slice(None)).sum().item(), l.labels(slice(None)).sum().item())
-                  )(build_latents(d/'lat', ds, vae, cal, progress=False))
+    def lat():
+        return (lambda l:
+                       tuple(v.double().sum().item() for v in l.read(range(len(l)))['moments']) +
+                       (l.entropies(slice(None)).sum().item(), l.labels(slice(None)).sum().item())
+                      )(build_latents(d/'lat', ds, vae, cal, progress=False))
     out = {f'{n}.{e}': (d/f'{n}.{e}', net(n, c))
            for n,c in (('dvae', DVAE), ('content', D2iT), ('grain', GrainTransformer))
            for e in ('safetensors', 'json')}

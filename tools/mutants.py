@@ -37,9 +37,11 @@ def mutants(text:str)->list: # (line, what, mutated text)
     for l in lines:
         start.append(start[-1] + len(l) + 1)
     raw = text.encode()
-    at = lambda line, col: start[line - 1] + col
+    def at(line, col):
+        return start[line - 1] + col
     out = []
-    seen = lambda n: (at(n.lineno, n.col_offset), at(n.end_lineno, n.end_col_offset))
+    def seen(n):
+        return (at(n.lineno, n.col_offset), at(n.end_lineno, n.end_col_offset))
     def put(n, a, b, new):
         out.append((n.lineno, f'{raw[a:b].decode()} → {new}', (raw[:a] + new.encode() + raw[b:]).decode()))
     def between(n, left, right, op):
@@ -189,7 +191,8 @@ def main(modules:str='grain,diffusion,samplers,content_transformer,checkpoint', 
         log = ROOT/'runs'/'mutants'/f'{mod}-{state}.jsonl'
         log.parent.mkdir(parents=True, exist_ok=True)
         old = [json.loads(l) for l in log.read_text().splitlines()] if log.is_file() and tests and not only else []
-        key = lambda m: (m[0], m[1], at_of(m, text))
+        def key(m):
+            return (m[0], m[1], at_of(m, text))
         wanted = {*map(key, chosen)}
         found = [r for r in old if (r['line'], r['mutant'], r['at']) in wanted]
         chosen = [m for m in chosen if key(m) not in {(r['line'], r['mutant'], r['at']) for r in found}]

@@ -104,7 +104,8 @@ def sources(out:Path):
     (out/'api'/'index.md').write_text('# Modules\nWhat each exported name takes and gives.\n\n' +
                                       '\n'.join(['```{toctree}', ':maxdepth: 1', '', *(p.stem for p in modules),
                                                  '```', '']))
-    tree = lambda caption, pages: '\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *pages, '```'])
+    def tree(caption, pages):
+        return '\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *pages, '```'])
     for f in nbs:
         nb = read_nb(f)
         before = None   # a cell of imports, which those right below it join
@@ -141,9 +142,10 @@ def main(out:str='_docs', # folder of the site
     with tempfile.TemporaryDirectory() as d:
         src = Path(d)/'src'
         sources(src)
-        build = lambda kind, to, *more: subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-n', '-W',
-                                                        '--keep-going', '-j', 'auto', '-b', kind,
-                                                        '-d', f'{d}/trees', *more, str(src), str(to)]).returncode
+        def build(kind, to, *more):
+            return subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-n', '-W',
+                                                                '--keep-going', '-j', 'auto', '-b', kind,
+                                                                '-d', f'{d}/trees', *more, str(src), str(to)]).returncode
         if build('html', Path(d)/'html') or external and build('linkcheck', Path(d)/'links'):
             raise SystemExit('the site has faults, see above')
         shutil.rmtree(out, ignore_errors=True)
