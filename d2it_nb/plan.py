@@ -65,6 +65,7 @@ def weights_bytes(stage:Stage)->int:
     "All networks, once"
     return sum(4*n_params(net) for net in stage.networks.values())
 
+# %% ../nbs/56_plan.ipynb #f09f0bc5
 _costs = {}   # of this process's earlier starts; only a cache
 SHAPES = ('the network', 'losses', 'the process and its loss')      # groups of flags
 
@@ -163,6 +164,7 @@ def seconds_per_step(stage:Stage, batch, way:tuple)->float:
         torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
+# %% ../nbs/56_plan.ipynb #5517b6ce
 def quickest(stage:Stage, cfg:Config, ranks:Ranks,
              patience:float=2., # seconds that one sample may take
              rounds:int=3,

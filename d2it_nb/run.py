@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_same', 'with_defaults', 'stored_start', 'refuse_other_flags', 'Learner', 'compile_blocks', 'prepare',
-           'warm_start', 'RunStart', 'cut_of', 'rate_change', 'Run', 'first_not_finite', 'done_at']
+           'warm_start', 'RunWay', 'rate_change', 'RunResume', 'cut_of', 'RunStart', 'Run', 'first_not_finite',
+           'done_at']
 
 # %% ../nbs/58_run.ipynb #30253fc3
 import dataclasses
@@ -118,8 +119,8 @@ def warm_start(net:nn.Module, # new
     return old.meta.get('id', '')
 
 # %% ../nbs/58_run.ipynb #45e3d97b
-class RunStart:
-    "How a run begins, or goes on"
+class RunWay:
+    "In which way a run takes its steps: precision, layout, how the batch is cut, threads"
     def __init__(self, stage:Stage, cfg:Config, ranks:Ranks):
         self.stage = stage
         self.cfg = cfg
@@ -129,30 +130,6 @@ class RunStart:
         self.now = dataclasses.asdict(cfg)
         self.changed = ''                       # flags that are others than when it began
         self.init = {}                          # the exported weights that it began with
-
-    def start(self)->int:
-        "Everything that happens before the first step, which it returns"
-        for net in self.stage.networks.values():
-            net.to(self.ranks.device)
-        note = stored_start(self.out, self.ranks)
-        self.amp,self.layout = self.choose_way(self.begun(note))
-        lay_out(self.stage, self.layout)
-        self.free = room(self.ranks, weights_bytes(self.stage))
-        self.begin_with_weights()
-        self.plan = self.choose_plan(note) | dict(amp=self.amp, layout=self.layout)
-        self.learners,self.averages = prepare(self.stage, self.cfg, self.ranks)
-        meta = self.restore()
-        first = meta['step'] if meta else 0
-        if 'threads' not in self.plan:
-            self.plan = self.plan | dict(threads=self.choose_threads(meta))
-        if self.ranks.main:
-            set_aside(self.checkpoints, first)
-            delete_snapshots_after(self.out, first)
-            self.tell_start(first, meta, note and note['plan'])
-            self.write_note()
-        self.check_disk(first)
-        self.saved = first
-        return first
 
     def begun(self, note:dict)->dict: # config, amp, layout, device; None if it begins now
         "In which way the run began: as its note says, or, if that is damaged or old, a checkpoint"
@@ -183,15 +160,6 @@ class RunStart:
                   '--amp and --layout change it', flush=True)
         return amp, layout
 
-    def begin_with_weights(self):
-        "Those of --init, if nothing is trained yet"
-        if not self.cfg.init or steps_in(self.checkpoints):
-            return
-        with waiting('reading the weights to begin with', self.ranks.main):
-            self.init = {'from': self.cfg.init, 'id': warm_start(self.stage.net, self.cfg.init)}
-        if self.ranks.main:
-            print(f'begins with the weights {self.init["id"]} of {self.cfg.init}', flush=True)
-
     def is_usable(self, plan:dict, config:dict)->bool:
         "Would this plan, of a start with these flags, still do?"
         here = (self.ranks.world, self.ranks.device.type)
@@ -214,6 +182,33 @@ class RunStart:
             if meta:
                 return torch.get_num_threads()
             return threads_for(self.stage, self.plan, self.ranks, self.amp, self.cfg)
+
+# %% ../nbs/58_run.ipynb #36b442a6
+def rate_change(cfg:Config, old:dict, step:int)->str:
+    "What a stretched schedule does to the learning rate, '' if nothing"
+    try:
+        was = type(cfg)(**old).lr_at(step)
+    except TypeError:
+        return ''                               # flags of another version
+    rate = cfg.lr_at(step)
+    if old.get('lr') != cfg.lr or abs(rate - was) <= .01*max(rate, was):
+        return ''
+    return f'; so the learning rate goes on at {rate:.3g}, where it would have been {was:.3g}'
+
+class RunResume(RunWay):
+    "What a run goes on from: exported weights, or its own newest checkpoint"
+    def begin_with_weights(self):
+        "Those of --init, if nothing is trained yet"
+        if not self.cfg.init or steps_in(self.checkpoints):
+            return
+        with waiting('reading the weights to begin with', self.ranks.main):
+            self.init = {'from': self.cfg.init, 'id': warm_start(self.stage.net, self.cfg.init)}
+        if self.ranks.main:
+            print(f'begins with the weights {self.init["id"]} of {self.cfg.init}', flush=True)
+
+    def nets(self)->dict: # part of a checkpoint → network
+        return ({name: learner.net for name,learner in self.learners.items()}
+                | {f'ema-{average.name}': average.net for average in self.averages})
 
     def restore(self)->dict: # the checkpoint's meta; None if it begins now
         "Weights, optimizers and averages of the newest checkpoint that is whole"
@@ -249,6 +244,37 @@ class RunStart:
                              f'{self.cfg.steps} are wanted; ask for at least {meta["step"]}, '
                              'or choose another --out')
 
+# %% ../nbs/58_run.ipynb #ba0aa52f
+def cut_of(plan:dict)->str:
+    "How a batch is cut, in words"
+    return f'{plan["world"]} rank(s) × {plan["accumulate"]} × {plan["micro"]}'
+
+class RunStart(RunResume):
+    "From the first look at the folder to the first step"
+    def start(self)->int:
+        "Everything that happens before the first step, which it returns"
+        for net in self.stage.networks.values():
+            net.to(self.ranks.device)
+        note = stored_start(self.out, self.ranks)
+        self.amp,self.layout = self.choose_way(self.begun(note))
+        lay_out(self.stage, self.layout)
+        self.free = room(self.ranks, weights_bytes(self.stage))
+        self.begin_with_weights()
+        self.plan = self.choose_plan(note) | dict(amp=self.amp, layout=self.layout)
+        self.learners,self.averages = prepare(self.stage, self.cfg, self.ranks)
+        meta = self.restore()
+        first = meta['step'] if meta else 0
+        if 'threads' not in self.plan:
+            self.plan = self.plan | dict(threads=self.choose_threads(meta))
+        if self.ranks.main:
+            set_aside(self.checkpoints, first)
+            delete_snapshots_after(self.out, first)
+            self.tell_start(first, meta, note and note['plan'])
+            self.write_note()
+        self.check_disk(first)
+        self.saved = first
+        return first
+
     def tell_start(self, first:int, meta:dict, old_plan:dict):
         "What was begun, or goes on"
         if meta:
@@ -282,31 +308,12 @@ class RunStart:
             if self.ranks.main and first < cfg.steps:
                 check_room(self.checkpoints, self.bytes()*checkpoints + snapshots)
 
-    def nets(self)->dict: # part of a checkpoint → network
-        return ({name: learner.net for name,learner in self.learners.items()}
-                | {f'ema-{average.name}': average.net for average in self.averages})
-
     def bytes(self)->int:
         "What a checkpoint takes"
         moments = {name: dict(learner.net.named_parameters())
                    for name,learner in self.learners.items()}
         states = {name: net.state_dict() for name,net in self.nets().items()}
         return n_bytes(states) + 2*n_bytes(moments)
-
-def cut_of(plan:dict)->str:
-    "How a batch is cut, in words"
-    return f'{plan["world"]} rank(s) × {plan["accumulate"]} × {plan["micro"]}'
-
-def rate_change(cfg:Config, old:dict, step:int)->str:
-    "What a stretched schedule does to the learning rate, '' if nothing"
-    try:
-        was = type(cfg)(**old).lr_at(step)
-    except TypeError:
-        return ''                               # flags of another version
-    rate = cfg.lr_at(step)
-    if old.get('lr') != cfg.lr or abs(rate - was) <= .01*max(rate, was):
-        return ''
-    return f'; so the learning rate goes on at {rate:.3g}, where it would have been {was:.3g}'
 
 # %% ../nbs/58_run.ipynb #c3530e98
 class Run(RunStart):

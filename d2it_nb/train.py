@@ -87,6 +87,7 @@ def backward(learner:Learner, loss, # as `Stage.loss`
             terms[name] = terms[name] + term if i else term
     return terms
 
+# %% ../nbs/59_train.ipynb #5e7d7a21
 def optimize(learner:Learner, cfg:Config, step:int,
              sick:Tensor, # 1 if the loss is not finite on any rank, else 0
             )->tuple: # the gradient's norm; 1 if the step was left out, else 0
@@ -266,6 +267,7 @@ def fit(name:str, # stage
         run.export()
         return True
 
+# %% ../nbs/59_train.ipynb #2f909a41
 def train(*args, # of `fit`
           hooks=(), # functions of what it yields
           **kw)->bool: # True when done, False when stopped
@@ -320,6 +322,7 @@ def explain(e:RuntimeError, done:int # steps
     traceback.print_exc()
     return f'rank {rank} of {world} failed after step {done}: {e}'
 
+# %% ../nbs/59_train.ipynb #eabaf117
 def main(argv:list)->int: # exit status
     "Train one stage; 0: done, 1: broken off, 2: refused or ended by a named error, 143: stopped"
     forgiving_streams()

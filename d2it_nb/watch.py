@@ -42,6 +42,7 @@ def numbers_of(line:dict)->dict:
     "What is a number, not NaN"
     return {name: value for name,value in line.items() if value == value}
 
+# %% ../nbs/57_watch.ipynb #64dc5ffa
 class Log:
     "A file of JSON lines, each with a step; lines beyond step `first` are dropped"
     def __init__(self, path:Path, first:int, active:bool=True):
