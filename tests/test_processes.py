@@ -37,5 +37,5 @@ def test_a_flow_has_no_learned_variance(stage1):
 def test_bad_processes_are_refused_before_anything_is_made(stage1):
     for flags,what in [(['--schedule', 'sigmoid'], 'there are linear, cosine, flow'),
                        (['--schedule', 'flow', '--predict', 'v'], 'can predict u, x0'),
-                       (['--min_snr', '-5'], '--min_snr is at least 0')]:
+                       (['--min_snr', '-5'], '--min_snr -5.0 is out of range')]:
         assert what in refused('content', stage1/'never', *flags) and not (stage1/'never').exists()
