@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['network_flag', 'loss_flag', 'GAN', 'DVAE_PRESETS', 'DVAE_COSTS', 'DVAEConfig', 'PictureBatch', 'DVAESamples',
-           'find_thresholds', 'check_thresholds', 'errors_by_grain', 'Reconstruction', 'perceptual_of', 'DVAEStage']
+           'find_thresholds', 'check_thresholds', 'errors_by_grain', 'perceptual_of', 'Reconstruction', 'DVAEEvaluator',
+           'DVAEStage']
 
 # %% ../nbs/53_dvae_stage.ipynb #dfdf99a1
 import dataclasses
@@ -204,13 +205,19 @@ def errors_by_grain(rec:Tensor, # pixels (N,3,H,W)
     return {f'l1_grain{g}': sum_count(torch.where(M == g, per_region, torch.nan))
             for g in range(k)}
 
+# %% ../nbs/53_dvae_stage.ipynb #b0948796
+def perceptual_of(cfg:DVAEConfig, ranks:Ranks):
+    "The perceptual term that the flags name, on the rank's device"
+    term = PERCEPTUAL[cfg.perceptual]([path for path in cfg.vgg.split(',') if path])
+    return term.to(ranks.device) if isinstance(term, nn.Module) else term
+
 # %% ../nbs/53_dvae_stage.ipynb #876eef79
 class Reconstruction(Stage):
     "What stage 1 minimises"
-    def __init__(self, cfg:DVAEConfig, net:DVAE, ds, cal:Calibration, held=None,
+    def __init__(self, cfg:DVAEConfig, net:DVAE, ds, cal:Calibration,
                  discriminator:nn.Module=None, # scores of patches
                  perceptual=None, # (reconstruction, picture) → (N,); None: that of the flags
-                 extractors=(), # LPIPS and a feature extractor, if quality is watched
+                 evaluator=None, # how good is a network?
                  ranks:Ranks=SOLO, stop:Stop=None):
         self.perceptual = perceptual or perceptual_of(cfg, ranks)
         about = dict(size=cfg.size, classes=ds.classes, data=ds.fingerprint)
@@ -219,8 +226,7 @@ class Reconstruction(Stage):
         super().__init__(cfg, net, DVAESamples(ds, cal, net, cfg), about, ranks, stop)
         self.ds = ds
         self.cal = cal
-        self.held = held
-        self.extractors = extractors
+        self.evaluator = evaluator
         self.discriminator = discriminator
         if discriminator is not None:
             self.networks['judge'] = discriminator      # its name in checkpoints and logs
@@ -273,10 +279,46 @@ class Reconstruction(Stage):
         loss = hinge_discriminator(real, fake).mean()
         return loss, dict(judge_real=real.mean(), judge_fake=fake.mean())
 
-def perceptual_of(cfg:DVAEConfig, ranks:Ranks):
-    "The perceptual term that the flags name, on the rank's device"
-    term = PERCEPTUAL[cfg.perceptual]([path for path in cfg.vgg.split(',') if path])
-    return term.to(ranks.device) if isinstance(term, nn.Module) else term
+# %% ../nbs/53_dvae_stage.ipynb #1fa6fe2d
+class DVAEEvaluator:
+    "Reconstructions of held-out pictures at several ratios"
+    def __init__(self, cfg:DVAEConfig, cal:Calibration, held, ranks:Ranks, stop:Stop):
+        self.n = min(len(held), cfg.eval_n)
+        self.cal = cal
+        self.held = held
+        self.ranks = ranks
+        self.stop = stop
+        self.extractors = [lpips().to(ranks.device), efficientnet_lite0().to(ranks.device)]
+
+    def maps(self, net:DVAE)->dict: # ratio → pictures' entropies to maps
+        ratios = (0., .25, .5, .75, 1.) if net.k > 1 else (1.,)
+        return {ratio: by_entropy(self.cal, ratio, net.k) for ratio in ratios}
+
+    def __call__(self, net:DVAE)->tuple: # rows, function that draws a picture; None if stopped
+        ranks = self.ranks
+        per = 32*ranks.world
+        sums = {}
+        starts = range(0, self.n, per)
+        for i in progress_bar(starts, 'reconstructing held-out pictures', show=ranks.main):
+            if ranks.any(self.stop.asked):
+                return None
+            mine = range(i + ranks.rank, min(i + per, self.n), ranks.world)
+            sums = add_sums(sums, assess(net, self.held, self.cal, self.maps(net),
+                                         *self.extractors, progress=False, items=mine))
+        with waiting('scoring them', ranks.main):
+            if ranks.world > 1:
+                sums = sum_ranks(sums, ranks)
+            # bits need the final scale
+            rows = [{'ratio' if name == 'maps' else name: value for name,value in row.items()
+                     if name != 'bits'} for row in scores(sums)]
+        return rows, lambda: self.picture(net, min(8, self.n))
+
+    def picture(self, net:DVAE, n:int)->Tensor:
+        "Originals, maps, reconstructions all coarse, by the map, all fine"
+        x = torch.stack([self.held.image(i) for i in range(n)])
+        of_entropy = self.maps(net)[.5 if net.k > 1 else 1.]
+        M = of_entropy(self.cal.entropy_map(x), range(n))
+        return side_by_side(net, x.to(self.ranks.device), M.to(self.ranks.device))
 
 # %% ../nbs/53_dvae_stage.ipynb #befb6011
 class DVAEStage(Reconstruction):
@@ -296,15 +338,14 @@ class DVAEStage(Reconstruction):
         if cfg.size % net.region:
             raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor '
                              f'{net.region}')
-        perceptual = perceptual_of(cfg, ranks)
-        extractors = []
         if cfg.eval_every:
-            extractors = [lpips().to(ranks.device), efficientnet_lite0().to(ranks.device)]
             check_held(held, cfg, ranks, least=max(2, ranks.world))
-        discriminator = PatchGAN(cfg.gan_ch) if cfg.w_gan else None
+        perceptual = perceptual_of(cfg, ranks)
         # counts what can be read, and nothing twice
         cal = find_thresholds(cfg, ds.ds, net.region, ranks, stop)
-        return cls(cfg, net, ds, cal, held, discriminator, perceptual, extractors, ranks, stop)
+        evaluator = DVAEEvaluator(cfg, cal, held, ranks, stop) if cfg.eval_every else None
+        discriminator = PatchGAN(cfg.gan_ch) if cfg.w_gan else None
+        return cls(cfg, net, ds, cal, discriminator, perceptual, evaluator, ranks, stop)
 
     def item(self, n:int)->str:
         return self.ds.name(item_of(n, len(self.ds), self.cfg.seed))
@@ -349,34 +390,5 @@ class DVAEStage(Reconstruction):
         fit_scale(net, batches())
         return dict(reach=net.reach)
 
-    def watched_maps(self, net:DVAE)->dict: # ratio → pictures' entropies to maps
-        ratios = (0., .25, .5, .75, 1.) if net.k > 1 else (1.,)
-        return {ratio: by_entropy(self.cal, ratio, net.k) for ratio in ratios}
-
     def assess(self, net:DVAE)->tuple:
-        "Reconstructions of held-out pictures at several ratios"
-        n = min(len(self.held), self.cfg.eval_n)
-        per = 32*self.ranks.world
-        maps = self.watched_maps(net)
-        sums = {}
-        starts = range(0, n, per)
-        for i in progress_bar(starts, 'reconstructing held-out pictures', show=self.ranks.main):
-            if self.ranks.any(self.stop.asked):
-                return None
-            mine = range(i + self.ranks.rank, min(i + per, n), self.ranks.world)
-            sums = add_sums(sums, assess(net, self.held, self.cal, maps, *self.extractors,
-                                         progress=False, items=mine))
-        with waiting('scoring them', self.ranks.main):
-            if self.ranks.world > 1:
-                sums = sum_ranks(sums, self.ranks)
-            # bits need the final scale
-            rows = [{'ratio' if name == 'maps' else name: value for name,value in row.items()
-                     if name != 'bits'} for row in scores(sums)]
-        return rows, lambda: self.picture(net, min(8, n))
-
-    def picture(self, net:DVAE, n:int)->Tensor:
-        "Originals, maps, reconstructions all coarse, by the map, all fine"
-        x = torch.stack([self.held.image(i) for i in range(n)])
-        of_entropy = self.watched_maps(net)[.5 if net.k > 1 else 1.]
-        M = of_entropy(self.cal.entropy_map(x), range(n))
-        return side_by_side(net, x.to(self.ranks.device), M.to(self.ranks.device))
+        return self.evaluator(net)

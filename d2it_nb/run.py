@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_same', 'with_defaults', 'stored_start', 'refuse_other_flags', 'Learner', 'compile_blocks', 'prepare',
-           'warm_start', 'RunWay', 'rate_change', 'RunResume', 'cut_of', 'RunStart', 'Run', 'first_not_finite',
-           'done_at']
+           'warm_start', 'RunWay', 'rate_change', 'RunResume', 'cut_of', 'RunStart', 'first_not_finite', 'done_at',
+           'Run']
 
 # %% ../nbs/58_run.ipynb #30253fc3
 import dataclasses
@@ -195,6 +195,7 @@ def rate_change(cfg:Config, old:dict, step:int)->str:
         return ''
     return f'; so the learning rate goes on at {rate:.3g}, where it would have been {was:.3g}'
 
+# %% ../nbs/58_run.ipynb #32d75458
 class RunResume(RunWay):
     "What a run goes on from: exported weights, or its own newest checkpoint"
     def begin_with_weights(self):
@@ -315,6 +316,25 @@ class RunStart(RunResume):
         states = {name: net.state_dict() for name,net in self.nets().items()}
         return n_bytes(states) + 2*n_bytes(moments)
 
+# %% ../nbs/58_run.ipynb #6caa988b
+def first_not_finite(tensors:dict # part → {name → tensor}
+                    )->str: # '' if there is none
+    "Which tensor is not finite"
+    for part,named in tensors.items():
+        for name,value in named.items():
+            if value.is_floating_point() and not local(value).isfinite().all():
+                return f'{name} of {part}'
+    return ''
+
+def done_at(out)->int: # or None
+    "The step of an exported model that is whole"
+    try:
+        info = read_json(Path(out)/'model.json')
+        whole = sha256(Path(out)/'model.safetensors') == info['sha256']
+        return info['step'] if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
 # %% ../nbs/58_run.ipynb #c3530e98
 class Run(RunStart):
     "A run's place on the disk: begins or resumes it, saves it, exports it"
@@ -393,21 +413,3 @@ class Run(RunStart):
     def is_done(self, first:int)->bool:
         "Was it trained to its end, and is the exported model whole?"
         return first >= self.cfg.steps and done_at(self.out) == first
-
-def first_not_finite(tensors:dict # part → {name → tensor}
-                    )->str: # '' if there is none
-    "Which tensor is not finite"
-    for part,named in tensors.items():
-        for name,value in named.items():
-            if value.is_floating_point() and not local(value).isfinite().all():
-                return f'{name} of {part}'
-    return ''
-
-def done_at(out)->int: # or None
-    "The step of an exported model that is whole"
-    try:
-        info = read_json(Path(out)/'model.json')
-        whole = sha256(Path(out)/'model.safetensors') == info['sha256']
-        return info['step'] if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
