@@ -605,7 +605,7 @@ class Part:
                  name:str, # goes into the fingerprint
                 ):
         self.ds = ds
-        self.idx = list(idx)
+        self.idx = idx
         self.fingerprint = f'{ds.fingerprint} {name}'
         for key in ('size', 'classes', 'preprocessing', 'folder', 'bad'):
             if hasattr(ds, key):
