@@ -7,7 +7,7 @@ __all__ = ['opt_tensors', 'check_opt', 'load_opt', 'steps_in', 'n_bytes', 'check
            'read_part', 'load_checkpoint', 'restore', 'set_aside', 'snapshot_at', 'delete_snapshots_after', 'run_lock']
 
 # %% ../nbs/50_checkpoint.ipynb #c2
-import json, os, re, shutil, uuid, warnings
+import json, os, re, shutil, tempfile, uuid, warnings
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 import torch
@@ -48,6 +48,8 @@ def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
     "The inverse of `opt_tensors`"
     check_opt(net, tensors)
     params = dict(net.named_parameters())
+    in_order = [p for group in opt.param_groups for p in group['params']]
+    number = {p: i for i,p in enumerate(in_order)}
     states = {}
     for key,v in tensors.items():
         name,kind = key.rsplit(':', 1)
@@ -57,11 +59,8 @@ def load_opt(opt:torch.optim.Optimizer, # whose state is replaced
             v = shard_like(own.copy_(v), p)
         else:
             v = v.clone()
-        states.setdefault(name, {})[kind] = v
-    in_order = [p for group in opt.param_groups for p in group['params']]
-    number = {p: i for i,p in enumerate(in_order)}
-    opt.load_state_dict(dict(state={number[params[name]]: v for name,v in states.items()},
-                             param_groups=opt.state_dict()['param_groups']))
+        states.setdefault(number[p], {})[kind] = v
+    opt.load_state_dict(dict(state=states, param_groups=opt.state_dict()['param_groups']))
 
 # %% ../nbs/50_checkpoint.ipynb #c11
 def steps_in(folder)->list: # of (step, path), newest first
@@ -78,15 +77,12 @@ def check_room(folder, # where checkpoints will be
                need:int, # bytes
               ):
     "`OSError` if the disk can't hold that much more, or the folder can't be written"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder/f'.probe-{uuid.uuid4().hex[:8]}'
+    Path(folder).mkdir(parents=True, exist_ok=True)
     try:
-        probe.write_bytes(b'?')
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b'?')
     except OSError as e:
         raise OSError(f'{folder} can not be written ({e.strerror})') from None
-    finally:
-        probe.unlink(missing_ok=True)
     free = shutil.disk_usage(folder).free
     if free < need:
         raise OSError(f'{folder} needs {need/1e9:.2f} GB for checkpoints, '
@@ -95,7 +91,7 @@ def check_room(folder, # where checkpoints will be
 
 # %% ../nbs/50_checkpoint.ipynb #4c1aaf6e
 def _sync(path):
-    "Flush a file to the disk; a folder, too, where the file system can"
+    "Flush a folder to the disk, where the file system can"
     fd = os.open(path, os.O_RDONLY)
     try:
         sync(fd)
@@ -125,11 +121,9 @@ def _begin(tmp):
 
 def _publish(tmp, final, manifest, meta):
     "The last two files; then it gets its name, and is there"
-    (tmp/'meta.json').write_text(json.dumps(meta, indent=1))
-    _sync(tmp/'meta.json')
+    write_atomic(tmp/'meta.json', json.dumps(meta, indent=1).encode())
     manifest = manifest | {'meta.json': sha256(tmp/'meta.json')}
-    (tmp/'manifest.json').write_text(json.dumps(manifest, indent=1))
-    _sync(tmp/'manifest.json')
+    write_atomic(tmp/'manifest.json', json.dumps(manifest, indent=1).encode())
     _sync(tmp)
     if final.exists():
         shutil.rmtree(final)
@@ -181,15 +175,10 @@ def save_checkpoint(folder, # where checkpoints live
 
 # %% ../nbs/50_checkpoint.ipynb #c13
 def verify(path)->dict: # what meta.json says
-    "`ValueError` names the first file that is missing, changed or not listed"
+    "`ValueError` names the first file that is changed or not listed, or that a manifest misses"
     path = Path(path)
     note = path/'manifest.json'
-    try:
-        manifest = read_json(note)
-    except OSError as e:
-        raise ValueError(f'{note}: {e}') from None
-    if 'meta.json' not in manifest:
-        raise ValueError(f'{note} is not a manifest')
+    manifest = read_json(note)
     for name,sha in manifest.items():
         if '/' in name or not (path/name).is_file():
             raise ValueError(f'{path}: {name} is missing')
@@ -210,47 +199,41 @@ def newest(folder, # of checkpoints
     found = None
     for path in [p for _,p in steps_in(folder) if p not in but] if ranks.main else ():
         try:
-            found = str(path),verify(path)
+            found = path,verify(path)
             break
         except (ValueError, OSError) as e:
             warnings.warn(f'skipping a checkpoint: {e}')
-    found = ranks.broadcast(found)
-    return found and (Path(found[0]), found[1])
+    return ranks.broadcast(found)
 
 # %% ../nbs/50_checkpoint.ipynb #fb3891ff
+def _part_of(file):
+    "What a file of a checkpoint holds, without the rank that wrote it"
+    return re.sub(r'-\d+of\d+$', '', file.stem)
+
 def _files_of(path, part):
     "One if it is whole, else one for each rank that wrote it, in their order"
-    whole = path/f'{part}.safetensors'
-    if whole.is_file():
-        return [whole]
-    def rank_of(file):
-        return int(file.stem.rsplit('-', 1)[1].split('of')[0])
-    return sorted(path.glob(f'{part}-*of*.safetensors'), key=rank_of)
+    files = [file for file in path.glob('*.safetensors') if _part_of(file) == part]
+    return sorted(files, key=lambda file: (len(file.name), file.name))
 
+# %% ../nbs/50_checkpoint.ipynb #07c6abe7
 def _own_rows(pieces, own):
     "Of a tensor in pieces, one below the other, the rows that this rank holds in `own`"
     mesh = own.device_mesh
     start,stop = rows(own.shape[0], mesh.get_local_rank(), mesh.size())
     found = []
     for piece in pieces:
+        found.append(piece[max(start, 0):max(stop, 0)])        # none of most
         n = piece.get_shape()[0]
-        first = max(start, 0)
-        last = min(stop, n)
-        if first < last:
-            found.append(piece[first:last])
         start,stop = start - n,stop - n
-    if found:
-        return torch.cat(found)
-    return torch.empty(0, *pieces[0].get_shape()[1:], dtype=local(own).dtype)
+    return torch.cat(found)
 
 # %% ../nbs/50_checkpoint.ipynb #69bf1bd8
 def read_part(path, # a checkpoint that was verified
               part:str, # e.g. 'net'
-              like=None, # name → tensor, or None; of one that is cut, only own rows are read
+              like=lambda name: None, # name → tensor; of one that is cut, only own rows are read
              )->dict: # name → tensor
     "The tensors of a part, however many ranks wrote it"
-    path = Path(path)
-    files = _files_of(path, part)
+    files = _files_of(Path(path), part)
     if not files:
         raise ValueError(f'{path} has no part {part!r}')
     try:
@@ -261,7 +244,7 @@ def read_part(path, # a checkpoint that was verified
     tensors = {}
     for name in shards[0].keys():
         pieces = [shard.get_slice(name) for shard,names in zip(shards, has) if name in names]
-        own = like(name) if like else None
+        own = like(name)
         if is_sharded(own) and pieces[0].get_shape():
             tensors[name] = _own_rows(pieces, own)
         elif len(pieces) > 1:
@@ -277,22 +260,22 @@ def load_checkpoint(folder)->tuple: # ({part → {name → tensor}}, meta), or N
     if not found:
         return None
     path,meta = found
-    parts = sorted({re.sub(r'-\d+of\d+$', '', f.stem) for f in path.glob('*.safetensors')})
+    parts = sorted({_part_of(file) for file in path.glob('*.safetensors')})
     return {part: read_part(path, part) for part in parts}, meta
 
 # %% ../nbs/50_checkpoint.ipynb #012b64eb
 def _read_fitting(path, nets, opts): # part → {name → tensor}, of both
     "What `restore` loads; `ValueError` names a tensor that does not fit"
-    own = {part: net.state_dict() for part,net in nets.items()}
-    weights = {part: read_part(path, part, own[part].get) for part in nets}
+    weights = {}
+    for part,net in nets.items():
+        own = net.state_dict()
+        weights[part] = read_part(path, part, own.get)
+        mine = {k: local(v) for k,v in own.items()}
+        check_tensors(mine, weights[part], f'{path}/{part}', type(net).__name__)
     states = {}
     for part,(_,net) in opts.items():
         params = dict(net.named_parameters())
         states[part] = read_part(path, part, lambda key: params.get(key.rsplit(':', 1)[0]))
-    for part,net in nets.items():
-        mine = {k: local(v) for k,v in own[part].items()}
-        check_tensors(mine, weights[part], f'{path}/{part}', type(net).__name__)
-    for part,(_,net) in opts.items():
         check_opt(net, states[part], f'{path}/{part}')
     return weights, states
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SIGNED', 'NOT_READ', 'MAX_PIXELS', 'MACHINE', 'PHOTOS', 'SYSTEM', 'PARTS', 'to_pixels', 'to_image', 'meaning',
            'to_rgb', 'formats_of', 'open_image', 'read_image', 'resize_crop', 'bundled_photos', 'small_photos',
-           'PhotoCrops', 'is_part', 'hidden', 'list_files', 'listed', 'class_name', 'ImageFolder', 'Guarded', 'Part',
-           'unwatched', 'hash_fraction', 'split_dataset', 'flat_and_busy']
+           'PhotoCrops', 'is_part', 'hidden', 'list_files', 'listed', 'class_name', 'ImageFolder', 'quarantined',
+           'Guarded', 'Part', 'unwatched', 'hash_fraction', 'split_dataset', 'flat_and_busy']
 
 # %% ../nbs/02_data.ipynb #c2
 import errno, hashlib, io, json, math, os, re, unicodedata, warnings
@@ -114,14 +114,16 @@ MAX_PIXELS = 89_478_485   # a quarter of a gigabyte of RGB
 def open_image(src, # a path, or the bytes of a file
               )->Image.Image: # not decoded yet
     "Look at the header; `ValueError` if it is no regular file or promises too many pixels"
-    file = io.BytesIO(src) if isinstance(src, bytes) else src
-    if file is src and not Path(src).is_file():
+    formats = formats_of(src)
+    if isinstance(src, bytes):
+        src = io.BytesIO(src)
+    elif not Path(src).is_file():
         raise ValueError('not a regular file')
     with warnings.catch_warnings():
         # our own limit speaks below
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)
         try:
-            im = Image.open(file, formats=formats_of(src))
+            im = Image.open(src, formats=formats)
         except UnidentifiedImageError:
             raise ValueError('no picture, or of a kind that is not known here') from None
     if im.width*im.height > MAX_PIXELS:
@@ -207,6 +209,24 @@ def _mirrored(x, rng): # half of the time; without a generator, never
         return x.flip(-1)
     return x
 
+# %% ../nbs/02_data.ipynb #b80b8f08
+def _held_out_square(width, height, corner, least, rng): # (left, top, side)
+    "A random square in the lower right corner, whose side is at least `least`"
+    side = least + _random_up_to(corner - least, rng)
+    left = width - corner + _random_up_to(corner - side, rng)
+    top = height - corner + _random_up_to(corner - side, rng)
+    return left, top, side
+
+def _training_square(width, height, corner, least, rng): # (left, top, side)
+    "A random square outside that corner; its side is at least this share of the short side"
+    short = min(width, height)
+    while True:
+        side = int(least*short) + _random_up_to((.7 - least)*short, rng)
+        left = _random_up_to(width - side, rng)
+        top = _random_up_to(height - side, rng)
+        if left + side <= width - corner or top + side <= height - corner:
+            return left, top, side
+
 # %% ../nbs/02_data.ipynb #c22
 class PhotoCrops:
     "Square crops of the bundled photographs; the class is the photograph"
@@ -242,23 +262,14 @@ class PhotoCrops:
     def box(self,
             i:int, # item
             rng:torch.Generator,
-            least:float=.4, # side of the smallest square, as a share of the short side
+            least:float=.4, # side of the smallest square for training, as a share
            )->tuple: # (left, top, side) in the photograph's pixels
         "A random square, in the part of the photograph that belongs to this split"
-        w,h = self.photo(i).size
-        short = min(w, h)
-        held = int(short*self.HELD)
+        sides = self.photo(i).size
+        corner = int(min(sides)*self.HELD)
         if self.split == 'valid':
-            side = self.size + _random_up_to(held - self.size, rng)
-            left = w - held + _random_up_to(held - side, rng)
-            top = h - held + _random_up_to(held - side, rng)
-            return left, top, side
-        while True:
-            side = int(least*short) + _random_up_to((.7 - least)*short, rng)
-            left = _random_up_to(w - side, rng)
-            top = _random_up_to(h - side, rng)
-            if left + side <= w - held or top + side <= h - held:
-                return left, top, side
+            return _held_out_square(*sides, corner, self.size, rng)
+        return _training_square(*sides, corner, least, rng)
 
     def image(self,
               i:int, # item
@@ -288,11 +299,10 @@ def hidden(name:str)->bool:
     return name.startswith('.') or name.lower() in SYSTEM
 
 # %% ../nbs/02_data.ipynb #26c066ab
-def list_files(folder,
+def list_files(folder:Path,
                progress:bool=False, # a bar, if it takes longer
               )->tuple: # paths, sorted; path → why, of what was passed over
     "All files below `folder`, no folder twice; links are followed when all else is read"
-    folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder; give a folder of images, '
                          'or leave --data out for the bundled photographs')
@@ -306,19 +316,16 @@ def list_files(folder,
     seen = set()
     todo = [folder]
     with progress_bar(what='looking for pictures', unit=' folders', show=progress) as bar:
-        while todo:
-            top = todo.pop(0)
-            if os.path.realpath(top) in seen:
-                passed[top] = 'a link to a folder that is read already'
-                continue
+        for top in todo:                         # which grows meanwhile
             for here,inner,names in os.walk(top, onerror=refuse):
                 bar.update()
+                here = Path(here)
                 real = os.path.realpath(here)
                 if real in seen:
+                    passed[here] = 'a link to a folder that is read already'
                     inner.clear()
                     continue
                 seen.add(real)
-                here = Path(here)
                 passed |= {here/name: "hidden, or the system's"
                            for name in inner + names if hidden(name)}
                 inner[:] = sorted(name for name in inner if not hidden(name))
@@ -336,6 +343,63 @@ def listed(names, # any number of anything
     more = len(names) - n
     return f'{first} and {more:,} more' if more > 0 else first
 
+# %% ../nbs/02_data.ipynb #3cbf01a0
+def _called_picture(path):
+    return Image.registered_extensions().get(path.suffix.lower()) in SIGNED
+
+def _read_headers(paths, progress):
+    "Path → (width, height) of pictures; (path, why) of each broken one; path → why of the rest"
+    sizes = {}
+    bad = []
+    passed = {}
+    for path in progress_bar(paths, 'reading headers', show=progress):
+        try:
+            with open_image(path) as im:
+                sizes[path] = im.size
+        except Exception as error:
+            if _machine_is_at_fault(error):
+                raise
+            if _called_picture(path):
+                bad.append((str(path), str(error)))
+            elif path.is_symlink() and not path.exists():
+                passed[path] = 'a link to nothing'
+            else:
+                passed[path] = 'no picture that is known here'
+    return sizes, bad, passed
+
+# %% ../nbs/02_data.ipynb #493bad65
+def _large_enough(sizes, size, small): # of {path: (width, height)}; `small` as in `ImageFolder`
+    "The pictures that are used; `ValueError` if a smaller one is not welcome, or if none is left"
+    low = {path: f'{path} ({w}×{h})' for path,(w,h) in sizes.items() if min(w, h) < size}
+    used = [path for path in sizes if not (small == 'skip' and path in low)]
+    if low and (small == 'refuse' or not used):
+        raise ValueError(f'{len(low)} of {len(sizes)} images have a side shorter than '
+                         f'the {size} px crop: {listed(low.values(), 5)}. '
+                         'Remove them, choose a smaller size, '
+                         'or say what to do with small ones')
+    return used
+
+# %% ../nbs/02_data.ipynb #2541fb5f
+def _describe_skipped(passed): # path → why
+    "How many of each kind, and the first names"
+    kinds = {}
+    for path,why in passed.items():
+        suffix = path.suffix.lower() if why.startswith('no') else ''
+        kinds.setdefault((why, suffix and f'{suffix} '), []).append(path.name)
+    says = [f'{len(names):,} {suffix}({why}: {listed(names)})'
+            for (why,suffix),names in sorted(kinds.items())]
+    return 'left out: ' + '; '.join(says)
+
+# %% ../nbs/02_data.ipynb #b9e46610
+def _check_broken(bad, n, max_bad): # [(path, why), …] among n
+    "`ValueError` if they are too many, a warning if there are any"
+    if len(bad) > max_bad*n:
+        raise ValueError(f'{len(bad)} of {n} files cannot be read '
+                         f'(at most {max_bad:.0%} may be): {bad[:5]}')
+    if bad:
+        warnings.warn(f'{len(bad)} unreadable files are left out: {bad[:5]}')
+
+# %% ../nbs/02_data.ipynb #8c74f548
 def class_name(folder:str)->str:
     "A folder's name in composed letters; `ValueError` if it is not UTF-8"
     try:
@@ -345,10 +409,48 @@ def class_name(folder:str)->str:
                          'is not UTF-8; rename it') from None
     return unicodedata.normalize('NFC', folder)
 
-# %% ../nbs/02_data.ipynb #c26
-def _called_picture(path):
-    return Image.registered_extensions().get(path.suffix.lower()) in SIGNED
+# %% ../nbs/02_data.ipynb #9a7e4531
+def _find_classes(files, folder): # the first folder below `folder` is the class, or '.'
+    "Names; each file's number among them; the names of those with folders of their own"
+    parents = [path.relative_to(folder).parent.as_posix() for path in files]
+    names = [class_name(parent.split('/')[0]) for parent in parents]
+    classes,labels = np.unique(names, return_inverse=True)
+    deeper = sorted({name for parent,name in zip(parents, names) if '/' in parent})
+    return classes.tolist(), labels.tolist(), deeper
 
+def _refuse_parts(classes, deeper, folder):
+    "`ValueError` where all classes are called like parts of a data set"
+    named = [name for name in classes if name != '.']
+    if named and all(map(is_part, named)) and (len(named) > 1 or deeper):
+        raise ValueError(f'{folder} holds the parts of a data set ({", ".join(named)}), '
+                         f'not classes; give one of them: {folder/named[0]}')
+
+# %% ../nbs/02_data.ipynb #138047e3
+def _unused_folders(folder, classes, passed):
+    "Folders that would be classes, and have no picture that can be used"
+    return [path for path in sorted(folder.iterdir())
+            if path.is_dir() and path.name[0] != '_' and path not in passed
+            and class_name(path.name) not in classes]
+
+# %% ../nbs/02_data.ipynb #9bd3eef2
+def _describe_classes(classes, labels): # names; the number of each picture's
+    "How many pictures there are of which class"
+    found = Counter(labels)
+    each = [f'{name} {found[i]:,}' for i,name in enumerate(classes)]
+    pictures = f'{len(labels):,} pictures'
+    if classes == ['.']:
+        return pictures
+    noun = 'classes' if len(each) > 1 else 'class'
+    return f'{pictures} of {len(each):,} {noun}: {listed(each, 12)}'
+
+# %% ../nbs/02_data.ipynb #61eeacf7
+def _names_and_sizes(files, folder, progress): # 16 hexadecimal digits
+    "Changes when a file comes, goes, or changes its length"
+    sizes = '\n'.join(f'{path.relative_to(folder)} {path.stat().st_size}'
+                      for path in progress_bar(files, 'sizes of files', show=progress))
+    return hashlib.sha256(os.fsencode(sizes)).hexdigest()[:16]
+
+# %% ../nbs/02_data.ipynb #c26
 class ImageFolder:
     "Pictures of a folder; sub-folders are classes"
     def __init__(self,
@@ -359,125 +461,35 @@ class ImageFolder:
                                      # or 'enlarge' it (usual on ImageNet)
                  progress:bool=False, # a bar while the headers are read
                 ):
-        if size < 1:
-            raise ValueError(f'an image side is at least one pixel, got {size}')
         if small not in ('refuse', 'skip', 'enlarge'):
             raise ValueError(f"small is 'refuse', 'skip' or 'enlarge', not {small!r}")
-        self.folder = Path(folder)
+        self.folder = folder = Path(folder)
         self.size = size
-        self.max_bad = max_bad
         self.enlarge = small == 'enlarge'
-        self._read_headers(small == 'skip', progress)
-        if not (self.files or self.bad or self.small):
-            passed = f'; {self.summary_of_skipped()}' if self.passed else ''
+        found,passed = list_files(folder, progress)
+        sizes,self.bad,others = _read_headers(found, progress)
+        self.passed = passed | others
+        if not (sizes or self.bad):
+            passed = f'; {_describe_skipped(self.passed)}' if self.passed else ''
             raise ValueError(f'{folder} holds no images that can be read here{passed}')
-        n = len(self.files) + len(self.bad) + len(self.small)*(small == 'skip')
-        if self.small and small == 'refuse' or not (self.files or self.bad):
-            raise ValueError(f'{len(self.small)} of {n} images have a side shorter than '
-                             f'the {size} px crop: {", ".join(self.small[:5])}. '
-                             'Remove them, choose a smaller size, '
-                             'or say what to do with small ones')
-        self._find_classes(folder)
-        self._check_folders(folder, n)
+        self.files = _large_enough(sizes, size, small)
+        self.classes,self.labels,self.deeper = _find_classes(self.files, folder)
+        _refuse_parts(self.classes, self.deeper, folder)
 
-        sizes = '\n'.join(f'{path.relative_to(folder)} {path.stat().st_size}'
-                          for path in progress_bar(self.files, 'sizes of files', show=progress))
-        names_and_sizes = hashlib.sha256(os.fsencode(sizes)).hexdigest()
-        self.fingerprint = f'ImageFolder({size}, {names_and_sizes[:16]})'
-        enlarged = ', small ones enlarged' if self.enlarge else ''
-        self.preprocessing = f'middle square, Lanczos to {size} px{enlarged}'
-
-    def _read_headers(self, skip, progress):
-        "What can be used, what is too small, what is broken, and what is no picture"
-        found,self.passed = list_files(self.folder, progress)
-        self.files = []
-        self.bad = []
-        self.small = []
-        for path in progress_bar(found, 'reading headers', show=progress):
-            try:
-                with open_image(path) as im:
-                    w,h = im.size
-            except Exception as error:
-                if _machine_is_at_fault(error):
-                    raise
-                if _called_picture(path):
-                    self.bad.append((str(path), str(error)))
-                elif path.is_symlink() and not path.exists():
-                    self.passed[path] = 'a link to nothing'
-                else:
-                    self.passed[path] = 'no picture that is known here'
-                continue
-            is_small = min(w, h) < self.size
-            if is_small:
-                self.small.append(f'{path} ({w}×{h})')
-            if not (is_small and skip):
-                self.files.append(path)
-
-    def _find_classes(self, folder):
-        "The first folder below is the class"
-        steps = [path.relative_to(folder).parts for path in self.files]
-        tops = [step[0] if len(step) > 1 else '.' for step in steps]
-        names = [class_name(top) for top in tops]
-        self.classes = sorted(set(names))
-        ids = {name: i for i,name in enumerate(self.classes)}
-        self.labels = [ids[name] for name in names]
-        named = [name for name in self.classes if name != '.']
-        self.deeper = sorted({name for step,name in zip(steps, names) if len(step) > 2})
-        self.spellings = sorted(set(tops) - set(names))
-        if named and all(map(is_part, named)) and (len(named) > 1 or self.deeper):
-            raise ValueError(f'{folder} holds the parts of a data set ({", ".join(named)}), '
-                             f'not classes; give one of them: {self.folder/named[0]}')
-
-    def _check_folders(self, folder, n):
-        "No class is empty, few files are broken; a folder called x.png is a broken file"
-        unused = [path for path in sorted(self.folder.iterdir())
-                  if path.is_dir() and path.name[0] != '_' and path not in self.passed
-                  and class_name(path.name) not in self.classes]
-        broken = [path for path in unused if _called_picture(path)]
-        self.bad += [(str(path), 'a folder, not a picture') for path in broken]
-        n += len(broken)
-        if len(self.bad) > self.max_bad*n:
-            raise ValueError(f'{len(self.bad)} of {n} files cannot be read '
-                             f'(at most {self.max_bad:.0%} may be): {self.bad[:5]}')
-        if self.bad:
-            warnings.warn(f'{len(self.bad)} unreadable files are left out: {self.bad[:5]}')
-        if empty := [path.name for path in unused if path not in broken]:
+        unused = _unused_folders(folder, self.classes, self.passed)
+        empty = [path.name for path in unused if not _called_picture(path)]
+        self.bad += [(str(path), 'a folder, not a picture')
+                     for path in unused if path.name not in empty]
+        _check_broken(self.bad, len(sizes) + len(self.bad), max_bad)
+        if empty:
             raise ValueError(f'{len(empty)} class folders of {folder} hold no usable images: '
                              f'{empty[:5]}; fill them or remove them')
+        enlarged = ', small ones enlarged' if self.enlarge else ''
+        self.preprocessing = f'middle square, Lanczos to {size} px{enlarged}'
+        self.fingerprint = f'ImageFolder({size}, {_names_and_sizes(self.files, folder, progress)})'
 
     def __len__(self):
         return len(self.files)
-
-    def summary(self)->str:
-        "What was taken for what"
-        found = Counter(self.labels)
-        each = [f'{name} {found[i]:,}' for i,name in enumerate(self.classes)]
-        pictures = f'{self.folder}: {len(self):,} pictures'
-        if self.classes != ['.']:
-            noun = 'classes' if len(each) > 1 else 'class'
-            pictures += f' of {len(each):,} {noun}: {listed(each, 12)}'
-        says = [pictures]
-        if self.deeper:
-            says.append(f'with folders of their own, which are no classes: {listed(self.deeper)}')
-        if self.spellings:
-            says.append('one class where names differ by how an accent is written: '
-                        f'{listed(map(ascii, self.spellings))}')
-        if self.passed:
-            says.append(self.summary_of_skipped())
-        # names that are not UTF-8, too
-        return '; '.join(says).encode(errors='backslashreplace').decode()
-
-    def summary_of_skipped(self)->str:
-        "What was passed over, by kind"
-        by = {}
-        for path,why in self.passed.items():
-            kind = path.suffix.lower() if why.startswith('no') else ''
-            by.setdefault((why, kind), []).append(path.name)
-        says = []
-        for (why,kind),names in sorted(by.items()):
-            kind = kind and f'{kind} '
-            says.append(f'{len(names):,} {kind}({why}: {listed(names)})')
-        return 'left out: ' + '; '.join(says)
 
     def label(self, i:int)->int:
         return self.labels[i]
@@ -493,56 +505,72 @@ class ImageFolder:
         square = resize_crop(read_image(self.files[i]), self.size, enlarge=self.enlarge)
         return _mirrored(to_pixels(square), rng)
 
+    def summary(self)->str:
+        "What was taken for what"
+        says = [f'{self.folder}: {_describe_classes(self.classes, self.labels)}']
+        if self.deeper:
+            says.append(f'with folders of their own, which are no classes: {listed(self.deeper)}')
+        if self.passed:
+            says.append(_describe_skipped(self.passed))
+        # names that are not UTF-8, too
+        return '; '.join(says).encode(errors='backslashreplace').decode()
+
 # %% ../nbs/02_data.ipynb #1bbf4502
+def quarantined(path # of a list: an object per line: file, why
+               )->dict: # file → why
+    "The files on it"
+    reasons = {}
+    if not Path(path).is_file():
+        return reasons
+    for line in Path(path).read_text().splitlines():
+        try:
+            entry = json.loads(line)
+            reasons[entry['file']] = entry['why']
+        except ValueError:
+            pass                                 # a line that was torn when the machine went down
+    return reasons
+
+def _put_on_list(path, file, why): # all that is on it then
+    known = quarantined(path)
+    if file not in known:                        # no other process met it, and no earlier run
+        known[file] = why
+        with open(path, 'a') as out:
+            out.write(json.dumps(dict(file=file, why=why)) + '\n')
+    return known
+
+# %% ../nbs/02_data.ipynb #9f1d28e2
 class Guarded:
     "A data set in which the next picture of its class stands in for one that can't be read"
     def __init__(self,
                  ds, # a data set
-                 quarantine, # file that lists what can't be read, a JSON object per line: file, why
+                 quarantine, # file that lists what can't be read, an object per line: file, why
                  max_bad:float=.05, # `ValueError` as soon as a larger share is on the list
                 ):
         self.ds = ds
         self.quarantine = Path(quarantine)
         self.max_bad = max_bad
-        self.known = {}
+        self.left_out = getattr(ds, 'bad', [])
+        self.known = set()
 
     def __len__(self):
         return len(self.ds)
 
     def __getattr__(self, name):
-        if name == 'ds':
-            raise AttributeError(name)           # while it is being unpickled
         return getattr(self.ds, name)
 
     def start(self):
         "Put on the list what was left out already"
         self.quarantine.parent.mkdir(parents=True, exist_ok=True)
-        for file,why in getattr(self.ds, 'bad', []):
+        for file,why in self.left_out:
             self.note(file, why)
         return self
 
-    def listed(self)->dict: # file → why
-        reasons = {}
-        if not self.quarantine.is_file():
-            return reasons
-        for line in self.quarantine.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-                reasons[entry['file']] = entry['why']
-            except (ValueError, LookupError, TypeError):
-                pass                             # a line that was torn when the machine went down
-        return reasons
-
     def note(self, file:str, why:str):
         "Put a file on the list; `ValueError` when that is too long"
-        self.known[file] = why
-        known = self.listed()
-        if file not in known:                    # no other process met it, and no earlier run
-            known[file] = why
-            with open(self.quarantine, 'a') as out:
-                out.write(json.dumps(dict(file=file, why=why)) + '\n')
-        if len(known) > self.max_bad*(len(self.ds) + len(getattr(self.ds, 'bad', []))):
-            raise ValueError(f'{len(known)} files cannot be read, more than {self.max_bad:.0%}; '
+        self.known.add(file)
+        n = len(_put_on_list(self.quarantine, file, why))
+        if n > self.max_bad*(len(self.ds) + len(self.left_out)):
+            raise ValueError(f'{n} files cannot be read, more than {self.max_bad:.0%}; '
                              f'they are listed in {self.quarantine}')
 
     def image(self, i:int, rng:torch.Generator=None)->Tensor: # (3,size,size) in [-1,1]
@@ -577,7 +605,7 @@ class Part:
                  name:str, # goes into the fingerprint
                 ):
         self.ds = ds
-        self.idx = list(idx)
+        self.idx = idx
         self.fingerprint = f'{ds.fingerprint} {name}'
         for key in ('size', 'classes', 'preprocessing', 'folder', 'bad'):
             if hasattr(ds, key):
@@ -597,6 +625,7 @@ class Part:
     def image(self, i:int, rng:torch.Generator=None)->Tensor:
         return self.ds.image(self.idx[i], rng)
 
+# %% ../nbs/02_data.ipynb #5ba45e86
 def unwatched(held, # a part of a data set
              )->list: # of class names
     "Classes without a picture in it"
@@ -648,9 +677,6 @@ def split_dataset(ds, # a data set
     places = [hash_fraction(name) for name in names]
     parts = _drawn_parts(places, held, test)
     _show_each_class(parts, places, [ds.label(i) for i in range(len(ds))])
-    if 'train' not in parts:
-        raise ValueError(f'of {len(ds)} pictures none is left to train on; '
-                         'give more, or hold less back')
 
     def part(what:str):
         items = [i for i,drawn in enumerate(parts) if drawn == what]
@@ -668,13 +694,13 @@ def flat_and_busy(seed:int=0, # which picture
     "A picture of flat and textured regions, and the map that says which is which"
     rng = keyed_rng(seed, 'flat_and_busy')
     n = size//region
-    rows,columns = torch.meshgrid(torch.arange(n), torch.arange(n), indexing='ij')
+    at = torch.arange(n)
     # a disc: its middle anywhere, its radius .25 … .55 of the side
     disc = torch.rand(3, generator=rng)*torch.tensor([n, n, n*.3]) + torch.tensor([0, 0, n*.25])
     row,column,radius = disc.tolist()
-    busy = (rows - row)**2 + (columns - column)**2 < radius**2
+    busy = (at[:, None] - row)**2 + (at - column)**2 < radius**2
 
     tone = torch.rand(3, 1, 1, generator=rng) - .5
     noise = torch.randn(3, size, size, generator=rng)*.3
-    mask = busy.repeat_interleave(region, 0).repeat_interleave(region, 1)
+    mask = torch.kron(busy, torch.ones(region, region))
     return (tone + noise*mask).clamp(-1, 1), busy

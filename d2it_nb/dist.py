@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SOLO', 'PARALLEL', 'Ranks', 'start', 'finish', 'split_batch', 'parallelize', 'sync_gradients', 'rows', 'is_sharded',
-           'local', 'whole', 'shard_like', 'unsharded', 'same_steps', 'Stop', 'free_memory', 'about_me', 'sum_of_ranks',
-           'same_folder', 'idle_gpus', 'doctor', 'main']
+           'local', 'whole', 'shard_like', 'unsharded', 'Stop', 'free_memory', 'about_me', 'sum_of_ranks',
+           'same_folder', 'odd_machines', 'doctor', 'main']
 
 # %% ../nbs/06_dist.ipynb #c2
-import gc, os, platform, re, shutil, signal, socket, sys, time, uuid, warnings
+import argparse, gc, os, platform, re, shutil, signal, socket, sys, time, uuid, warnings
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -98,12 +98,9 @@ class Ranks:
             yield
         except kinds as e:
             fault = e
-        if not self.any(fault):
-            return
-        if says is None:
-            said = self.gather(fault and str(fault))
-            says = next(words for words in said if words is not None)
-        raise fault or kinds[0](says)
+        if self.any(fault):
+            said = filter(None, self.gather(fault and str(fault)))
+            raise fault or kinds[0](says or next(said, ''))
 
 # %% ../nbs/06_dist.ipynb #647b7e52
 SOLO = Ranks()   # the only process
@@ -151,22 +148,19 @@ def _place(): # rank, ranks, rank on this machine, ranks on this machine
                          'start several processes by torchrun')
     return rank, world, local_rank, here
 
+# %% ../nbs/06_dist.ipynb #2ad602ac
 def _on_gpu(device, local_rank, here):
     "Does this rank work on a GPU? `ValueError` if it should and can't"
     if device not in ('auto', 'cpu', 'cuda'):
         raise ValueError(f"device is 'auto', 'cpu' or 'cuda', not {device!r}")
     if device == 'cpu':
         return False
-    available = torch.cuda.is_available()
-    if device == 'cuda' and not available:
-        raise ValueError("no CUDA device is available; use --device cpu")
-    gpus = torch.cuda.device_count()
-    found = f'{here} processes on this machine, but {gpus} CUDA device(s)'
-    if device == 'cuda' and here > gpus:
-        raise ValueError(f'{found}; use --nproc_per_node {gpus} or --device cpu')
-    if gpus >= here and available:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus >= here:
         return True
-    # fewer GPUs than processes: all on the CPU
+    found = f'{here} process(es) on this machine, but {gpus} CUDA device(s)'
+    if device == 'cuda':
+        raise ValueError(f'{found}; start fewer, or use --device cpu')
     if gpus and not local_rank:
         warnings.warn(f'{found}: all work on the CPU; --nproc_per_node {gpus} uses the GPUs')
     return False
@@ -219,10 +213,10 @@ def split_batch(batch:int, # samples a step, over all ranks
         raise ValueError(f"a rank's share of {share} samples "
                          f"can't be cut into micro-batches of {micro}; "
                          f"nearest choices: {' and '.join(map(str, below + above))}")
-    for n in [micro] if micro else sizes:
-        if micro or fits(n):
-            return dict(world=world, micro=n, accumulate=share//n)
-    raise MemoryError('not even a micro-batch of one sample fits into memory')
+    micro = micro or next(filter(fits, sizes), 0)
+    if not micro:
+        raise MemoryError('not even a micro-batch of one sample fits into memory')
+    return dict(world=world, micro=micro, accumulate=share//micro)
 
 # %% ../nbs/06_dist.ipynb #dafe24e4
 PARALLEL = 'ddp', 'fsdp'
@@ -298,27 +292,6 @@ def unsharded(net:nn.Module, # has `config`
     twin.load_state_dict({k: whole(v) for k,v in net.state_dict().items()})
     return twin.requires_grad_(False)
 
-# %% ../nbs/06_dist.ipynb #16a66fc9
-def same_steps(how:str, # 'ddp' or 'fsdp'
-               parts:int=1, # micro-batches a step
-               n:int=5, # steps
-              )->Tensor: # all weights, in one row
-    "Five steps of a small network on a batch of 8; the same for any number of ranks"
-    ranks = Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else SOLO
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3))
-    shared = parallelize(net, ranks, how, nn.Linear)
-    opt = torch.optim.AdamW(net.parameters(), lr=.01, fused=True)
-    rng = torch.Generator().manual_seed(1)
-    for _ in range(n):
-        mine = torch.stack(ranks.share(torch.randn(8, 5, generator=rng)))
-        opt.zero_grad()
-        for i,x in enumerate(mine.chunk(parts)):
-            with sync_gradients(shared, i == parts - 1):
-                (shared(x).pow(2).mean()/parts).backward()
-        opt.step()
-    return torch.cat([whole(p).flatten() for p in net.parameters()])
-
 # %% ../nbs/06_dist.ipynb #c10
 class Stop:
     "A flag that SIGTERM, SIGINT or SIGUSR1 raises"
@@ -366,6 +339,7 @@ def free_memory()->float: # inf if the system does not say
             free = min(free, max(float(most) - float(used), 0))
     return free
 
+# %% ../nbs/06_dist.ipynb #80e72a7b
 def about_me(ranks:Ranks)->dict:
     "What a rank knows of itself"
     device = ranks.device
@@ -378,107 +352,71 @@ def about_me(ranks:Ranks)->dict:
                 GPUs=torch.cuda.device_count(),
                 threads=torch.get_num_threads(),
                 python=platform.python_version(),
-                torch=torch.__version__,
-                nccl='.'.join(map(str, torch.cuda.nccl.version())) if gpu else '')
+                torch=torch.__version__)
 
 # %% ../nbs/06_dist.ipynb #70a15c4a
 def sum_of_ranks(ranks:Ranks,
                  device, # where the numbers are
                  n:int=1_000_000, # float32 numbers, 4 bytes each
-                 times:int=5, # the fastest counts
-                )->dict: # right: bool; ms; GB_s
-    "Let all ranks add n numbers: is the sum right, how long does it take?"
+                )->tuple: # is it right?, milliseconds, the fastest of five
+    "Let all ranks add n numbers"
     seconds = []
-    for _ in range(times):
+    for _ in range(5):
         x = torch.full((n,), float(ranks.rank + 1), device=device)
         ranks.wait()
         begin = time.perf_counter()
         x = ranks.sum(x)
         right = bool((x == ranks.world*(ranks.world + 1)/2).all())
         seconds.append(time.perf_counter() - begin)
-    fastest = min(seconds)
-    return dict(right=right, ms=fastest*1e3, GB_s=4*n/fastest/1e9)
+    return right, min(seconds)*1e3
 
 # %% ../nbs/06_dist.ipynb #e4fdd3d5
 def same_folder(ranks:Ranks, out)->str: # what is wrong, or ''
     "Is `out` one folder for all ranks, and can it be written?"
-    out = Path(out)
-    words = ranks.broadcast(f'{os.getpid()} {time.time()}')
-    shared = out/'.doctor'
-    own = out/f'.doctor-{ranks.rank}'
+    folder = Path(out)
+    name = ranks.broadcast(f'.doctor-{uuid.uuid4().hex}')
+    own = folder/f'{name}-{ranks.rank}'
     fault = ''
     try:
-        if ranks.main:
-            out.mkdir(parents=True, exist_ok=True)
-            shared.write_text(words)
+        folder.mkdir(parents=True, exist_ok=True)
+        own.touch()                                   # every rank writes checkpoints and latents
     except OSError as e:
-        fault = f'{out} can not be written ({e.strerror})'
+        fault = f'rank {ranks.rank} can not write to {out} ({e.strerror})'
     ranks.wait()
-    try:
-        if not fault and not (shared.is_file() and shared.read_text() == words):
-            fault = (f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: '
-                     'is it on a shared file system?')
-        own.write_text(words)
-        own.unlink()                                  # every rank writes checkpoints and latents
-    except OSError as e:
-        fault = fault or f'rank {ranks.rank} can not write to {out} ({e.strerror})'
+    if not fault and not (folder/f'{name}-0').is_file():
+        fault = (f'rank {ranks.rank} does not see in {out} what rank 0 wrote there: '
+                 'is it on a shared file system?')
     faults = ranks.gather(fault)
-    if ranks.main and shared.is_file():
-        shared.unlink()
+    if own.is_file():
+        own.unlink()
     return next(filter(None, faults), '')
 
 # %% ../nbs/06_dist.ipynb #babd142c
-def idle_gpus(me:list # what `about_me` says of each rank
-             )->list: # of problems
-    "Machines with more GPUs than ranks"
-    ranks_on = Counter(m['host'] for m in me)
-    gpus_on = {m['host']: m['GPUs'] for m in me}
-    return [f'{host} has {gpus} GPUs, and {ranks_on[host]} rank(s)'
-            for host,gpus in gpus_on.items() if gpus > ranks_on[host]]
-
-def _odd_machines(ranks, me): # of problems
+def odd_machines(me:list # what `about_me` says of each rank
+                )->list: # of problems
     "What the ranks say of themselves that does not go together"
     found = []
-    for name in ('python', 'torch', 'nccl', 'threads'):
+    for name in ('python', 'torch', 'threads'):
         if len(kinds := {m[name] for m in me}) > 1:
             found.append(f'{name} differs between ranks: {sorted(map(str, kinds))}')
-    if ranks.device.type == 'cuda':
-        if len({(m['host'], m['device']) for m in me}) < ranks.world:
-            found.append('several ranks share a GPU')
-        found += idle_gpus(me)
-    elif torch.cuda.is_available():
-        found.append(f'{torch.cuda.device_count()} GPU(s) here are not used: '
-                     'start as many processes as GPUs, or fewer')
-    return found
+    ranks_on = Counter(m['host'] for m in me)
+    gpus_on = {m['host']: m['GPUs'] for m in me}
+    return found + [f'{host} has {gpus} GPUs, and {ranks_on[host]} rank(s)'
+                    for host,gpus in gpus_on.items() if gpus > ranks_on[host]]
 
 # %% ../nbs/06_dist.ipynb #8180096c
-def _settings():
-    "What the environment says about ranks and threads"
-    ours = 'NCCL_', 'GLOO_', 'MASTER_', 'TORCHELASTIC_MAX', 'OMP_NUM'
-    found = [f'{k}={v}' for k,v in sorted(os.environ.items()) if k.startswith(ours)]
-    return ', '.join(found) or 'no settings in the environment'
-
 def doctor(ranks:Ranks, # what `start` returned
            out='', # folder that the run shall use
-           timeout:float=600, # seconds that ranks wait for each other, for the report
           )->tuple: # report, number of problems
     "Look at everything that a run with several ranks needs; all ranks must call this together"
     me = ranks.gather(about_me(ranks))
-    problems = _odd_machines(ranks, me)
+    problems = odd_machines(me)
     lines = [as_table(me), '']
-
-    devices = dict(CPU=torch.device('cpu'))
-    if ranks.device.type == 'cuda':
-        devices['GPU'] = ranks.device
-    for name,device in devices.items():
-        found = sum_of_ranks(ranks, device)
-        lines.append(f'sum over {ranks.world} rank(s), {name}: '
-                     f'{"right" if found["right"] else "WRONG"}, '
-                     f'{found["ms"]:.2f} ms for 4 MB, {found["GB_s"]:.2f} GB/s')
-        if ranks.any(not found['right']):
-            problems.append(f'the ranks can not add numbers on the {name}')
-
-    lines.append(f'time-out {timeout:g} s; {_settings()}')
+    for device in dict.fromkeys([torch.device('cpu'), ranks.device]):
+        right,ms = sum_of_ranks(ranks, device)
+        lines.append(f'sum over {ranks.world} rank(s), {device.type}: {ms:.2f} ms for 4 MB')
+        if ranks.any(not right):
+            problems.append(f'the ranks can not add numbers on the {device.type}')
     if out:
         if fault := same_folder(ranks, out):
             problems.append(fault)
@@ -492,19 +430,15 @@ def doctor(ranks:Ranks, # what `start` returned
 def main(argv:list)->int: # exit status
     "`doctor [--device cpu|cuda] [--out FOLDER] [--timeout SECONDS]`"
     forgiving_streams()
-    flags = dict(zip(argv[1::2], argv[2::2]))
-    unknown = set(flags) - {'--device', '--out', '--timeout'}
-    if argv[:1] != ['doctor'] or len(argv) % 2 == 0 or unknown:
-        print('python -m d2it_nb.dist doctor '
-              '[--device auto|cpu|cuda] [--out FOLDER] [--timeout SECONDS]', file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser('python -m d2it_nb.dist')
+    parser.add_argument('command', choices=['doctor'])
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
+    parser.add_argument('--out', default='', help='folder that the run shall use')
+    parser.add_argument('--timeout', default=60, type=float, help='seconds to wait for others')
+    told = parser.parse_args(argv)
     try:
-        wait = flags.get('--timeout', '60')
-        if not wait.replace('.', '', 1).isdecimal() or not float(wait):
-            raise ValueError(f'--timeout is a number of seconds, not {wait!r}')
-        wait = float(wait)
-        ranks = start(flags.get('--device', 'auto'), wait)
-        report,problems = doctor(ranks, flags.get('--out', ''), wait)
+        ranks = start(told.device, told.timeout)
+        report,problems = doctor(ranks, told.out)
         if ranks.main:
             print(report, flush=True)
         return min(problems, 1)

@@ -10,11 +10,11 @@ import errno, json, math, os, zlib
 from pathlib import Path
 import numpy as np, torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from .checkpoint import run_lock
 from .core import *
 from .dist import SOLO, Ranks
 from .readers import reading
+from .viz import progress_bar
 
 # %% ../nbs/51_latents.ipynb #c4
 def record_type(factors, # the autoencoder's, ascending
@@ -27,38 +27,42 @@ def record_type(factors, # the autoencoder's, ascending
     entropies = 'E', '<f4', (sides[0], sides[0])
     return np.dtype([*moments, entropies, ('y', '<i4'), ('crc', '<u4')])
 
+# %% ../nbs/51_latents.ipynb #0dae8a8e
 def checksums(r:np.ndarray)->list:
     "CRC-32 of each record, but for its last four bytes"
     raw = np.ascontiguousarray(r).view(np.uint8).reshape(len(r), -1)
     return [zlib.crc32(record[:-4]) for record in raw]
 
+# %% ../nbs/51_latents.ipynb #02520250
 def _size(file): # None if it is missing
     return file.stat().st_size if file.is_file() else None
+
+def _open_records(file, info): # mapped into memory
+    "`ValueError` if they are not what the note says"
+    again = 'delete the folder to make the cache again'
+    try:
+        kind = record_type(info['factors'], info['z'], info['size'])
+    except (KeyError, TypeError, ValueError, ArithmeticError) as e:
+        raise ValueError(f"{file.with_suffix('.json')} is damaged ({e!r}); {again}") from None
+    if _size(file) != kind.itemsize*info.get('n', -1):
+        raise ValueError(f'{file} has the wrong size; {again}')
+    try:
+        return np.memmap(file, kind, 'r')
+    except OSError as e:
+        raise OSError(f'{file} can not be mapped into memory '
+                      f'by its file system ({e.strerror}); '
+                      'choose a local disk with --latents') from None
 
 # %% ../nbs/51_latents.ipynb #c7
 class Latents:
     "A finished cache, read-only"
     def __init__(self, folder):
-        folder = Path(folder)
-        note = folder/'latents.json'
+        note = Path(folder)/'latents.json'
         if not note.is_file():
             raise FileNotFoundError(f'{folder} holds no finished latent cache')
-        self.file = folder/'latents.bin'
+        self.file = note.with_suffix('.bin')
         self.info = read_json(note)
-        try:
-            kind = record_type(self.info['factors'], self.info['z'], self.info['size'])
-        except (KeyError, TypeError, ValueError, ArithmeticError) as e:
-            raise ValueError(f'{note} is damaged ({e!r}); '
-                             'delete the folder to make the cache again') from None
-        if _size(self.file) != kind.itemsize*self.info.get('n', -1):
-            raise ValueError(f'{self.file} has the wrong size; '
-                             'delete the folder to make the cache again')
-        try:
-            self.records = np.memmap(self.file, kind, 'r')
-        except OSError as e:
-            raise OSError(f'{self.file} can not be mapped into memory '
-                          f'by its file system ({e.strerror}); '
-                          'choose a local disk with --latents') from None
+        self.records = _open_records(self.file, self.info)
         self.k = len(self.info['factors'])
 
     def __len__(self):
@@ -67,13 +71,12 @@ class Latents:
     def sound(self, i)->np.ndarray: # (n,), also for one index
         "Records whose checksum is right; `ValueError` names the first that was changed"
         records = np.atleast_1d(np.array(self.records[i]))
-        noted = records['crc'].tolist()
-        for at,crc in enumerate(checksums(records)):
-            if crc != noted[at]:
-                numbers = np.atleast_1d(np.arange(len(self))[i])
-                raise ValueError(f'{self.file} is damaged: record {numbers[at]} '
-                                 'does not have its checksum; '
-                                 'delete the folder to make the cache again')
+        wrong = np.array(checksums(records)) != records['crc']
+        if wrong.any():
+            numbers = np.atleast_1d(np.arange(len(self))[i])
+            raise ValueError(f'{self.file} is damaged: record {numbers[wrong][0]} '
+                             'does not have its checksum; '
+                             'delete the folder to make the cache again')
         return records
 
     def entropies(self, i)->Tensor: # (n,h,w), or (h,w) for one index
@@ -103,8 +106,7 @@ class Chunks:
         return math.ceil(2*len(self.ds)/self.n)
 
     def __getitem__(self, c:int)->tuple: # chunk, pixels, entropies, labels
-        first = c*self.n
-        numbers = range(first, min(first + self.n, 2*len(self.ds)))
+        numbers = range(2*len(self.ds))[c*self.n:(c + 1)*self.n]
         pictures = {i: self.ds.image(i) for i in sorted({j//2 for j in numbers})}
         x = torch.stack([pictures[j//2].flip(-1) if j % 2 else pictures[j//2] for j in numbers])
         E = self.cal.entropy_map(x)
@@ -161,10 +163,9 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress):
     todo = [c for c in range(ranks.rank, len(chunks), ranks.world) if not had[c]]
     device = net.shift.device
     encoding = reading(chunks, todo, workers)
-    quiet = not (progress and ranks.main)
     try:
         with open(data, 'r+b') as data_file, open(done, 'r+b') as done_file:
-            bar = tqdm(encoding, 'encoding latents', len(todo), disable=quiet)
+            bar = progress_bar(encoding, 'encoding latents', len(todo), progress and ranks.main)
             for c,x,E,y in bar:
                 first = c*chunks.n
                 records = _records(kind, net.moments(x.to(device)), E, y, first)
@@ -186,10 +187,10 @@ def _begun_chunk(folder, info, chunk):
             continue
         try:
             old = read_json(note)
-            chunk = old.pop('chunk', chunk)
         except ValueError:
             raise ValueError(f'{note} is damaged; '
                              f'delete {folder} to make the cache again') from None
+        chunk = old.pop('chunk', chunk)
         if old != info:
             other = [f'{k} {old.get(k)!r}, now {v!r}' for k,v in info.items() if old.get(k) != v]
             raise ValueError(f'{folder} holds latents of something else: {"; ".join(other)}. '
@@ -220,7 +221,6 @@ def build_latents(folder, # where the cache lives
                  )->Latents:
     "Encode a data set once; resumes, and returns at once if all is there"
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     cal.check(region=net.region, size=ds.size)
     info = dict(factors=list(net.factors),
                 z=net.z,

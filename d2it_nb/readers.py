@@ -98,10 +98,18 @@ def serve(samples, join, slots, pipe):
         except (EOFError, OSError):
             return
 
-# %% ../nbs/05_readers.ipynb #d6e4993b
+# %% ../nbs/05_readers.ipynb #000f82a7
 class ReaderDied(RuntimeError):
     "A reading process is gone: killed, mostly for the memory that it took"
 
+_readers = []   # of this process
+
+@atexit.register             # before Python waits for them
+def _end_all():
+    for reader in [*_readers]:
+        reader.end()
+
+# %% ../nbs/05_readers.ipynb #d6e4993b
 AHEAD = 2   # asked of each process at a time
 
 class Reader:
@@ -149,13 +157,6 @@ class Reader:
         self.process.join()
         self.pipe.close()
         _readers.remove(self)
-
-_readers = []   # of this process
-
-@atexit.register             # before Python waits for them
-def _end_all():
-    for reader in [*_readers]:
-        reader.end()
 
 # %% ../nbs/05_readers.ipynb #4e2ebbbf
 def reading(samples, # a data set: `samples[i]`, or `samples.__getitems__([i, …])`

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRAINS', 'to_display', 'axes', 'figure_of', 'show_images', 'grain_rgb', 'show_map', 'overlay_grain', 'frames_of',
-           'film_strip', 'animate', 'tick', 'progress_bar', 'waiting']
+           'film_strip', 'tick', 'progress_bar', 'waiting']
 
 # %% ../nbs/01_viz.ipynb #a07b875f
 import math, sys, threading
@@ -88,9 +88,6 @@ def overlay_grain(x:Tensor, # image (3,H,W) in [-1,1]
     "The image tinted by its grain map"
     H,W = x.shape[-2:]
     h,w = M.shape[-2:]
-    if H % h or W % w:
-        raise ValueError(f'a map of {tuple(M.shape)} cells '
-                         f'does not divide an image of {(H, W)} pixels')
     tint = repeat(grain_rgb(M, k), 'c h w -> c (h a) (w b)', a=H//h, b=W//w)
     return (1 - alpha)*x.cpu() + alpha*tint
 
@@ -107,7 +104,6 @@ def film_strip(rows:dict, # title → list of images (3,H,W), all lists of one l
                size:float=1.2, # inches per frame
               )->list:
     "One story per row, time from left to right"
-    rows = {name: list(xs) for name,xs in rows.items()}
     keep = frames_of(next(iter(rows.values())), n)
     axs = axes(len(rows)*len(keep), len(keep), size)
     for row,(name,xs) in enumerate(rows.items()):
@@ -120,23 +116,6 @@ def film_strip(rows:dict, # title → list of images (3,H,W), all lists of one l
         first.set_yticks([])
         first.set_ylabel(name, fontsize=8)
     return axs
-
-# %% ../nbs/01_viz.ipynb #b4b7558e
-def animate(xs:list, # images (3,H,W)
-            fps:int=8,
-            size:float=2.5, # inches
-           )->object: # a matplotlib FuncAnimation: `.save('x.gif')` or `.to_jshtml()`
-    "A short film"
-    from matplotlib.animation import FuncAnimation
-    ax = axes(1, size=size)[0]
-    picture = ax.imshow(to_display(xs[0]), interpolation='nearest')
-
-    def draw(i):
-        return [picture.set_data(to_display(xs[i]))]
-
-    film = FuncAnimation(ax.figure, draw, frames=len(xs), interval=1000/fps)
-    figure_of(ax)
-    return film
 
 # %% ../nbs/01_viz.ipynb #b68044a9
 def tick(bar:tqdm, over:threading.Event, after:float):

@@ -15,7 +15,7 @@ from fastcore.script import call_parse
 from tqdm.auto import tqdm
 import odd_images as odd
 from d2it_nb.core import save_result
-from d2it_nb.data import Guarded, ImageFolder, read_image
+from d2it_nb.data import Guarded, ImageFolder, quarantined, read_image
 
 def read_one(path, limit=20): # 'read', pixels or 'refused', why or 'crash', what or 'hang', ''; seconds
     class Late(BaseException):
@@ -132,7 +132,7 @@ def images(d, n, seed=0, browser=False):
         ds = Guarded(ImageFolder(wild, 8, max_bad=1., small='enlarge'), d/'quarantine.jsonl', max_bad=1.).start()
         for i in range(len(ds)):
             ds.image(i)
-    listed = ds.listed()
+    listed = quarantined(ds.quarantine)
     refused = [k for k in names if found[k][0] == 'refused']
     unnamed = [k for k in refused if str(wild/k) not in listed or str(wild/k) not in found[k][1]]
     unread = [k for k in names
