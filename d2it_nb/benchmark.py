@@ -17,7 +17,7 @@ from .lab.training_costs import *
 # %% ../nbs/79_benchmark.ipynb #c34
 BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers, latents=bench_latents,
                maps=bench_maps, refine=bench_refine, plain=bench_plain,
-               windows=bench_windows, stage1=bench_stage1, optimizer=bench_optimizer,
+               stage1=bench_stage1, optimizer=bench_optimizer,
                step=lambda: [row for size,n in STEPS.items() for row in bench_step(size, n)],
                loop=bench_loop, graphs=bench_graphs, looks=bench_looks, ranks=bench_ranks)
 ON_GPU = {
@@ -64,11 +64,6 @@ GOALS = (
          '{:.2f}', 'step', 'share_of_peak', [dict(size='B'), dict(size='XL')]),
     Goal('DiT-S/2', 'textbook', 'time ≤ 1.05',
          '{:.3f}', 'plain', 'time'),
-    Goal('windows of packed tokens, nano, float32', 'scattered and gathered', 'faster',
-         '{:.2f} times', 'windows', 'times_faster', [dict(size='nano', precision='float32')]),
-    Goal('stage 1, 128 px, the quickest way',
-         'bf16 or not by a matrix product; attention as PyTorch has it', '≥ 1.25 times faster',
-         '{:.2f}', 'stage1', 'times_faster', [dict(size=128)]),
     Goal('entropy map', 'the formula', '≥ 100 times faster',
          '{:.0f}', 'entropy', 'times_faster', [dict(way='histogram, matrix product')]),
     Goal('reading latents', 'one file a record', '≥ 8 times faster',
@@ -113,7 +108,7 @@ if __name__ == '__main__':
 
 @call_parse
 def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
-         out:str='data/results/benchmark.json', # file to write; a picture goes beside it
+         out:str='data/results/benchmark.json', # file to write
         ):
     "Measure all rows, on a GPU as well where there is one, and write them down"
     torch.set_num_threads(1)
@@ -131,6 +126,4 @@ def main(only:Param('rows to run', str, choices=list(BENCHES), nargs='*')=None,
         figures[name] = measure()
         print(f'{name}\n{as_table(figures[name])}\n', flush=True)
         save_result(out, 'python -m d2it_nb.benchmark', **figures)
-    if 'refine' in figures:
-        draw_refine(figures['refine']).savefig(Path(out).with_suffix('.png'))
     print(as_table(goals(figures)))
