@@ -28,7 +28,7 @@ from ..data import PhotoCrops, to_image
 from ..grain import enlarge, exact_ratio, grain_noise
 from ..blocks import pack
 from ..content_transformer import RefineNet, d2it, dit, flops
-from ..dvae import AttnBlock, dvae
+from ..dvae import dvae
 from ..ema import EMA
 from ..watch import read_log
 from .costs import gpu_interleaved, interleaved, operations, photographs, timed
