@@ -46,17 +46,18 @@ def number(name:str, # for the message
 
 def pick_device(device='auto')->torch.device:
     "'auto' is CUDA, else MPS, else the CPU"
-    has_mps = torch.backends.mps.is_available
     if device == 'auto':
-        device = 'cuda' if torch.cuda.is_available() else 'mps' if has_mps() else 'cpu'
+        has_mps = torch.backends.mps.is_available()
+        device = 'cuda' if torch.cuda.is_available() else 'mps' if has_mps else 'cpu'
     try:
         found = torch.device(device)
     except RuntimeError:
         raise ValueError("device is 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …, "
                          f'not {device!r}') from None
-    if (found.type == 'cuda' and (found.index or 0) >= torch.cuda.device_count()
-            or found.type == 'mps' and not has_mps()):
-        raise ValueError(f'there is no device {device!r} here')
+    try:
+        torch.empty(0, device=found)
+    except (AssertionError, ImportError, RuntimeError):
+        raise ValueError(f'there is no device {device!r} here') from None
     return found
 
 # %% ../nbs/60_pipeline.ipynb #15a16748
@@ -85,13 +86,14 @@ class Samples:
         if not isinstance(i, slice):
             i = range(len(self))[i]
             i = slice(i, i + 1)
-        return Samples(*[getattr(self, name)[i] for name in ('x', 'z', 'M', 'y', 'seeds', 'e')],
-                       self.settings)
+        return self._each(lambda values: values[i], 'x', 'z', 'M', 'y', 'e', 'seeds')
 
     def to(self, device)->'Samples':
         "All tensors on another device"
-        moved = {name: getattr(self, name).to(device) for name in ('x', 'z', 'M', 'y', 'e')}
-        return dataclasses.replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device), 'x', 'z', 'M', 'y', 'e')
+
+    def _each(self, change, *fields):
+        return dataclasses.replace(self, **{name: change(getattr(self, name)) for name in fields})
 
     @property
     def images(self)->list:
@@ -274,9 +276,7 @@ def _integer_map(grain_map): # (h,w) or (n,h,w)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError('a grain map is an array of whole numbers, '
                          f'got {type(grain_map).__name__}') from None
-    if M.is_complex():
-        raise ValueError(f'a grain map holds whole numbers, got {M.dtype}')
-    return M if M.is_floating_point() else M.long()
+    return M if M.is_floating_point() or M.is_complex() else M.long()
 
 # %% ../nbs/60_pipeline.ipynb #73004d06
 def _levels_or_pixels(img):
@@ -379,13 +379,11 @@ def _check_labels(pipe, y, part):
         raise ValueError(f'the {part} transformer was trained with --drop 0 and knows '
                          f'no picture of any class; say which: {", ".join(pipe.classes)}')
 
-def _check_grain_guidance(pipe, cfg):
-    if number('cfg', cfg) != 1 and 'grain' in pipe.labelled:
+def _check_wishes(pipe, cfg, ratios, exact):
+    "… or to be guided, or to do without a budget, or with one"
+    if cfg != 1 and 'grain' in pipe.labelled:
         raise ValueError('this grain transformer was trained with --drop 0 and has nothing '
                          f'to be guided away from; cfg is 1, not {cfg!r}')
-
-def _check_budgets(pipe, ratios, exact):
-    "… or without a budget, or with one"
     if pipe.drop_ratio == 0 and ratios.isnan().any():
         raise ValueError('this grain transformer was trained with --drop_ratio 0: '
                          'it knows no maps of any budget; say which ratio')
@@ -427,17 +425,19 @@ class MapDrawing(Inputs):
         y = self.labels(label, n)
         n = len(y)
         _check_labels(self, y, 'grain')
-        _check_grain_guidance(self, cfg)
+        cfg = number('cfg', cfg)
         ratios = _budgets(ratio, n)
-        _check_budgets(self, ratios, exact)
-        rngs = [keyed_rng(number('a seed', seed, int), 'map', first + i) for i in range(n)]
-        known = None if known is None else self.maps(known, n, unknown=True)
-        if known is not None and (known >= 0).all():
-            raise ValueError('no cell of the known map is -1 (unknown), '
-                             'so nothing is left to be drawn')
+        _check_wishes(self, cfg, ratios, exact)
+        seed = number('a seed', seed, int)
+        rngs = [keyed_rng(seed, 'map', first + i) for i in range(n)]
+        if known is not None:
+            known = self.maps(known, n, unknown=True)
+            if (known >= 0).all():
+                raise ValueError('no cell of the known map is -1 (unknown), '
+                                 'so nothing is left to be drawn')
         y = torch.where(y == len(self.classes), self.grain.num_classes, y)      # its own *any*
         drawing = draw_maps(self.grain, y, ratio=ratios, steps=number('steps', steps, int),
-                            scale=number('cfg', cfg), generator=rngs, exact=exact, known=known,
+                            scale=cfg, generator=rngs, exact=exact, known=known,
                             temperature=number('temperature', temperature))
         drawing = on_threads(drawing, *self.pace(n, self.grain))
         for step in progress_bar(drawing, 'drawing maps', steps, progress):
@@ -497,6 +497,8 @@ def _check_more(sampler, more):
         raise ValueError(f'{sampler} takes no {", ".join(sorted(odd))}{hint}; '
                          f'it takes {", ".join(own)}')
 
+
+# %% ../nbs/60_pipeline.ipynb #66ed62fe
 def _check_times(times):
     if len(times) < 2 or any(a <= b for a,b in zip(times, times[1:])):
         raise ValueError(f'times descend, at least two of them, got {times}')
@@ -512,25 +514,33 @@ def _bounds(interval): # lo, hi
                          f'({hi:g}, {lo:g}), not ({lo:g}, {hi:g})')
     return lo,hi
 
+def _guidance(pipe, cfg): # None: 1.5, or 1 where the network always saw a label
+    "How much to guide"
+    guides = 'content' not in pipe.labelled
+    if cfg is None:
+        return 1.5 if guides else 1.
+    if cfg != 1 and not guides:
+        raise ValueError('guidance leads away from what a network draws for no class, and this '
+                         'one was trained with --drop 0; leave cfg out, or 1, '
+                         f'instead of {cfg!r}')
+    if not math.isfinite(number('cfg', cfg)):
+        raise ValueError(f'cfg must be a finite number, got {cfg!r}')
+    return cfg
+
 # %% ../nbs/60_pipeline.ipynb #cca9ca21
 class Denoising(Encoding):
     "… from noise to codes, step by step"
     def _settings(self, steps, sampler, cfg, interval, more)->dict:
         "Options of a sampling, complete, or `ValueError` before anything is done"
-        guides = 'content' not in self.labelled
-        if cfg is None:
-            cfg = 1.5 if guides else 1.
-        if cfg != 1 and not guides:
-            raise ValueError('guidance leads away from what a network draws for no class, and this '
-                             'one was trained with --drop 0; leave cfg out, or 1, '
-                             f'instead of {cfg!r}')
+        cfg = _guidance(self, cfg)
         _check_more(sampler, more)
-        if not math.isfinite(number('cfg', cfg)):
-            raise ValueError(f'cfg must be a finite number, got {cfg!r}')
         _bounds(interval)
-        if (times := more.get('times')) is not None:
+        times = more.get('times')
+        if times is None:
+            steps = number('steps', steps, int)
+        else:
             _check_times(times)
-        steps = number('steps', steps, int) if times is None else len(times) - 1
+            steps = len(times) - 1
         return dict(steps=steps, sampler=sampler, cfg=cfg, interval=interval, **more)
 
     @torch.no_grad()
@@ -720,7 +730,7 @@ class Editing(Filming):
         M = s.M if grain_map is None else self.maps(grain_map, n)
         changed = M != s.M
         if region is not None:
-            changed = changed | _cells(region, n, self.grid, self.device)
+            changed |= _cells(region, n, self.grid, self.device)
         if not changed.any():
             return given
         inside = on_finest(changed.long(), self.k).bool()
@@ -734,8 +744,9 @@ class Editing(Filming):
             return keep_known(model, s.z[part], shared[part], inside[part], self.diff)
         new = _run(self, y, M, seeds, e, known, each, progress, batch, how)
         z = torch.where(inside, new.z, s.z)
-        settings = new.settings | ({} if seed is None else dict(seed=seed))
-        return dataclasses.replace(new, z=z, x=self.decode(z, M), seeds=s.seeds, settings=settings)
+        if seed is not None:
+            new.settings['seed'] = seed
+        return dataclasses.replace(new, z=z, x=self.decode(z, M), seeds=s.seeds)
 
 # %% ../nbs/60_pipeline.ipynb #ddd71d16
 _USAGE = '''```python

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WALKS', 'eight', 'noisy_loss', 'overfit_run', 'loss_by_time', 'overfit', 'unpicked', 'as_sheet',
            'nearest_photographs', 'run_summary', 'scores_along', 'shipped', 'error_budget', 'moved', 'codes_of',
-           'runaways']
+           'walks_of', 'runaways']
 
 # %% ../../nbs/75_content.ipynb #803c3df7
 from pathlib import Path
@@ -58,32 +58,32 @@ def noisy_loss(net, diff, # a content transformer of eight classes
 
 # %% ../../nbs/75_content.ipynb #8d939996
 def overfit_run(k:int, # number of grains
-                   packed, # as for `d2it`
-                   steps:int, # to be taken
-                   total:int=2000, # of the schedule
-                   size:str='nano', lr:float=2e-3, seed:int=0)->tuple: # network, losses
-    "Train a small content transformer on eight latents, at eight evenly spread times a step"
+                packed, # as for `d2it`
+                steps:int, # to be taken
+                total:int=2000, # of the schedule
+                size:str='nano', # of the network
+               )->tuple: # network, losses
+    "Train a small content transformer on eight latents"
     z,M = eight(k)
     diff = Diffusion()
     losses = []
     with torch.random.fork_rng([]):
-        seed_all(seed)
+        seed_all(0)
         net = d2it(size, 8, grid=M.shape[1:], k=k, window=4, packed=packed)
     opt = torch.optim.AdamW(net.parameters(), betas=(.9, .95), weight_decay=0., fused=True)
     for i in tqdm(range(steps), desc=f'{k} grains, packed={packed}', leave=False):
-        rng = keyed_rng(seed, 'by heart', i)
+        rng = keyed_rng(0, 'by heart', i)
         t = torch.randperm(8, generator=rng) + torch.rand(8, generator=rng)
-        t = (t*125).long()
-        loss = noisy_loss(net, diff, z, M, t, k, rng)
+        loss = noisy_loss(net, diff, z, M, (t*125).long(), k, rng)
         warm = min(1, (i + 1)/50)
-        for group in opt.param_groups:
-            group['lr'] = lr*warm*.5*(1 + np.cos(np.pi*i/total))
+        opt.param_groups[0]['lr'] = 2e-3*warm*.5*(1 + np.cos(np.pi*i/total))
         opt.zero_grad()
         loss.backward()
         opt.step()
         losses.append(loss.item())
     return net.eval(), losses
 
+# %% ../../nbs/75_content.ipynb #fc06e849
 @torch.no_grad()
 def loss_by_time(net, k:int, bins:int=10, draws:int=16)->list: # a mean a stretch
     "Mean loss of each stretch of times, on fresh noise"
@@ -92,9 +92,7 @@ def loss_by_time(net, k:int, bins:int=10, draws:int=16)->list: # a mean a stretc
     means = []
     for b in range(bins):
         rng = keyed_rng(1, 'bins', b)
-        stretch = b*1000//bins, (b + 1)*1000//bins
-        times = [torch.randint(*stretch, (8,), generator=rng)
-                 for _ in range(draws)]
+        times = torch.randint(b*1000//bins, (b + 1)*1000//bins, (draws, 8), generator=rng)
         losses = [noisy_loss(net, diff, z, M, t, k, rng) for t in times]
         means.append(torch.stack(losses).mean().item())
     return means
@@ -162,9 +160,10 @@ def _neighbours_of(drawn, # generated pictures (n,3,H,W)
     nearest = [train.image(int(j)) for j in i]
     pairs = torch.stack([x for pair in zip(some, nearest) for x in pair])
     as_sheet(pairs, 8).save(root/'neighbours.png')
-    return dict(distances=d.tolist(),
-                nearer=(strangers < d[:, None]).double().mean(1).tolist(),
-                of_held=strangers.quantile(torch.tensor([.05, .5, .95])).tolist())
+    return dict(
+        distances=d.tolist(),
+        nearer=(strangers < d[:, None]).double().mean(1).tolist(),
+        of_held=strangers.quantile(torch.tensor([.05, .5, .95])).tolist())
 
 # %% ../../nbs/75_content.ipynb #a830fd74
 def run_summary(run)->dict: # a row
@@ -175,7 +174,7 @@ def run_summary(run)->dict: # a row
         run=run.name,
         id=card['id'],
         steps=card['step'],
-        minutes=log[-1]['seconds']/60 if log else None,
+        minutes=log[-1]['seconds']/60,
         loss=thinned(log))
 
 def scores_along(run, nets, # the networks that it kept
@@ -186,11 +185,10 @@ def scores_along(run, nets, # the networks that it kept
     flops = read_json(run/'run.json')['plan']['flops']
     rows = []
     for net in nets:
-        pipe = pipe_of(net)
         step = net.meta['step']
         for kind in maps if net is nets[-1] else maps[:1]:
             out = run.parent/'scores'/f'{run.name}-{step}-{kind}-{n}'
-            card = evaluate(pipe, out, ds, n=n, maps=kind, steps=20, cache=run.parent)
+            card = evaluate(pipe_of(net), out, ds, n=n, maps=kind, steps=20, cache=run.parent)
             rows.append(dict(
                 step=step,
                 maps=kind,
@@ -208,9 +206,7 @@ def shipped(folder, # of images
            )->dict:
     "D²iT and DiT over steps and operations; 16 generated pictures and their nearest photographs"
     root = Path(runs)
-    flags = dict(preset=preset, data=folder)
-    if steps:
-        flags['steps'] = steps
+    flags = dict(preset=preset, data=folder) | (dict(steps=steps) if steps else {})
     todo = {root/'content': flags,
             root/'dit':     dict(flags, net='dit')}
     train_runs('content', {
@@ -272,7 +268,16 @@ def moved(x, free, # pictures (n,H,W,3), the same ones freely drawn
 def codes_of(out): # spreads (n,k), grain maps (n,h,w)
     "What an evaluation kept of its pictures' codes"
     files = sorted(out.glob('chunks-*/0*.npz'))
-    return tuple(map(np.concatenate, zip(*read_chunks(files, 'spread', 'M'))))
+    spread,M = map(np.concatenate, zip(*read_chunks(files, 'spread', 'M')))
+    return torch.from_numpy(spread), torch.from_numpy(M)
+
+# %% ../../nbs/75_content.ipynb #59157387
+def walks_of(rows:str=''): # samplers, separated by commas, e.g. 'dpmpp 20'; empty: all
+    "Sampler, steps and remedy of each walk"
+    return [(*walk, remedy)
+            for walk,remedies in WALKS.items()
+            for remedy in remedies
+            if not rows or '{} {}'.format(*walk) in rows.split(',')]
 
 # %% ../../nbs/75_content.ipynb #5f58f1d7
 def runaways(folder, # of images
@@ -284,26 +289,21 @@ def runaways(folder, # of images
     ("Pictures whose codes run away: freely drawn, with guesses kept within what real codes reach, "
      "or begun at .9·T")
     pipe = D2iTPipeline.load(runs, 'auto')
-    if not pipe.reach:
+    reach = pipe.reach
+    if not reach:
         raise ValueError(f'the autoencoder in {runs} does not say how far its codes reach; '
                          'train it anew')
-    reach = pipe.reach
     ds = pictures_for(pipe.dvae, folder)
     common = dict(
         n=n, maps='real', part='held', cache=runs,
         eye=load_eye(eye) if eye else None)
     late = [t for t in pipe.diff.timesteps(20, power=2) if t <= .9*pipe.diff.T]
-    wanted = rows.split(',')
     found = []
-    for sampler,steps,remedy in [
-            (*walk, remedy)
-            for walk,remedies in WALKS.items()
-            for remedy in remedies
-            if '{} {}'.format(*walk) in wanted or not rows]:
+    for sampler,steps,remedy in walks_of(rows):
+        how = dict(common, times=late) if remedy == 'late' else common
         pipe.reach = reach if remedy == 'kept' else None
-        more = dict(times=late) if remedy == 'late' else {}
         out = Path(runs)/f'runaways-{n}'/f'{sampler}-{steps}-{remedy}'
-        card = evaluate(pipe, out, ds, sampler=sampler, steps=steps, **common, **more)
+        card = evaluate(pipe, out, ds, sampler=sampler, steps=steps, **how)
         spread,M = codes_of(out)
         x = read_pictures(out/'samples.npz').astype(int)
         row = dict(
@@ -313,14 +313,8 @@ def runaways(folder, # of images
             widest=spread.max().item())
         if remedy == 'free':
             free = x
-            gone = ran_away(reach, torch.from_numpy(spread),
-                            torch.from_numpy(M).long(), pipe.k)
-            stayed = ~gone.numpy()
+            stayed = ~ran_away(reach, spread, M.long(), pipe.k).numpy()
         elif stayed.any():
             row |= moved(x, free, stayed)
         found.append(row | card['scores'])
-    return dict(
-        data=ds.fingerprint,
-        n=n,
-        spread=reach['spread'],
-        rows=found)
+    return dict(data=ds.fingerprint, n=n, spread=reach['spread'], rows=found)

@@ -30,12 +30,10 @@ def transfer(E_a:Tensor, # entropies of the images to calibrate on (n,regions)
              E_b:Tensor, # of the images to check (m,regions)
              ratios, # wanted shares
              n_boot:int=500, # resamplings
-             seed:int=0,
-             progress:bool=False,
             )->list: # a row a ratio: asked, achieved, standard error, difference in standard errors
     "Does a threshold from one set of images let the wanted share of another's regions through?"
     q = torch.tensor([1 - r for r in ratios], dtype=E_a.dtype)
-    rng = keyed_rng(seed, 'bootstrap')
+    rng = keyed_rng(0, 'bootstrap')
     def share(a, b):
         # quantile() has a size limit
         ordered = a.flatten().sort().values
@@ -44,8 +42,7 @@ def transfer(E_a:Tensor, # entropies of the images to calibrate on (n,regions)
     def draw(E):
         return E[torch.randint(len(E), (len(E),), generator=rng)]
     achieved = share(E_a, E_b)
-    rounds = tqdm(range(n_boot), desc='bootstrap', disable=not progress)
-    again = [share(draw(E_a), draw(E_b)) for _ in rounds]
+    again = [share(draw(E_a), draw(E_b)) for _ in range(n_boot)]
     errors = torch.stack(again).std(0)
     return [dict(
         r=r,
@@ -70,14 +67,12 @@ def entropies(ds, # data set
 def across(E, # entropies (images,regions)
            half, # (images,) bool: does an image belong to half A?
            ratios, # wanted shares
-           progress=True,
           )->list: # rows of `transfer`, from A to B and back
     "Calibrated on either half, checked on the other"
-    A,B = E[half],E[~half]
-    there = transfer(A, B, ratios, progress=progress)
-    back = transfer(B, A, ratios, progress=progress)
-    return [*(dict(calibrated='A', checked='B') | row for row in there),
-            *(dict(calibrated='B', checked='A') | row for row in back)]
+    halves = dict(A=E[half], B=E[~half])
+    return [dict(calibrated=one, checked=other) | row
+            for one,other in (('A', 'B'), ('B', 'A'))
+            for row in transfer(halves[one], halves[other], ratios)]
 
 # %% ../../nbs/72_rulers.ipynb #c9
 RATIOS = (.1, .3, .5, .7, .9)
@@ -92,7 +87,7 @@ def calibration(folder, # of images
     half = halves([sha256(file) for file in ds.files])
     readings = {name: Calibration(region, size, **how) for name,how in PRESETS.items()}
     found = entropies(ds, readings)
-    if half.all() or not half.any():
+    if len(half.unique()) < 2:
         raise ValueError(f'{len(ds)} images cannot be split into halves; take more')
     E = found['paper']
     def fine(r, reading='paper'): # (images,regions)
@@ -120,11 +115,10 @@ def entropy_at(x, # (1,3,H,W)
                levels, # of grey
                rounded, # to the nearest level, or shared by the two next to it
                region=16, # side of a region in pixels
-               sigma=.01, # of a bump
               ): # (regions,)
     "Entropies from a histogram of so many levels, with bumps as wide as the formula has them"
     q = grey_histogram(luma(x), region, levels=levels, rounded=rounded)
-    q = q@bump_matrix(256, sigma, levels=levels)
+    q = q@bump_matrix(levels=levels)
     return shannon(q/q.sum(1, keepdim=True))
 
 def against(true, # entropies by the formula
@@ -183,8 +177,5 @@ def accuracy(folder, # of images, with attribution.csv: columns file and imagene
         y = classes[Path(ds.files[i]).name]
         first += p.argmax().item() == y
         five += y in p.topk(5).indices.tolist()
-    return dict(
-        data=ds.fingerprint,
-        images=len(ds),
-        top1=first/len(ds),
-        top5=five/len(ds))
+    n = len(ds)
+    return dict(data=ds.fingerprint, images=n, top1=first/n, top5=five/n)

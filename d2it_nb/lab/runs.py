@@ -59,7 +59,6 @@ def train_runs(stage:str,
 def stage1_of(run # folder of an autoencoder's training
              )->tuple: # the averaged autoencoder, its Calibration
     "What stage 2 is built on"
-    run = Path(run)
     return load_net(run/'model', DVAE), load_calibration(run/'thresholds.json')
 
 def pictures_for(vae:DVAE, folder)->ImageFolder:
@@ -78,8 +77,8 @@ def psnr_of(run, n:int=64)->float: # dB
     "Of an autoencoder at r = ½, on held-out crops of the bundled photographs"
     net,cal = stage1_of(run)
     crops = PhotoCrops(net.meta['size'], n, 'valid')
-    seen = assess(net, crops, cal, {'r': by_entropy(cal, .5, net.k)})
-    return scores(seen)[0]['psnr']
+    seen, = scores(assess(net, crops, cal, {.5: by_entropy(cal, .5, net.k)}))
+    return seen['psnr']
 
 def reconstruction_scores(vae:DVAE, ds, cal:Calibration, ratios:list, n:int)->list: # rows
     ("How well the pictures themselves come through the autoencoder: "
@@ -97,24 +96,21 @@ def reconstruction_scores(vae:DVAE, ds, cal:Calibration, ratios:list, n:int)->li
 # %% ../../nbs/70_runs.ipynb #d2ce2172
 def at_step(out, path, cls)->torch.nn.Module:
     "The averaged network of one of a run's checkpoints"
-    net = load_net(Path(out)/'model', cls)
+    net = load_net(out/'model', cls)
     first = Config(ema=net.meta['trained']['ema']).averages()[0]
-    tensors = read_part(path, f'ema-{first}')
-    load_tensors(net, tensors, str(path)).eval()
-    step = int(Path(path).name[5:])
-    net.meta = dict(net.meta, id=digest(net), step=step)
+    load_tensors(net, read_part(path, f'ema-{first}'), path)
+    net.meta |= dict(id=digest(net), step=int(path.name[5:]))
     return net
 
 def milestones(out, # of a run
                cls)->list: # averaged networks, `meta['step']` ascending
     "What a run kept on its way, every `keep_every` steps, and its result"
-    last = load_net(Path(out)/'model', cls)
+    last = load_net(out/'model', cls)
     every = last.meta['trained']['keep_every'] or 1
-    kept = steps_in(Path(out)/'checkpoints')
-    found = [at_step(out, path, cls)
-             for step,path in reversed(kept)
-             if step % every == 0 and step < last.meta['step']]
-    return [*found, last]
+    kept = [at_step(out, path, cls)
+            for step,path in reversed(steps_in(out/'checkpoints'))
+            if step % every == 0 and step < last.meta['step']]
+    return [*kept, last]
 
 # %% ../../nbs/70_runs.ipynb #d62ed9ac
 CURVES = dict(tiny=2, demo=2, cpu=1)      # preset → seeds
@@ -142,9 +138,8 @@ def curve(stage, preset,
     if stage == 'dvae':
         row['psnr'] = list(map(psnr_of, runs))
     if cfg['eval_every']:
-        row['watched'] = [seen
-                          for seen in read_log(runs[0]/'eval.jsonl')
-                          if seen['step'] == cfg['steps']]
+        watched = read_log(runs[0]/'eval.jsonl')
+        row['watched'] = [line for line in watched if line['step'] == cfg['steps']]
     return row | dict(runs=list(map(thinned, logs)))
 
 # %% ../../nbs/70_runs.ipynb #06f024e6

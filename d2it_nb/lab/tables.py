@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'EPOCHS', 'ON_IMAGENET', 'LEARNED', 'FIXED', 'FINE', 'DRAWN', 'GUIDED', 'BOTH', 'TABLES', 'pictures_of',
-           'lengths', 'Row', 'ratio_at', 'autoencoder', 'baseline', 'own_size', 'blocks', 'sized', 'rungs', 'depths',
-           'ratios', 'table1', 'table2', 'table5', 'fig6', 'of_one', 'chosen', 'refined_tokens', 'parts_for',
-           'Workplace', 'scored', 'looks', 'paper']
+           'lengths', 'Row', 'ratio_at', 'all_flags', 'autoencoder', 'baseline', 'own_size', 'blocks', 'sized',
+           'scaled', 'rungs', 'depths', 'ratios', 'table1', 'table2', 'table5', 'fig6', 'of_one', 'chosen', 'parts_for',
+           'Workplace', 'train_contents', 'train_all', 'networks_of', 'scored', 'looks', 'scores_of', 'paper']
 
 # %% ../../nbs/71_tables.ipynb #1d550b0e
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ..core import *
 from ..data import ImageFolder, split_dataset
 from ..grain_transformer import GrainTransformer
-from ..content_transformer import SIZES, DiT, D2iT
+from ..content_transformer import SIZES, TABLE3, TABLE4, DiT, D2iT
 from ..checkpoint import steps_in
 from ..train import STAGES
 from ..pipeline import D2iTPipeline
@@ -69,16 +69,14 @@ def lengths(name, scale, # of the table
     own = SCALES[scale]
     content = dict(own['content'], ratio=.5, p_disturb=0.)
     grain = dict(own['grain'])
+    if scale == 'paper':
+        for flags,table in (content, name), (grain, 'table1'):
+            flags['steps'] = max(1, round(EPOCHS[table]*n/256))
+            # FFHQ is drawn without classes, maps as well
+            if name not in ON_IMAGENET:
+                flags['drop'] = 1.
     if steps:
         content['steps'] = steps
-    if scale == 'paper':
-        def in_steps(epochs):
-            return max(1, round(epochs*n/256))
-        content['steps'] = steps or in_steps(EPOCHS[name])
-        grain['steps'] = in_steps(EPOCHS['table1'])
-        # FFHQ is drawn without classes, maps as well
-        if name not in ON_IMAGENET:
-            content['drop'] = grain['drop'] = 1.
     return content, grain
 
 # %% ../../nbs/71_tables.ipynb #68aeb78a
@@ -93,15 +91,18 @@ class Row(NamedTuple):
 def ratio_at(row:Row)->float: # of its maps
     return row.flags.get('ratio', .5)
 
+def all_flags(flags): # of `train dvae`
+    "With those of its preset"
+    return STAGES['dvae'].presets[flags['preset']] | flags
+
 def autoencoder(scale:str, codes)->dict: # flags of `train dvae`
     "The one that a row's codes are of"
     flags = SCALES[scale]['dvae']
-    preset = STAGES['dvae'].presets[flags['preset']]
-    factors = flags.get('factors', preset.get('factors', '8,16')).split(',')
+    finest,coarsest = all_flags(flags)['factors'].split(',')
     if codes == 'fine':
-        return dict(flags, factors=factors[0])
+        return dict(flags, factors=finest)
     if codes == 'coarse':
-        return dict(flags, factors=factors[-1])
+        return dict(flags, factors=coarsest)
     if codes == 'shared':
         return dict(flags, ratio='uniform', p_disturb=.15)
     return dict(flags, ratio=codes, p_disturb=0.)
@@ -127,34 +128,34 @@ def blocks(scale:str)->tuple: # of the Multi-grained Net, of the RefineNet
     size = SIZES[own_size(scale)]
     return size['depth'], size['refine_depth']
 
-def sized(scale:str, size:str, preset:str=None)->dict:
-    ("A size of the paper by its preset; elsewhere another size than the scale's own, "
-     "for Fig. 6 alone")
+def sized(scale:str, size:str)->dict: # flags
+    "A size of the paper by its preset; elsewhere the scale's own, or another one that it has"
     if scale == 'paper':
-        return dict(preset=preset or size)
-    return dict(model=size) if preset is None and size != own_size(scale) else {}
+        return dict(preset=size)
+    other = size in SCALES[scale]['sizes'] and size != own_size(scale)
+    return dict(model=size) if other else {}
+
+def scaled(scale:str, flags:dict)->dict:
+    "A row for B, of 10 + 2 blocks, at another scale: its RefineNet is the unit"
+    d,r = blocks(scale)
+    return dict(
+        flags,
+        depth=max(1, d + (flags['depth'] - 10)//2*r),
+        refine_depth=flags['refine_depth']//2*r)
 
 # %% ../../nbs/71_tables.ipynb #1aa504a9
 def rungs(scale:str)->dict: # name → Row
     "Table 3: from DiT to D²iT, equal width and equal total depth"
-    rough = dict(depth=sum(blocks(scale)), refine_depth=0) | FIXED
-    return {'DiT':                    baseline(),
-            '+ DVAE & routing':       Row(.5, rough | dict(loss='cell'), BOTH),
-            '+ grain loss':           Row(.5, rough, BOTH),
-            '+ RefineNet & position': Row(.5, LEARNED, BOTH)}
+    _,*rough,last = TABLE3
+    return {'DiT': baseline(),
+            **{name: Row(.5, scaled(scale, FIXED | TABLE3[name]), BOTH) for name in rough},
+            last: Row(.5, LEARNED, BOTH)}                # the scale's own network
 
 def depths(scale:str)->dict: # name → Row
     "Table 4: blocks of the Multi-grained Net and of the RefineNet"
-    d,r = blocks(scale)
-    shares = ((d + r, 0),
-              (d, r),
-              (max(1, d - r), 2*r),
-              (d + r, r),
-              (d + r, 2*r))
-    def row(net, refine):
-        return Row(.5, dict(LEARNED, depth=net, refine_depth=refine), BOTH)
-    return {f'{net} + {refine}': row(net, refine)
-            for net,refine in shares}
+    rows = [scaled(scale, flags) for flags in TABLE4.values()]
+    return {'{depth} + {refine_depth}'.format(**flags): Row(.5, flags, BOTH)
+            for flags in rows}
 
 def ratios(scale:str)->dict: # name → Row
     ("Figure 5: a Dynamic VAE for each ratio. At 0 a plain one, each code a token; "
@@ -167,19 +168,19 @@ def ratios(scale:str)->dict: # name → Row
 
 # %% ../../nbs/71_tables.ipynb #04f74f49
 def table1(scale): # L, on FFHQ
-    big = sized(scale, 'L', 'L')
+    big = sized(scale, 'L')
     return {'DiT':  baseline(**big),
             'D²iT': Row(.5, big | LEARNED, DRAWN)}
 
 def table2(scale): # XL, on ImageNet, with guidance and without
-    big = sized(scale, 'XL', 'XL')
+    big = sized(scale, 'XL')
     guided = dict(guided=dict(maps='fine', cfg=1.5))
     return {'DiT':  baseline(**big)._replace(shown=FINE | guided),
             'D²iT': Row(.5, big | LEARNED, DRAWN | GUIDED)}
 
 def table5(scale): # whose map?
     kinds = {maps: dict(maps=maps) for maps in ('drawn', *MAPS)}
-    return {'D²iT': Row(.5, sized(scale, 'L', 'L') | LEARNED, kinds)}
+    return {'D²iT': Row(.5, sized(scale, 'L') | LEARNED, kinds)}
 
 def fig6(scale): # over the steps of training, from the checkpoints that were kept
     rows = {}
@@ -221,19 +222,11 @@ def chosen(name, # one of TABLES
     table = TABLES[name](scale)
     if share_dvae:
         table = of_one(table)
-    wanted = rows.split(',')
-    if bad := set(wanted) - {'', *table}:
+    wanted = rows.split(',') if rows else table
+    if bad := set(wanted) - set(table):
         raise ValueError(f'{name} has no row {", ".join(sorted(bad))}; '
                          f'there are {", ".join(table)}')
-    return {key: row for key,row in table.items() if not rows or key in wanted}
-
-# %% ../../nbs/71_tables.ipynb #9d50ce5b
-def refined_tokens(net, M): # grain map (1,h,w)
-    "How many tokens its RefineNet sees; 0 without one"
-    if not getattr(net, 'refiners', ()):
-        return 0
-    packed = net.pack(M)[0]
-    return len(packed.place) if packed else 4*M.numel()     # all fine: no list, but all tokens
+    return {key: row for key,row in table.items() if key in wanted}
 
 # %% ../../nbs/71_tables.ipynb #7eb6ad9b
 def parts_for(folder, # of images
@@ -241,19 +234,18 @@ def parts_for(folder, # of images
               part, # that will be compared with
              )->dict: # name → data set
     "The parts of a folder, and all of it"
-    preset = STAGES['dvae'].presets[flags['preset']]
-    ds = ImageFolder(folder, flags.get('size') or preset.get('size', 256),
-                     small=flags.get('small', 'refuse'), progress=True)
-    train,held,test = split_dataset(ds, flags.get('held', .05), flags.get('test', 0.))
+    own = all_flags(flags)
+    ds = ImageFolder(folder, own['size'], small=own.get('small', 'refuse'), progress=True)
+    train,held,test = split_dataset(ds, own['held'], own.get('test', 0.))
     parts = dict(train=train, held=held, test=test, all=ds)
-    if part not in parts or parts[part] is None or len(parts[part]) < 5:
+    if len(parts.get(part) or ()) < 5:
         raise ValueError(f'{folder} has no {part} part of at least five pictures at this scale')
     return parts
 
 # %% ../../nbs/71_tables.ipynb #5392e98e
 @dataclass
 class Workplace:
-    "Where the runs of a table live, and how they are trained"
+    "Where the runs of a table live, and what they are told"
     folder:object  # of images
     root:Path      # of the runs
     scale:str      # one of SCALES
@@ -286,39 +278,42 @@ class Workplace:
             dvae=home/'dvae',
             latents=home/'latents')
 
-    def train(self, seeds, jobs):
-        "Autoencoders, then grain transformers, then what fills the maps"
-        every = dict.fromkeys(row.codes for row in self.table.values())
-        flags = {codes: autoencoder(self.scale, codes) for codes in every}
-        train_runs('dvae', {
-            self.home(codes)/'dvae': dict(own, data=self.folder)
-            for codes,own in flags.items()}, jobs)
-        for out,row in self.drawn().items():      # one after the other: the first makes the latents
-            train_runs('grain', {
-                out: self.on_codes(row.codes) | dict(self.grain, ratio=ratio_at(row))})
-        for codes in every:
-            self.train_contents(codes, seeds, jobs)
+# %% ../../nbs/71_tables.ipynb #3ffb9049
+def train_contents(work, codes, seeds, jobs):
+    "All seeds of all rows with these codes, after the first one"
+    common = work.on_codes(codes)
+    todo = {work.content_run(row, seed): dict(common, seed=seed) | work.content | row.flags
+            for seed in range(seeds)
+            for row in work.table.values()
+            if row.codes == codes}
+    runs = list(todo.items())
+    train_runs('content', dict(runs[:1]), jobs)
+    train_runs('content', dict(runs[1:]), jobs)
 
-    def train_contents(self, codes, seeds, jobs):
-        "All seeds of all rows with these codes; likewise the first one alone"
-        common = self.on_codes(codes)
-        todo = {self.content_run(row, seed): dict(common, seed=seed) | self.content | row.flags
-                for seed in range(seeds)
-                for row in self.table.values()
-                if row.codes == codes}
-        runs = list(todo.items())
-        train_runs('content', dict(runs[:1]), jobs)
-        train_runs('content', dict(runs[1:]), jobs)
-
-    def networks(self, row, seed): # autoencoder, content transformer, thresholds, grain transformer
-        vae,cal = stage1_of(self.home(row.codes)/'dvae')
-        maps = self.maps_run(row)
-        grain = load_net(maps/'model', GrainTransformer) if maps in self.drawn() else None
-        kind = DiT if row.flags.get('net') == 'dit' else D2iT
-        net = load_net(self.content_run(row, seed)/'model', kind)
-        return vae, net, cal, grain
+def train_all(work, # Workplace
+              seeds:int, # runs of each row
+              jobs:int, # at once
+             ):
+    "Autoencoders, then grain transformers, then what fills the maps"
+    every = dict.fromkeys(row.codes for row in work.table.values())
+    train_runs('dvae', {
+        work.home(codes)/'dvae': dict(autoencoder(work.scale, codes), data=work.folder)
+        for codes in every}, jobs)
+    for out,row in work.drawn().items():
+        train_runs('grain', {
+            out: work.on_codes(row.codes) | dict(work.grain, ratio=ratio_at(row))})
+    for codes in every:
+        train_contents(work, codes, seeds, jobs)
 
 # %% ../../nbs/71_tables.ipynb #397cfaf6
+def networks_of(work, row, seed): # what a pipeline takes: vae, content, thresholds, grain
+    "The networks of a row, trained"
+    vae,cal = stage1_of(work.home(row.codes)/'dvae')
+    maps = work.maps_run(row)
+    grain = load_net(maps/'model', GrainTransformer) if maps in work.drawn() else None
+    kind = DiT if row.flags.get('net') == 'dit' else D2iT
+    return vae, load_net(work.content_run(row, seed)/'model', kind), cal, grain
+
 def scored(networks, # as a pipeline takes them
            out, ds, **how # for `evaluate`
           )->dict:
@@ -340,6 +335,47 @@ def looks(name, row, # of a table
         for step,path in sorted(steps_in(out/'checkpoints')):
             kept = at_step(out, path, type(net))
             yield dict(step=step), kept, f'step-{step}', how
+
+# %% ../../nbs/71_tables.ipynb #fc3a8c62
+def scores_of(name, # of the table
+              work, # Workplace, trained
+              seeds, ds,
+              few, # photographs of a floor
+              how, # for `evaluate`
+             )->tuple: # rows, floors
+    "Every row with every seed, and the floors, one for each kind of maps of an autoencoder"
+    tag = '' if how['part'] == SCALES[work.scale]['part'] else f'-{how["part"]}'
+    rows = []
+    floors = {}
+    todo = list(product(range(seeds), work.table.items()))
+    for seed,(key,row) in tqdm(todo, desc='scores'):
+        vae,net,cal,grain = networks_of(work, row, seed)
+        out = work.content_run(row, seed)
+        told = dict(how, ratio=ratio_at(row))
+        about = dict(
+            row=key,
+            codes=str(row.codes),
+            seed=seed,
+            parameters=n_params(net),
+            MFLOP=read_json(out/'run.json')['plan']['flops']/1e6)
+
+        # no generator that draws these codes gets nearer
+        maps = 'fine' if isinstance(net, DiT) else told['ratio']
+        floor = work.home(row.codes)/f'floor-{few}-{maps}{tag}'
+        if floor not in floors:
+            real = dict(
+                seed=0,
+                what='encoded',
+                n=few,
+                maps='fine' if maps == 'fine' else 'real')
+            scores = scored((vae, net, cal, grain), floor, ds, **told | real)
+            floors[floor] = dict(codes=about['codes'], maps=maps) | scores
+
+        for seen,net,label,look in looks(name, row, net, out):
+            place = out/f'scores-{how["n"]}-{label}{tag}'
+            scores = scored((vae, net, cal, grain), place, ds, **told | dict(seed=seed) | look)
+            rows.append(about | seen | scores)
+    return rows, list(floors.values())
 
 # %% ../../nbs/71_tables.ipynb #502997f2
 def paper(name:str, # one of TABLES
@@ -369,57 +405,11 @@ def paper(name:str, # one of TABLES
     training = len(parts['train'])
     root = Path(runs)/f'{Path(folder).name}-{scale}'
     work = Workplace(folder, root, scale, table, *lengths(name, scale, training, steps))
-    work.train(seeds, jobs)
+    train_all(work, seeds, jobs)
     if not measure:
         return {}
-    common = dict(
-        own['sample'],
-        n=n,
-        cache=root,
-        part=part,
-        eye=eye,
-        features=features)
-    most = len(ds)//2 if part == 'all' else training
-    few = min(n, most)
-    tag = '' if part == own['part'] else f'-{part}'
-    found = []
-    floors = {}
-    todo = list(product(range(seeds), table.items()))
-    for seed,(key,row) in tqdm(todo, desc='scores'):
-        vae,net,cal,grain = networks = work.networks(row, seed)
-        out = work.content_run(row, seed)
-        how = dict(common, ratio=ratio_at(row))
-        base = dict(
-            row=key,
-            codes=str(row.codes),
-            seed=seed,
-            parameters=n_params(net),
-            MFLOP=read_json(out/'run.json')['plan']['flops']/1e6)
-        # how near photographs come through this autoencoder:
-        # no generator that draws its codes gets nearer
-        maps = 'fine' if isinstance(net, DiT) else ratio_at(row)
-        floor = work.home(row.codes)/f'floor-{few}-{maps}{tag}'
-        if floor not in floors:
-            real = dict(
-                how,
-                seed=0,
-                what='encoded',
-                n=few,
-                maps='fine' if maps == 'fine' else 'real')
-            scores = scored(networks, floor, ds, **real)
-            floors[floor] = dict(codes=base['codes'], maps=maps) | scores
-        for about,net,label,look in looks(name, row, net, out):
-            scores = scored(
-                (vae, net, cal, grain),
-                out/f'scores-{n}-{label}{tag}',
-                ds,
-                **dict(how, seed=seed) | look)
-            found.append(base | about | scores)
-    return dict(
-        data=ds.fingerprint,
-        scale=scale,
-        n=n,
-        part=part,
-        share_dvae=share_dvae,
-        rows=found,
-        floors=list(floors.values()))
+    few = min(n, len(ds)//2 if part == 'all' else training)
+    how = dict(own['sample'], n=n, cache=root, part=part, eye=eye, features=features)
+    rows,floors = scores_of(name, work, seeds, ds, few, how)
+    return dict(data=ds.fingerprint, scale=scale, n=n, part=part, share_dvae=share_dvae,
+                rows=rows, floors=floors)
