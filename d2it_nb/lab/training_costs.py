@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from ..core import *
 from ..data import PhotoCrops, to_image
 from ..grain import enlarge, exact_ratio, grain_noise
-from ..blocks import DiTBlock, attend, pack
+from ..blocks import WindowAttention, attend, dense, pack
 from ..content_transformer import RefineNet, d2it, dit, flops
 from ..dvae import AttnBlock, dvae
 from ..ema import EMA
@@ -87,17 +87,14 @@ class TwoWays:
         self.amp = amp
 
     def use(self, M): # grain maps (n,16,16)
-        self.at = pack(M, dense_above=1)[0].to(self.device)
-        self.map = enlarge(M, 2).to(self.device)
-        self.fine = self.map[:, None].bool()
+        self.at = {True: pack(M, dense_above=1)[0].to(self.device),
+                   False: dense(M.to(self.device), 1, 8)}
+        self.fine = enlarge(M, 2)[:, None].bool().to(self.device)
 
     def out(self, packed): # zero where it is not fine
+        at = self.at[packed]
         with bf16(self.amp, self.device):
-            if packed:
-                how = self.grain(self.at.grain), None, self.at
-            else:
-                how = self.grain(self.map.flatten(1)), self.fine.flatten(1)
-            return self.net(*self.inputs, self.t, *how)[0]*self.fine
+            return self.net(*self.inputs, self.t, self.grain(at.grain), at)[0]*self.fine
 
     def step(self, packed): # result, gradients
         o = self.out(packed).float()
@@ -119,9 +116,9 @@ def bench_refine(n:int=4, # images
     for r in (.25, .5, .75, 1.):
         for maps in ('blobs', 'scattered') if r < 1 else ('',):
             ways.use(maps_with(r, maps != 'scattered', n))
-            dense = ways.step(False)
-            off = apart(ways.step(True), dense,
-                        None if amp else (1e-6*dense[0].abs().max(), 1e-5),
+            plain = ways.step(False)
+            off = apart(ways.step(True), plain,
+                        None if amp else (1e-6*plain[0].abs().max(), 1e-5),
                         'packed and dense differ: {max_error}, gradients {grad_error}')
             steps = {packed: partial(ways.step, packed)
                      for packed in (True, False)}
@@ -220,7 +217,7 @@ def bench_plain(size:str='S', n:int=2, rounds:int=7, device='cpu')->list:
         grad_error=error)]
 
 # %% ../../nbs/77_training_costs.ipynb #3bf7c456
-def scattered(attn, x, at): # an `Attention` with windows, packed tokens (P,d), their Packed
+def scattered(attn, x, at): # a `WindowAttention`, packed tokens (P,d), their Packed
     "Windowed attention of packed tokens as it is written down"
     def inside(qkv, slot, keys):
         full = qkv.new_zeros(keys.numel(), qkv.shape[1])
@@ -244,7 +241,7 @@ def bench_windows(sizes=(('nano', 96, 3), ('S', 384, 6)), # name, width, heads
     at = pack(maps_with(.5, True, n))[0]
     for size,d,heads in sizes:
         seed_all(0)
-        attn = DiTBlock(d, heads, window=8).attn
+        attn = WindowAttention(d, heads, window=8)
         nn.init.normal_(attn.B_r)
         x = torch.randn(len(at.place), d, requires_grad=True)
         goal = torch.randn_like(x)
