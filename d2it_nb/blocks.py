@@ -46,8 +46,6 @@ def sincos_2d(grid:tuple, # (H,W)
               d:int, # width, a multiple of 4
              )->Tensor: # (1,H·W,d)
     "Half of the channels for the column, half for the row"
-    if d % 4:
-        raise ValueError(f'the width must be a multiple of 4, got {d}')
     row,column = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing='ij')
     halves = [sincos_1d(place.flatten(), d//2) for place in (column, row)]
     return torch.cat(halves, -1).float()[None]

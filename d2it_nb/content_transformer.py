@@ -7,6 +7,7 @@ __all__ = ['SIZES', 'TABLE3', 'TABLE4', 'route', 'merge', 'RefineNet', 'D2iT', '
 
 # %% ../nbs/42_content_transformer.ipynb #c2
 import torch
+from fastcore.basics import store_attr
 from torch import nn, Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
@@ -79,7 +80,8 @@ class RefineNet(nn.Module):
                )->tuple: # Δ (n,o,H,W), its features
         "The correction of Eq. 8"
         c = self.time(t) + cond                                               # (n,d)
-        codes = patchify(torch.cat([eps2[:, :self.c], z_t], 1), self.patch)   # (n,s,2c·p²)
+        both = torch.cat([eps2[:, :self.c], z_t], 1)                          # (n,2c,H,W)
+        codes = patchify(both, self.patch)                                    # (n,s,2c·p²)
         x = self.embed(at.take(codes)) + grains                               # (n,s,d)
         if self.handoff:
             x = x + at.children(feats, self.handoff)
@@ -95,10 +97,22 @@ def _check_choice(name, value, *allowed):
 
 def _check_codes(net, z_t, M):
     "Do codes and maps belong together?"
-    want = (len(M), net.c, *(side*2**(net.k - 1) for side in net.grid))
+    sides = [side*2**(net.k - 1) for side in net.grid]
+    want = (len(M), net.c, *sides)
     if tuple(z_t.shape) != want:
         raise ValueError(f'for maps {tuple(M.shape)} of grids {net.grid} codes are {want}, '
                          f'got {tuple(z_t.shape)}')
+
+# %% ../nbs/42_content_transformer.ipynb #beb1eaa3
+def _lists(net, # D2iT
+           M, # grain maps (N,h,w)
+          ): # a Packed for each RefineNet, or None if it sees all tokens
+    "Which tokens the RefineNets work on"
+    check_map(M, net.k, (None, *net.grid))
+    if not (net.packed and net.refiners):
+        return [None]*(net.k - 1)
+    lists = pack(M, net.k, net.window, .9 if net.packed == 'auto' else 1)
+    return [at and at.to(M.device) for at in lists]
 
 # %% ../nbs/42_content_transformer.ipynb #c15
 class D2iT(nn.Module):
@@ -124,16 +138,10 @@ class D2iT(nn.Module):
         _check_choice('refine', refine, 'residual', 'replace')
         _check_choice('handoff', handoff, 'features', 'eps')
         _check_choice('packed', packed, 'auto', True, False)
-        self.config = dict(grid=list(grid), k=k, c=c, num_classes=num_classes,
-                           d=d, heads=heads, depth=depth, refine_depth=refine_depth,
-                           window=window, learn_sigma=learn_sigma, refine=refine,
-                           handoff=handoff, pos=pos, qk_norm=qk_norm)
+        grid = list(grid)
+        store_attr(but='packed')
+        self.config = self.__stored_args__
         self.grid = tuple(grid)
-        self.k = k
-        self.c = c
-        self.num_classes = num_classes
-        self.refine = refine
-        self.window = window
         self.packed = packed
         self.last = LastMap()
         o = c*(1 + learn_sigma)
@@ -150,14 +158,7 @@ class D2iT(nn.Module):
 
     def pack(self, M:Tensor)->list: # a Packed for each RefineNet, or None if it sees all tokens
         "Which tokens the RefineNets work on; made once for a map"
-        return self.last(M, self._pack, self.packed)
-
-    def _pack(self, M):
-        check_map(M, self.k, (None, *self.grid))
-        if not (self.packed and self.refiners):
-            return [None]*(self.k - 1)
-        lists = pack(M, self.k, self.window, .9 if self.packed == 'auto' else 1)
-        return [at and at.to(M.device) for at in lists]
+        return self.last(M, lambda M: _lists(self, M), self.packed)
 
     def forward(self,
                 z_t:Tensor, # noised codes (N,c,h·2^(k-1),w·2^(k-1))
@@ -190,7 +191,8 @@ class D2iT(nn.Module):
         if not self.refiners:
             return rough, x
         at = at or dense(M, s, self.window)
-        delta,x = self.refiners[s - 1](rough, z_t, x, cond, t, self.grain(at.grain), at)
+        grains = self.grain(at.grain)                                         # (n,s,d), or (P,d)
+        delta,x = self.refiners[s - 1](rough, z_t, x, cond, t, grains, at)
         return rough + delta if self.refine == 'residual' else delta, x
 
 # %% ../nbs/42_content_transformer.ipynb #c65b298f
@@ -231,14 +233,13 @@ class DiT(nn.Module):
                  qk_norm:bool=False, # RMS-normalise queries and keys
                 ):
         super().__init__()
-        self.config = dict(grid=list(grid), patch=patch, c=c, num_classes=num_classes, d=d,
-                           heads=heads, depth=depth, learn_sigma=learn_sigma, pos=pos,
-                           qk_norm=qk_norm)
-        self.num_classes = num_classes
-        self.c = c
+        grid = list(grid)
+        store_attr()
+        self.config = self.__stored_args__
         self.time = TimeEmbed(d)
         self.label = LabelEmbed(num_classes, d)
-        self.trunk = Trunk(c, c*(1 + learn_sigma), grid, patch, d, heads, depth, pos, qk_norm)
+        o = c*(1 + learn_sigma)
+        self.trunk = Trunk(c, o, grid, patch, d, heads, depth, pos, qk_norm)
         init_weights(self)
 
     def pack(self, M):
@@ -309,8 +310,8 @@ def flops(net, # D2iT or DiT
         tokens = N*ref.grid[0]*ref.grid[1] if at is None else len(at.place)
         windows = tokens//places if at is None else len(at.keys)
         handoff = tokens//4*_per_row(ref.handoff) if ref.handoff else 0
-        parts[f'refine {i}'] = (2*(N*_per_row(ref.time) + handoff)
-                                + _stack(ref, N, tokens, windows, places))
+        body = _stack(ref, N, tokens, windows, places)
+        parts[f'refine {i}'] = 2*(N*_per_row(ref.time) + handoff) + body
     return parts
 
 # %% ../nbs/42_content_transformer.ipynb #7b5a3a39
