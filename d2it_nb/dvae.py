@@ -101,8 +101,8 @@ def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
     "Each factor a power of two and twice the one before, or `ValueError`"
     ascending = tuple(sorted(map(int, factors)))
     finest = ascending[0] if ascending else 0
-    exponents = range(finest.bit_length() - 1, finest.bit_length() - 1 + len(ascending))
-    if finest < 2 or ascending != tuple(2**i for i in exponents):
+    doubling = tuple(finest*2**i for i in range(len(ascending)))
+    if finest < 2 or finest.bit_count() > 1 or ascending != doubling:
         raise ValueError('downsampling factors must be powers of two, each twice the one before, '
                          f'e.g. (8, 16); got {tuple(factors)}')
     return ascending
@@ -264,7 +264,8 @@ def _n_levels(factors, patch):
     "Levels of the encoder, from the folded pixels down to the coarsest codes"
     if patch < 1 or factors[0] % patch:
         raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
-    return int(math.log2(factors[-1]//patch)) + 1
+    halvings = math.log2(factors[-1]//patch)
+    return int(halvings) + 1
 
 def _by_grain(table, M):                                             # (k,z) (N,h,w)
     "What a table says of the grain of each place"
@@ -339,7 +340,8 @@ class DVAE(nn.Module):
         if generator is not None:
             all_fine = torch.full_like(M, self.k - 1)                # (N,h,w)
             e = grain_noise(all_fine, self.z, self.k, generator)     # (N,z,h',w')
-        return self.normalize(sample_codes(self.moments(x), M, e), M)
+        codes = sample_codes(self.moments(x), M, e)                  # (N,z,h',w')
+        return self.normalize(codes, M)
 
     def decode(self,
                z:Tensor, # (N,z,h',w'), normalised
@@ -347,7 +349,8 @@ class DVAE(nn.Module):
               )->Tensor: # pixels (N,3,H,W)
         "Codes back to pixels"
         check_map(M, self.k, (len(z), *(side >> self.k - 1 for side in z.shape[2:])))
-        return self.decoder(self.denormalize(z, M), M)
+        codes = self.denormalize(z, M)                               # (N,z,h',w')
+        return self.decoder(codes, M)
 
     def forward(self,
                 x, # pixels (N,3,H,W) in [-1,1]
@@ -356,7 +359,8 @@ class DVAE(nn.Module):
                )->tuple: # pixels, like x; moments, see `moments`
         "For training: the reconstruction, and the moments it was sampled from"
         moments = self.moments(x)                                    # per grain (N,2z,H/f,W/f)
-        return self.decoder(sample_codes(moments, M, e), M), moments
+        codes = sample_codes(moments, M, e)                          # (N,z,h',w')
+        return self.decoder(codes, M), moments
 
 # %% ../nbs/20_dvae.ipynb #c18
 SIZES = dict( #  channels  levels: strides patch, 2·patch, 4·patch, …
@@ -377,7 +381,8 @@ def dvae(size:str='base', # one of SIZES
     factors = check_factors(factors)
     settings = SIZES[size] | overrides
     if 'mult' not in overrides:
-        settings['mult'] = settings['mult'][:_n_levels(factors, settings['patch'])]
+        levels = _n_levels(factors, settings['patch'])
+        settings['mult'] = settings['mult'][:levels]
     return DVAE(factors, z, **settings)
 
 # %% ../nbs/20_dvae.ipynb #b1acedb4
