@@ -11,6 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import store_attr
 from torch import nn, Tensor
 from .core import *
 from .grain import (block_avg, block_side, budget, check_map, copy_codes,
@@ -52,17 +53,15 @@ def attend(q, # queries (n,s,c)
           ): # (n,s,c)
     ("Attention with one head. On CPUs, PyTorch's own is slow in bf16: "
      "there a few pictures at a time, whose weights stay in the cache")
-    slow = q.device.type == 'cpu' and q.dtype == torch.bfloat16
-    if not slow:
+    if q.device.type != 'cpu' or q.dtype != torch.bfloat16:
         out = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
         return out[:, 0]
     few = max(1, 2**20//q.shape[1]**2)
-    parts = zip(q.split(few), k.split(few), v.split(few))
-    return torch.cat([_attend_few(*part) for part in parts])
-
-def _attend_few(q, k, v):                                            # (n,s,c) each
-    scores = torch.bmm(q*q.shape[-1]**-.5, k.mT)                     # (n,s,s)
-    return torch.bmm(scores.softmax(-1), v)                          # (n,s,c)
+    parts = []
+    for q,k,v in zip(q.split(few), k.split(few), v.split(few)):
+        scores = torch.bmm(q*q.shape[-1]**-.5, k.mT)                 # (few,s,s)
+        parts.append(torch.bmm(scores.softmax(-1), v))               # (few,s,c)
+    return torch.cat(parts)
 
 # %% ../nbs/20_dvae.ipynb #175e9207
 def _pointwise(layer, h):                                            # (n,s,i)
@@ -100,11 +99,10 @@ class Up(nn.Module):
 # %% ../nbs/20_dvae.ipynb #c8
 def check_factors(factors)->tuple: # ascending, e.g. (8, 16)
     "Each factor a power of two and twice the one before, or `ValueError`"
-    ascending = tuple(sorted(int(factor) for factor in factors))
+    ascending = tuple(sorted(map(int, factors)))
     finest = ascending[0] if ascending else 0
-    power_of_two = finest >= 2 and not finest & (finest - 1)
     doubling = tuple(finest*2**i for i in range(len(ascending)))
-    if not power_of_two or ascending != doubling:
+    if finest < 2 or finest.bit_count() > 1 or ascending != doubling:
         raise ValueError('downsampling factors must be powers of two, each twice the one before, '
                          f'e.g. (8, 16); got {tuple(factors)}')
     return ascending
@@ -184,43 +182,52 @@ def fourier(h:int, # rows
     angles = angles.flatten(0, 1)                                    # (2·n_freq,h,w)
     return torch.cat([angles.sin(), angles.cos()])
 
+# %% ../nbs/20_dvae.ipynb #c81f33d6
+def _places(table, # (k,ch,side,side); one place only, if it knows the grains alone
+            M, # grain maps (n,h,w)
+            side, # places in a cell, per axis
+           ): # (n,ch,h·side,w·side)
+    "The vector of each place: of its grain, and of where it is in its cell"
+    cells = table.expand(-1, -1, side, side)[M]                      # (n,h,w,ch,side,side)
+    return rearrange(cells, 'n h w c a b -> n c (h a) (w b)')
+
+# %% ../nbs/20_dvae.ipynb #4dd256e1
+def _levels_up(ch, mult, n_res, attn): # as in `Decoder`
+    "Layers from the copied codes up to the folded pixels"
+    width = ch*mult[-1]
+    layers = []
+    for depth in reversed(range(len(mult))):
+        deepest = depth == len(mult) - 1
+        blocks,width = _res_blocks(width, ch*mult[depth], n_res + 1, attn and deepest)
+        layers += blocks
+        if depth:
+            layers.append(Up(width))
+    return nn.Sequential(*layers)
+
 # %% ../nbs/20_dvae.ipynb #c90a3bf3
 class Decoder(nn.Module):
     "Copied codes and their grain map → image"
     def __init__(self, k, # number of grains
                  z, ch, mult, n_res, attn, patch, pos): # as in `DVAE`
         super().__init__()
-        self.k = k
         self.patch = patch
         self.recompute = False
+        self.side = 2**(k - 1)
         width = ch*mult[-1]
-        side = 2**(k - 1) if pos else 1
+        side = self.side if pos else 1
         self.post = conv(z, z, 1)
         self.stem = conv(z, width)
         self.where = conv(24, width, 1) if pos else None
         # by grain and by place in the cell
         self.place = nn.Parameter(torch.randn(k, width, side, side)*.02)
         self.mid = nn.Sequential(ResBlock(width, width), AttnBlock(width), ResBlock(width, width))
-        layers = []
-        for depth in reversed(range(len(mult))):
-            deepest = depth == len(mult) - 1
-            blocks,width = _res_blocks(width, ch*mult[depth], n_res + 1, attn and deepest)
-            layers += blocks
-            if depth:
-                layers.append(Up(width))
-        self.levels = nn.Sequential(*layers)
-        self.n = norm(width)
-        self.last = conv(width, 3*patch**2)
-
-    def _places(self, M):                                            # (n,h,w)
-        "The embedding of each place: of its grain, and of where it is in its cell"
-        side = 2**(self.k - 1)
-        cells = self.place.expand(-1, -1, side, side)[M]             # (n,h,w,ch,side,side)
-        return rearrange(cells, 'n h w c a b -> n c (h a) (w b)')    # (n,ch,h',w')
+        self.levels = _levels_up(ch, mult, n_res, attn)
+        self.n = norm(ch*mult[0])
+        self.last = conv(ch*mult[0], 3*patch**2)
 
     def forward(self, z, M):                                         # (n,z,h',w') (n,h,w)
         h = self.stem(self.post(z))                                  # (n,ch,h',w')
-        h = h + self._places(M)                                      # (n,ch,h',w')
+        h = h + _places(self.place, M, self.side)                    # (n,ch,h',w')
         if self.where is not None:
             waves = fourier(*z.shape[2:], device=z.device)           # (24,h',w')
             h = h + self.where(waves.to(z))                          # (n,ch,h',w')
@@ -255,8 +262,15 @@ def sample_codes(moments:list, # per grain, coarsest first: (N,2z,h·2^g,w·2^g)
 # %% ../nbs/20_dvae.ipynb #7cb5c716
 def _n_levels(factors, patch):
     "Levels of the encoder, from the folded pixels down to the coarsest codes"
+    if patch < 1 or factors[0] % patch:
+        raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
     halvings = math.log2(factors[-1]//patch)
     return int(halvings) + 1
+
+def _by_grain(table, M):                                             # (k,z) (N,h,w)
+    "What a table says of the grain of each place"
+    grains = on_finest(M, len(table))[:, 0]                          # (N,h',w')
+    return rearrange(table[grains], 'n h w c -> n c h w')            # (N,z,h',w')
 
 # %% ../nbs/20_dvae.ipynb #c17
 class DVAE(nn.Module):
@@ -272,21 +286,18 @@ class DVAE(nn.Module):
                  pos:bool=True, # the decoder's position embeddings; else it knows the grains only
                 ):
         super().__init__()
-        factors = check_factors(factors)
-        self.config = dict(factors=list(factors), z=z, ch=ch, mult=list(mult), n_res=n_res,
-                           attn=attn, patch=patch, pos=pos)
-        self.factors = factors
+        factors = list(check_factors(factors))
+        mult = list(mult)
+        store_attr()
+        self.config = self.__stored_args__
+        self.factors = tuple(factors)
         self.k = len(factors)
-        self.z = z
-        if patch < 1 or factors[0] % patch:
-            raise ValueError(f'patch {patch} does not divide the finest factor {factors[0]}')
         levels = _n_levels(factors, patch)
         if len(mult) != levels:
-            raise ValueError(f'factors {factors} with patch {patch} have {levels} levels, '
+            raise ValueError(f'factors {self.factors} with patch {patch} have {levels} levels, '
                              f'mult has {len(mult)}')
-        to_finest = mult[:len(mult) - self.k + 1]
         self.encoder = Encoder(factors, z, ch, mult, n_res, attn, patch)
-        self.decoder = Decoder(self.k, z, ch, to_finest, n_res, attn, patch, pos)
+        self.decoder = Decoder(self.k, z, ch, mult[:levels - self.k + 1], n_res, attn, patch, pos)
         self.register_buffer('shift', torch.zeros(self.k, z))
         self.register_buffer('scale', torch.ones(self.k, z))
 
@@ -301,24 +312,13 @@ class DVAE(nn.Module):
         self.decoder.recompute = on
         return self
 
-    def _at(self, table, M):                                         # (k,z) (N,h,w)
-        "What the table says of the grain of each place"
-        grains = on_finest(M, self.k)[:, 0]                          # (N,h',w')
-        return rearrange(table[grains], 'n h w c -> n c h w')        # (N,z,h',w')
-
-    def normalize(self,
-                  z:Tensor, # codes (N,z,h',w')
-                  M:Tensor, # grain maps (N,h,w)
-                 )->Tensor: # like z
+    def normalize(self, z, M):                                       # (N,z,h',w') (N,h,w)
         "To mean 0 and variance 1, as stage 2 wants codes, each grain by its own"
-        return (z - self._at(self.shift, M))*self._at(self.scale, M)
+        return (z - _by_grain(self.shift, M))*_by_grain(self.scale, M)
 
-    def denormalize(self,
-                    z:Tensor, # normalised codes (N,z,h',w')
-                    M:Tensor, # grain maps (N,h,w)
-                   )->Tensor: # like z
+    def denormalize(self, z, M):                                     # (N,z,h',w') (N,h,w)
         "The inverse of `normalize`"
-        return z/self._at(self.scale, M) + self._at(self.shift, M)
+        return z/_by_grain(self.scale, M) + _by_grain(self.shift, M)
 
     def moments(self,
                 x:Tensor, # pixels (N,3,H,W) in [-1,1]
@@ -340,9 +340,8 @@ class DVAE(nn.Module):
         if generator is not None:
             all_fine = torch.full_like(M, self.k - 1)                # (N,h,w)
             e = grain_noise(all_fine, self.z, self.k, generator)     # (N,z,h',w')
-        moments = self.moments(x)                                    # per grain (N,2z,H/f,W/f)
-        codes = sample_codes(moments, M, e)                          # (N,z,h',w')
-        return self.normalize(codes, M)                              # (N,z,h',w')
+        codes = sample_codes(self.moments(x), M, e)                  # (N,z,h',w')
+        return self.normalize(codes, M)
 
     def decode(self,
                z:Tensor, # (N,z,h',w'), normalised
@@ -351,7 +350,7 @@ class DVAE(nn.Module):
         "Codes back to pixels"
         check_map(M, self.k, (len(z), *(side >> self.k - 1 for side in z.shape[2:])))
         codes = self.denormalize(z, M)                               # (N,z,h',w')
-        return self.decoder(codes, M)                                # (N,3,H,W)
+        return self.decoder(codes, M)
 
     def forward(self,
                 x, # pixels (N,3,H,W) in [-1,1]
@@ -361,7 +360,7 @@ class DVAE(nn.Module):
         "For training: the reconstruction, and the moments it was sampled from"
         moments = self.moments(x)                                    # per grain (N,2z,H/f,W/f)
         codes = sample_codes(moments, M, e)                          # (N,z,h',w')
-        return self.decoder(codes, M), moments                       # (N,3,H,W)
+        return self.decoder(codes, M), moments
 
 # %% ../nbs/20_dvae.ipynb #c18
 SIZES = dict( #  channels  levels: strides patch, 2·patch, 4·patch, …
@@ -381,8 +380,8 @@ def dvae(size:str='base', # one of SIZES
         raise ValueError(f'no DVAE size {size!r}; there are {", ".join(SIZES)}')
     factors = check_factors(factors)
     settings = SIZES[size] | overrides
-    levels = _n_levels(factors, settings['patch'])
     if 'mult' not in overrides:
+        levels = _n_levels(factors, settings['patch'])
         settings['mult'] = settings['mult'][:levels]
     return DVAE(factors, z, **settings)
 

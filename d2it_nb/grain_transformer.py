@@ -12,12 +12,13 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import store_attr
 from torch import nn, Tensor
 from .blocks import LabelEmbed, TimeEmbed, Trunk, init_weights
 from .core import *
-from .diffusion import Diffusion
+from .diffusion import Diffusion, fresh_noise
 from .grain import check_map, grain_noise
-from .samplers import Step, ddpm, draws, guided
+from .samplers import Step, ddpm, guided, last
 
 # %% ../nbs/41_grain_transformer.ipynb #c7
 def to_corners(M:Tensor, # grain maps (N,h,w)
@@ -92,12 +93,13 @@ class Masked(nn.Module):
         times = Diffusion(TIMES).timesteps(steps)
         N,h,w = cells.shape
         x = torch.zeros(N, k, h, w, device=cells.device)
-        fresh = draws(cells, 2, 1, generator, steps)
+        fresh = fresh_noise(cells, 2, 1, generator, steps)
         for t,s in zip(times, times[1:]):
             x0 = model(x, t, cells)
             u = uniform(next(fresh))                                          # (N,2,h,w)
             hidden = x[:, :1] == 0                                            # (N,1,h,w)
-            now = hidden & (u[:, :1] < (t - s)/(t + 1))
+            share = (t - s)/(t + 1)
+            now = hidden & (u[:, :1] < share)
             M = choose((x0 + 1)/2, u[:, 1])                                   # (N,h,w)
             x = torch.where(now, to_corners(M, k), x)
             yield Step(t, x, x0, None)
@@ -114,7 +116,7 @@ class OneShot(nn.Module):
     def draw(self, model, cells, k, steps, generator):
         x = grain_noise(cells, k, 1, generator)                               # (N,k,h,w)
         x0 = model(x, TIMES - 1, cells)
-        u = uniform(next(draws(cells, 1, 1, generator, 1)))
+        u = uniform(grain_noise(cells, 1, 1, generator))                      # (N,1,h,w)
         M = choose((x0 + 1)/2, u[:, 0])
         yield Step(TIMES - 1, to_corners(M, k), x0, None)
 
@@ -136,14 +138,11 @@ class GrainTransformer(nn.Module):
                 ):
         super().__init__()
         if design not in DESIGNS:
-            names = ', '.join(DESIGNS)
-            raise ValueError(f'no design {design!r}; there are {names}')
-        self.config = dict(grid=list(grid), k=k, num_classes=num_classes,
-                           d=d, heads=heads, depth=depth,
-                           ratio_cond=ratio_cond, pos=pos, design=design)
+            raise ValueError(f'no design {design!r}; there are {", ".join(DESIGNS)}')
+        grid = list(grid)
+        store_attr()
+        self.config = self.__stored_args__
         self.grid = tuple(grid)
-        self.k = k
-        self.num_classes = num_classes
         self.design = DESIGNS[design]()
         self.time = TimeEmbed(d)
         self.label = LabelEmbed(num_classes, d)
@@ -163,8 +162,10 @@ class GrainTransformer(nn.Module):
         if self.ratio is not None:
             if ratio is None:
                 ratio = torch.full_like(x_t[:, 0, 0, 0], torch.nan)           # (n,)
-            wanted = self.ratio(ratio.nan_to_num()*1000)                      # (n,d)
-            c = c + torch.where(ratio.isnan()[:, None], self.any_ratio, wanted)
+            time_like = ratio.nan_to_num()*1000                               # 0 … 1000
+            wanted = self.ratio(time_like)                                    # (n,d)
+            told = torch.where(ratio.isnan()[:, None], self.any_ratio, wanted)
+            c = c + told                                                      # (n,d)
         x = self.trunk.run(self.trunk.tokens(x_t), c)                         # (n,h·w,d)
         return self.trunk.grids(x, c)                                         # (n,k,h,w)
 
@@ -219,13 +220,13 @@ def grain_step(f, # GrainTransformer, or a wrapper of one
               )->Tensor: # (N,) nats per cell
     "Loss of one batch"
     k = e.shape[1]
+    if known is None:
+        known = torch.zeros_like(M, dtype=torch.bool)
     x_t = design.noised(M, k, t, e)                                           # (N,k,h,w)
-    if known is not None:
-        x_t = torch.where(known[:, None], to_corners(M, k), x_t)
-    asked = design.asked(x_t)                                                 # (N,h,w)
-    if known is not None:
-        asked = asked & ~known
-    return map_loss(f(x_t, t, y, ratio).float(), M, asked)
+    x_t = torch.where(known[:, None], to_corners(M, k), x_t)
+    asked = design.asked(x_t) & ~known                                        # (N,h,w)
+    logits = f(x_t, t, y, ratio).float()
+    return map_loss(logits, M, asked)
 
 # %% ../nbs/41_grain_transformer.ipynb #c23
 def costs(k:int)->list:
@@ -248,7 +249,8 @@ def push_to_budget(logits:Tensor, # (N,k,h,w)
     for _ in range(40):
         middle = (low + high)/2
         p = (logits + middle*cost).softmax(1)                                 # (N,k,h,w)
-        spent = (p*cost).sum(1, keepdim=True).mean((2, 3), keepdim=True)      # (N,1,1,1)
+        per_cell = (p*cost).sum(1, keepdim=True)                              # (N,1,h,w)
+        spent = per_cell.mean((2, 3), keepdim=True)                           # (N,1,1,1)
         less = spent < ratio
         low = torch.where(less, middle, low)
         high = torch.where(less, high, middle)
@@ -267,11 +269,13 @@ def _knapsack(logp, # (N,k,cells)
     for i in range(cells):
         ways = []
         for grain,price in enumerate(cost):
-            before = F.pad(best[:, :sums - price], (price, 0), value=-torch.inf)
+            cheaper = best[:, :sums - price]
+            before = F.pad(cheaper, (price, 0), value=-torch.inf)
             ways.append(before + logp[:, grain, i, None])
         best,took[i] = torch.stack(ways).max(0)
     far = (torch.arange(sums) - want[:, None]).abs()
-    left = far.masked_fill(best == -torch.inf, torch.inf).argmin(1)           # (N,)
+    never = best == -torch.inf
+    left = far.masked_fill(never, torch.inf).argmin(1)                        # (N,)
     grains = torch.empty(N, cells, dtype=torch.long)
     for i in reversed(range(cells)):
         grains[:, i] = took[i].gather(1, left[:, None])[:, 0]
@@ -288,7 +292,8 @@ def likeliest(logits:Tensor, # (N,k,h,w); -inf for what is forbidden
     N,k,h,w = logits.shape
     cost = costs(k)
     total = h*w*cost[-1]
-    logp = logits.detach().cpu().double().log_softmax(1).flatten(2)           # (N,k,h·w)
+    precise = logits.detach().cpu().double()
+    logp = precise.log_softmax(1).flatten(2)                                   # (N,k,h·w)
     if M is None:
         M = to_grains(logits)
     else:
@@ -317,12 +322,9 @@ def _check_budgets(net, ratio, known):
     h,w = net.grid
     cost = costs(net.k)
     total = h*w*cost[-1]
-    if known is None:
-        given = torch.full((len(ratio), h, w), -1)
-    else:
-        given = known.cpu()
-    spent = torch.tensor([0, *cost])[given + 1].sum((1, 2)).tolist()
-    free = (given < 0).sum((1, 2)).tolist()
+    prices = torch.tensor([0, *cost])                                         # unknown, 0, 1, …
+    spent = prices[known + 1].sum((1, 2)).tolist()
+    free = (known < 0).sum((1, 2)).tolist()
     wanted = (ratio.cpu().double()*total).round().tolist()
     can = {cells: reachable(cells, net.k) for cells in set(free)}
     for i,want in enumerate(wanted):
@@ -330,7 +332,7 @@ def _check_budgets(net, ratio, known):
         if math.isnan(want) or want in possible:
             continue
         near = min(possible, key=lambda c: abs(c - want))
-        where = '' if known is None else 'with the known cells, '
+        where = 'with the known cells, ' if free[i] < h*w else ''
         raise ValueError(f'map {i}: {where}'
                          f'no map has a budget of {ratio[i]:.4g}; the nearest is {near/total:.4g}, '
                          f'possible are {possible[0]/total:.4g} … {possible[-1]/total:.4g}')
@@ -339,7 +341,7 @@ def _check_budgets(net, ratio, known):
 def check_arguments(net, # GrainTransformer
                  y:Tensor, # as in `draw_maps`, and so are all others: labels (N,)
                  ratio:Tensor, # budgets (N,)
-                 known:Tensor, # (N,h,w), or None
+                 known:Tensor, # (N,h,w), -1 where unknown
                  exact:bool, # meet the budgets exactly
                  temperature:float, # .05 … 3
                  scale:float, # of the guidance
@@ -362,8 +364,8 @@ def check_arguments(net, # GrainTransformer
         raise ValueError(f'a budget lies in [0,1], or is NaN for any; got {ratio.tolist()}')
     if exact and ratio.isnan().all():
         raise ValueError('exact=True needs a ratio')
-    if known is not None:
-        check_map(known.cpu(), net.k, (N, *net.grid), unknown=True)
+    known = known.cpu()
+    check_map(known, net.k, (N, *net.grid), unknown=True)
     if exact:
         _check_budgets(net, ratio, known)
 
@@ -372,23 +374,20 @@ def check_arguments(net, # GrainTransformer
 def _steps(net, y, ratio, steps, scale, generator, exact, known, temperature):
     cells = torch.zeros(len(y), *net.grid, dtype=torch.long, device=y.device)
     seen = {}
-    if known is not None:
-        given = (known >= 0)[:, None]                                         # (N,1,h,w)
-        corner = to_corners(known.clamp(min=0), net.k)                        # (N,k,h,w)
-        certain = torch.where(corner > 0, 0., -torch.inf)
+    given = (known >= 0)[:, None]                                             # (N,1,h,w)
+    corner = to_corners(known.clamp(min=0), net.k)                            # (N,k,h,w)
+    certain = torch.where(corner > 0, 0., -torch.inf)
 
     def answer(x, t, y, M, ratio):
         return net(x, t, y, ratio)
     say = guided(answer, y, scale, net.num_classes, ratio=ratio)
 
     def model(x, t, M):
-        if known is not None:
-            x = torch.where(given, corner, x)
+        x = torch.where(given, corner, x)
         logits = say(x, t, M).float()/temperature
         asked = net.design.asked(x)[:, None]                                  # (N,1,h,w)
         logits = torch.where(asked, logits, 1e4*x)                            # decided already
-        if known is not None:
-            logits = torch.where(given, certain, logits)
+        logits = torch.where(given, certain, logits)
         if exact or net.ratio is None:
             logits = push_to_budget(logits, ratio)
         seen['logits'] = logits
@@ -426,8 +425,9 @@ def draw_maps(net, # GrainTransformer
         ratio = torch.full(y.shape, torch.nan)
     y = y.to(dev)
     ratio = ratio.float().to(dev)
-    if known is not None:
-        known = known.to(dev)
+    if known is None:
+        known = torch.full((len(y), *net.grid), -1)
+    known = known.to(dev)
     check_arguments(net, y, ratio, known, exact, temperature, scale, steps)
     return _steps(net, y, ratio, steps, scale, generator, exact, known, temperature)
 
@@ -436,6 +436,4 @@ def sample_maps(net, # GrainTransformer
                 **kwargs, # see `draw_maps`
                )->Tensor: # (N,h,w)
     "Grain maps for labels, or so many of any class"
-    for step in draw_maps(net, y, **kwargs):
-        pass
-    return to_grains(step.x)
+    return to_grains(last(draw_maps(net, y, **kwargs)))

@@ -9,6 +9,7 @@ __all__ = ['PIXEL', 'PERCEPTUAL', 'l1', 'l2', 'kl_codes', 'edge_loss', 'PatchGAN
 # %% ../nbs/21_vae_losses.ipynb #c2
 import torch
 import torch.nn.functional as F
+from fastcore.basics import store_attr
 from torch import nn, Tensor
 from .dvae import split_moments
 from .grain import enlarge
@@ -71,7 +72,8 @@ class PatchGAN(nn.Module):
                  n_layers:int=3, # that halve the side
                 ):
         super().__init__()
-        self.config = dict(ch=ch, n_layers=n_layers)
+        store_attr()
+        self.config = self.__stored_args__
         layers = [nn.Conv2d(3, ch, 4, 2, 1), nn.LeakyReLU(.2)]
         width = ch
         for i in range(1, n_layers):

@@ -1,8 +1,8 @@
 ("Our samplers against diffusers' schedulers in double precision: the same model, the same noise. "
  "As shipped, with their float32 tables, they agree to 1e-5; with these tables in double precision, to 1e-10.")
 import numpy as np, pytest, torch
-from d2it_nb.diffusion import Diffusion, Flow, linear_betas
-from d2it_nb.samplers import ddim, ddpm, dpmpp, draws, heun
+from d2it_nb.diffusion import Diffusion, Flow, fresh_noise, linear_betas
+from d2it_nb.samplers import ddim, ddpm, dpmpp, heun
 
 diffusers = pytest.importorskip('diffusers')
 LINEAR = dict(beta_start=1e-4, beta_end=2e-2, beta_schedule='linear', num_train_timesteps=1000)
@@ -71,7 +71,7 @@ def test_ddim_with_noise(eta, exact, atol, monkeypatch):
     s.set_timesteps(50)
     if exact:
         exact_tables(s)
-    noise = iter([*draws(M, 3, 2, rng(), 49), torch.zeros(SHAPE)])
+    noise = iter([*fresh_noise(M, 3, 2, rng(), 49), torch.zeros(SHAPE)])
     monkeypatch.setattr('diffusers.schedulers.scheduling_ddim.randn_tensor', lambda *a, **kw: next(noise).double())
     agree(ddim(model(Diffusion()), start(), M, times=[*map(int, s.timesteps), -1], generator=rng(), eta=eta),
           walk(s, model(Diffusion()), eta=eta), atol)
@@ -86,7 +86,7 @@ def test_ddpm(learned, steps, exact, atol, monkeypatch):
     s.set_timesteps(timesteps=times[:-1])    # our spacing, given to them
     if exact:
         exact_tables(s)
-    noise = draws(M, 3, 2, rng(), steps - 1)
+    noise = fresh_noise(M, 3, 2, rng(), steps - 1)
     monkeypatch.setattr('diffusers.schedulers.scheduling_ddpm.randn_tensor', lambda *a, **kw: next(noise).double())
     f = model(Diffusion())
     if learned:

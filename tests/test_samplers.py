@@ -2,9 +2,9 @@
  "guidance, known codes and restarts at their edges.")
 import math
 import pytest, torch
-from d2it_nb.diffusion import Diffusion, linear_betas
+from d2it_nb.diffusion import Diffusion, fresh_noise, linear_betas
 from d2it_nb.grain import block_mean, grain_noise
-from d2it_nb.samplers import autoguided, bind, ddim, ddpm, dpmpp, draws, guided, heun, keep_known, last, restart
+from d2it_nb.samplers import autoguided, bind, ddim, ddpm, dpmpp, guided, heun, keep_known, last, restart
 
 M = torch.tensor([[[0, 1], [1, 0]], [[1, 1], [0, 0]]])
 X = grain_noise(M, 3, 2, torch.Generator().manual_seed(0))
@@ -99,17 +99,17 @@ def test_steps_of_heun():
 def test_fresh_noise():
     def g(n):
         return torch.Generator().manual_seed(n)
-    one = torch.cat(list(draws(M, 3, 2, g(4), 3)))
+    one = torch.cat(list(fresh_noise(M, 3, 2, g(4), 3)))
     h = g(4)
     assert torch.equal(one, torch.cat([grain_noise(M, 3, 2, h) for _ in range(3)]))
-    two = list(draws(M, 3, 2, [g(1), g(2)], 2))
+    two = list(fresh_noise(M, 3, 2, [g(1), g(2)], 2))
     assert (len(two) == 2 and
             all(torch.equal(torch.cat([w[i:i + 1] for w in two]),
-                            torch.cat(list(draws(M[i:i + 1], 3, 2, [g(i + 1)], 2))))
+                            torch.cat(list(fresh_noise(M[i:i + 1], 3, 2, [g(i + 1)], 2))))
                 for i in (0, 1)) and
-            len(list(draws(M, 3, 2, None, 2))) == 2)
+            len(list(fresh_noise(M, 3, 2, None, 2))) == 2)
     with pytest.raises(ValueError, match='3 generators for 2 images'):
-        next(draws(M, 3, 2, [g(0)]*3, 1))
+        next(fresh_noise(M, 3, 2, [g(0)]*3, 1))
 
 class Net:
     "Says its label, as many times as there are channels; writes down what it is asked"

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from ..core import *
 from ..data import PhotoCrops, to_image
 from ..grain import enlarge, exact_ratio, grain_noise
-from ..blocks import pack
+from ..blocks import dense, pack
 from ..content_transformer import RefineNet, d2it, dit, flops
 from ..dvae import dvae
 from ..ema import EMA
@@ -93,17 +93,14 @@ class TwoWays:
         self.amp = amp
 
     def use(self, M): # grain maps (n,16,16)
-        self.at = pack(M, dense_above=1)[0].to(self.device)
-        self.map = enlarge(M, 2).to(self.device)
-        self.fine = self.map[:, None].bool()
+        self.at = {True: pack(M, dense_above=1)[0].to(self.device),
+                   False: dense(M.to(self.device), 1, 8)}
+        self.fine = enlarge(M, 2)[:, None].bool().to(self.device)
 
     def out(self, packed): # zero where it is not fine
+        at = self.at[packed]
         with bf16(self.amp, self.device):
-            if packed:
-                how = self.grain(self.at.grain), None, self.at
-            else:
-                how = self.grain(self.map.flatten(1)), self.fine.flatten(1)
-            return self.net(*self.inputs, self.t, *how)[0]*self.fine
+            return self.net(*self.inputs, self.t, self.grain(at.grain), at)[0]*self.fine
 
     def step(self, packed): # result, gradients
         return pulled(self.out(packed), self.goal, self.inputs + self.weights)
@@ -123,9 +120,9 @@ def bench_refine(n:int=4, # images
     for r in (.25, .5, .75, 1.):
         for maps in ('blobs', 'scattered') if r < 1 else ('',):
             ways.use(maps_with(r, maps != 'scattered', n))
-            dense = ways.step(False)
-            most = ANY if amp else (1e-6*dense[0].abs().max(), 1e-5)
-            off = apart(ways.step(True), dense, most)
+            plain = ways.step(False)
+            most = ANY if amp else (1e-6*plain[0].abs().max(), 1e-5)
+            off = apart(ways.step(True), plain, most)
             steps = {packed: partial(ways.step, packed)
                      for packed in (True, False)}
             seconds = timed(steps, rounds, device)
