@@ -127,8 +127,6 @@ def real_features(ds, # data set, or pictures as uint8 (N,H,W,3)
                  )->Features: # None on all ranks but the main one
     "Features of real pictures, computed once"
     is_array = isinstance(ds, np.ndarray)
-    if len(ds) < 5:
-        raise ValueError(f'a reference of {len(ds)} pictures is too small; at least 5 are needed')
     if is_array:
         data = f'pictures {hashlib.sha256(np.ascontiguousarray(ds)).hexdigest()[:16]}'
     else:
@@ -303,6 +301,9 @@ def _check_data(pipe, ds, reference, eye):
     if reference is not None and reference.shape[1:3] != (pipe.size,)*2:
         raise ValueError(f'the reference has pictures of {reference.shape[2]}×{reference.shape[1]} '
                          f'pixels, the generated ones have {pipe.size}')
+    if reference is not None and len(reference) < 5:
+        raise ValueError(f'a reference of {len(reference)} pictures is too small; '
+                         'at least 5 are needed')
     if pipe.classes and list(ds.classes) != pipe.classes:
         raise ValueError(f'the data have the classes {", ".join(ds.classes)}, '
                          f'the networks know {", ".join(pipe.classes)}')
@@ -501,10 +502,10 @@ def evaluate(pipe:D2iTPipeline,
     with run_lock(out, ranks):
         _go_on(out, settings, ranks)
         pipe.threads = _agreed_threads(out, pipe, chunk, ranks)
-        real,real_seen = _references(compared, reference, net, eye, cache or out, ranks, stop)
         place = out/f'chunks-{sha_of(settings)[:12]}'            # never those of other settings
         fs = in_chunks(n, chunk, place, make, ranks, stop,
                        'sampling' if what == 'generated' else what)
+        real,real_seen = _references(compared, reference, net, eye, cache or out, ranks, stop)
         card = {}
         if ranks.main:
             scores,said = _scores(pipe, fs, n, net, real, eye, real_seen, compared)
