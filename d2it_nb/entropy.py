@@ -77,7 +77,7 @@ def check_pixels(x:Tensor, # what was given
 def _check_regions(x, lo, region):
     check_pixels(x, lo)
     height,width = x.shape[2:]
-    if region < 1 or height % region or width % region:
+    if height % region or width % region:
         raise ValueError(f'regions of {region} px do not divide '
                          f'an image of {height}×{width} px')
 
@@ -102,9 +102,6 @@ def bump_matrix(bins:int=BINS, # M
                 levels:int=256, # rows: grey levels from black to white
                )->Tensor: # (levels, bins) float64
     "K[v,j]: the bump of grey level v, read off at position j"
-    if bins < 2 or not sigma > 0:
-        raise ValueError('at least 2 bins and a positive sigma are needed, '
-                         f'got {bins} and {sigma}')
     v = bin_positions(levels, lo)[:, None]
     b = bin_positions(bins, lo)
     K = torch.exp(-.5*((v - b)/sigma)**2)
@@ -151,8 +148,6 @@ def entropy_map(x:Tensor, # pixels (N,3,H,W) in [lo,1]
     ("Eqs. 2–3 for every region, by a histogram and one matrix product; "
      "`ValueError` for other pixels or regions")
     _check_regions(x, lo, region)
-    if not sigma > 0:
-        raise ValueError(f'a positive sigma is needed, got {sigma}')
     if rounded:
         levels = 256
         width = sigma

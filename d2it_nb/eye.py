@@ -84,6 +84,7 @@ def read_all(ds, # data set
         pixels[i] = ((x + 1)*127.5).round()
     return pixels, torch.tensor([ds.label(i) for i in range(len(ds))])
 
+# %% ../nbs/61_eye.ipynb #64717b7e
 def moved(x:Tensor, # pixels (n,3,s,s)
           rng:torch.Generator)->Tensor:
     "Each picture mirrored or not, and shifted a little, its border continued"
@@ -114,9 +115,8 @@ def _share_right(net, x, y):
 
 def _confused(net, x, y): # rows: what they are; columns: what they are taken for
     K = len(net.classes)
-    counts = torch.zeros(K, K, dtype=torch.long)
-    counts.index_put_((y, answers(net, x)), torch.tensor(1), accumulate=True)
-    return counts.tolist()
+    counts = torch.bincount(y*K + answers(net, x), minlength=K*K)
+    return counts.view(K, K).tolist()
 
 # %% ../nbs/61_eye.ipynb #e32b9aba
 @dataclass(frozen=True)
@@ -142,8 +142,7 @@ def _learn(net, opt, plan, epoch, x, y, right): # the last loss
     says = f'epoch {epoch + 1} of {plan.epochs}, {right:.1%} right'
     for i in progress_bar(range(steps), says):
         n = epoch*steps + i
-        for group in opt.param_groups:
-            group['lr'] = plan.lr*_rate(n, steps*plan.epochs)
+        opt.param_groups[0]['lr'] = plan.lr*_rate(n, steps*plan.epochs)
         some = order[i*plan.batch:(i + 1)*plan.batch]
         pixels = moved(x[some].float()/127.5 - 1, keyed_rng(plan.seed, 'eye-moves', n))
         logits = net.last(net(pixels))
@@ -174,48 +173,49 @@ def _resume(net, opt, out, about): # epochs done
     load_opt(opt, net, tensors['opt'])
     return meta['step']
 
+# %% ../nbs/61_eye.ipynb #42877708
+def _epochs(net, opt, out, plan, about, first, x, y, held): # share of right answers
+    "From the first to the last, with a checkpoint after each"
+    right = _share_right(net, *held)
+    for epoch in range(first, plan.epochs):
+        loss = _learn(net, opt, plan, epoch, x, y, right)
+        right = _share_right(net, *held)
+        print(f'epoch {epoch + 1}: loss {loss:.3f}, '
+              f'{right:.1%} of {len(held[1])} held-out pictures right', flush=True)
+        tensors = dict(net=net.state_dict(), opt=opt_tensors(opt, net))
+        save_checkpoint(out/'checkpoints', epoch + 1, tensors, dict(about=about), keep=1)
+    return right
+
 # %% ../nbs/61_eye.ipynb #17c916bb
 def train_eye(data, # folder of pictures, sub-folders are classes
               out, # folder; started again with the same one, it goes on
               plan:Plan=Plan())->Eye: # with its description as `net.meta`
     "Train on the training part, count right answers on the validation part"
     out = Path(out)
-    if plan.epochs < 1 or plan.batch < 1:
-        raise ValueError('at least one epoch and a batch of one, '
-                         f'got {plan.epochs} and {plan.batch}')
     with run_lock(out):
         pictures = ImageFolder(data, plan.size, progress=True)
         train,held,_ = split_dataset(pictures, plan.held, plan.test)
         if held is None:
             raise ValueError(f'no picture of {data} is held back; raise --held')
+        about = dict(vars(plan), data=train.fingerprint)
+        trained = dict(about, data=Path(data).name)
+        if (out/'eye.json').is_file() and load_eye(out).meta['trained'] == trained:
+            return load_eye(out)
         seed_all(keyed_seed(plan.seed, 'init-eye') % 2**32)
         net = Eye(train.classes, plan.size)
         opt = torch.optim.AdamW(net.parameters(), lr=plan.lr,
                                 weight_decay=.02, betas=(.9, .95), fused=True)
-        about = dict(vars(plan), data=train.fingerprint)
-        trained = dict(about, data=Path(data).name)
-        if (out/'eye.json').is_file():
-            done = load_eye(out)
-            if done.meta['trained'] == trained:
-                return done
         first = _resume(net, opt, out, about)
         x,y = read_all(train, plan.size, 'reading training pictures')
         looked_at = read_all(held, plan.size, 'reading held-out pictures')
-        right = _share_right(net, *looked_at)
-        for epoch in range(first, plan.epochs):
-            loss = _learn(net, opt, plan, epoch, x, y, right)
-            right = _share_right(net, *looked_at)
-            print(f'epoch {epoch + 1}: loss {loss:.3f}, '
-                  f'{right:.1%} of {len(held)} held-out pictures right', flush=True)
-            tensors = dict(net=net.state_dict(), opt=opt_tensors(opt, net))
-            save_checkpoint(out/'checkpoints', epoch + 1, tensors, dict(about=about), keep=1)
-        net.meta = dict(id=digest(net),
-                        right=right,
-                        n_held=len(held),
-                        confused=_confused(net, *looked_at),
-                        trained=trained,
-                        data=train.fingerprint)
-        save_net(out/'eye', net, half=True, **net.meta)
+        right = _epochs(net, opt, out, plan, about, first, x, y, looked_at)
+        save_net(out/'eye', net, half=True,
+                 id=digest(net),
+                 right=right,
+                 n_held=len(held),
+                 confused=_confused(net, *looked_at),
+                 trained=trained,
+                 data=train.fingerprint)
     return load_eye(out)
 
 # %% ../nbs/61_eye.ipynb #ffc99c42

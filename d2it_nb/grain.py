@@ -12,6 +12,7 @@ from numbers import Real
 import torch
 from einops import repeat
 from torch import Tensor
+from .calibration import check_ratios
 
 # %% ../nbs/12_grain.ipynb #c7
 def check_map(M:Tensor, # grain maps (N,h,w)
@@ -64,22 +65,12 @@ def exact_ratio(E:Tensor, # entropies (N,h,w)
                 ratios, # fine share of each image (k=2), or k-1 descending shares at grain ≥ 1, …
                )->Tensor: # (N,h,w) int64 in 0..k-1
     "The same number of cells of each grain in every image: its round(r·h·w) most entropic ones"
-    wanted = [ratios] if isinstance(ratios, Real) else list(ratios)
-    if not wanted:
-        raise ValueError('at least one ratio is needed')
-    if not all(0 <= r <= 1 for r in wanted):
-        raise ValueError(f'a ratio lies in [0,1], got {ratios}')
-    if wanted != sorted(wanted, reverse=True):
-        raise ValueError('cumulative ratios must not increase from coarse to fine, '
-                         f'got {wanted}')
-    if torch.isnan(E).any():
-        raise ValueError('entropies must be numbers, got NaN')
-    flat = E.flatten(1)
-    cells = flat.shape[1]
-    order = flat.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(cells, device=E.device).expand_as(order)
-    rank = torch.zeros_like(order).scatter_(1, order, places)
-    return sum((rank < round(r*cells)).long() for r in wanted).view(E.shape)
+    wanted = check_ratios(ratios)
+    order = E.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(1).view(E.shape)
+    cells = E.shape[1:].numel()
+    finer = ((rank < round(r*cells)).long() for r in wanted)
+    return sum(finer, start=torch.zeros_like(rank))
 
 # %% ../nbs/12_grain.ipynb #c21
 def block_side(g:int, k:int=2)->int:
@@ -89,7 +80,7 @@ def block_side(g:int, k:int=2)->int:
 def enlarge(a:Tensor, # (...,h,w)
             j:int)->Tensor: # (...,h·j,w·j)
     "Each entry of the last two axes becomes a j × j block"
-    return repeat(a, '... h w -> ... (h a) (w b)', a=j, b=j) if j > 1 else a
+    return repeat(a, '... h w -> ... (h a) (w b)', a=j, b=j)
 
 def block_avg(z:Tensor, # (...,H,W), both divisible by j
               j:int, # side of a block, a power of 2
@@ -161,11 +152,8 @@ def block_mean(z:Tensor, # (N,c,H,W) on the finest grid
               )->Tensor: # (N,c,H,W), constant over every block
     ("Each block takes the mean of its places: "
      "the projection onto grids that neighbour copy can make")
-    Mf = on_finest(M, k)
-    for g in range(k - 1):
-        j = block_side(g, k)
-        z = torch.where(Mf == g, enlarge(block_avg(z, j), j), z)
-    return z
+    means = [block_avg(z, block_side(g, k)) for g in range(k)]
+    return copy_codes(means, M)
 
 def gather_codes(z:Tensor, # (N,c,H,W) on the finest grid
                  M:Tensor, # (N,h,w)
@@ -180,13 +168,9 @@ def is_block_constant(z:Tensor, # (N,c,H,W)
                       k:int=2,
                      )->bool:
     "Are all copies of every code bit-identical?"
-    for g in range(k - 1):
-        j = block_side(g, k)
-        here = grain_mask(M, g, k)
-        copies = enlarge(z[..., ::j, ::j], j)
-        if not torch.equal(torch.where(here, z, 0), torch.where(here, copies, 0)):
-            return False
-    return True
+    sides = (block_side(g, k) for g in range(k))
+    first = [z[..., ::j, ::j] for j in sides]
+    return torch.equal(copy_codes(first, M), z)
 
 # %% ../nbs/12_grain.ipynb #c34
 def share_noise(e:Tensor, # standard normal draw on the finest grid (N,c,H,W)
@@ -232,9 +216,7 @@ def draw_ratio(rng:torch.Generator, # the sample's generator
     u = torch.rand(1, generator=rng).item()
     normal = torch.randn(1, generator=rng).item()
     if isinstance(how, Real):
-        if not 0 <= how <= 1:
-            raise ValueError(f'a ratio lies in [0,1], got {how}')
-        return float(how)
+        return float(check_ratios(how)[0])
     if how not in ('uniform', 'normal'):
         raise ValueError(f"a ratio is a number, 'uniform' or 'normal', not {how!r}")
     if u < .05 or u > .95:

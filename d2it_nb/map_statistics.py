@@ -71,22 +71,18 @@ def map_statistics(M:Tensor, # grain maps (N,h,w)
 def intervals(M:Tensor, # grain maps (N,h,w)
               k:int=2, # number of grains
               per:int=1, # as many consecutive maps belong to one picture and are drawn together
-              n:int=1000, # resamplings
-              level:float=.95,
-              seed:int=0,
              )->dict: # statistic → (low, high)
-    "Bootstrap intervals of `map_statistics`"
+    "Bootstrap intervals of `map_statistics`: 95 of 100 resamplings lie within"
     rows = per_map(M, k).unflatten(0, (-1, per))
-    rng = keyed_rng(seed, 'bootstrap')
+    rng = keyed_rng(0, 'bootstrap')
     def drawn_again(): # (N,3)
         which = torch.randint(len(rows), (len(rows),), generator=rng)
         return rows[which].flatten(0, 1)
-    samples = torch.stack([drawn_again() for _ in range(n)])   # (n,N,3)
-    values = torch.cat([samples.mean(1),
-                        samples[..., :1].std(1)], 1)
-    values = values.sort(0).values                             # (n,4)
-    limits = [round((1 - level)/2*(n - 1)),
-              round((1 + level)/2*(n - 1))]
+    samples = torch.stack([drawn_again() for _ in range(1000)])   # (1000,N,3)
+    spread = samples[..., :1].std(1)
+    values = torch.cat([samples.mean(1), spread], 1)
+    values = values.sort(0).values                                # (1000,4)
+    limits = [25, 974]
     columns = dict(mean=0, spread=3, neighbours=1, lag4=2)
     return {name: tuple(values[limits, column].tolist())
             for name,column in columns.items()}
@@ -97,15 +93,10 @@ def patterns(M:Tensor, # grain maps (N,h,w)
              k:int=2, # number of grains
             )->Tensor: # (k**side²,): share of each pattern, the first cell counts least
     "How often does each square of cells occur, at any place?"
-    height,width = M.shape[1:]
-    h = height - side + 1
-    w = width  - side + 1
-    if min(h, w) < 1:
-        raise ValueError(f'squares of {side} cells do not fit into maps of {height}×{width}')
-    code = 0
-    for i in range(side):
-        for j in range(side):
-            code += M[:, i:i + h, j:j + w]*k**(i*side + j)
+    squares = M.unfold(1, side, 1).unfold(2, side, 1)      # (N,height',width',side,side)
+    cells = squares.flatten(3)
+    worth = k**torch.arange(side**2, device=M.device)
+    code = (cells*worth).sum(-1)
     counts = torch.bincount(code.flatten(), minlength=k**side**2)
     return counts.double()/code.numel()
 
@@ -124,15 +115,16 @@ def _flat_one_hot(M, k): # (N,h·w·k); a product of two counts the cells that a
 
 def nearest(M:Tensor, # grain maps (N,h,w)
             known:Tensor, # others (n,h,w)
-            batch:int=1024,
            )->Tensor: # (N,) in [0,1]
     ("Share of cells in which a map differs from the most similar of the known ones "
      "or their mirror images")
     k = int(max(M.max(), known.max())) + 1
     both_ways = torch.cat([known, known.flip(-1)])
     rivals = _flat_one_hot(both_ways, k).T
-    alike = [(_flat_one_hot(maps, k) @ rivals).amax(1)
-             for maps in M.split(batch)]
+    alike = []
+    for maps in M.split(1024):
+        agree = _flat_one_hot(maps, k) @ rivals
+        alike.append(agree.amax(1))
     return 1 - torch.cat(alike)/M[0].numel()
 
 # %% ../nbs/13_map_statistics.ipynb #c27
@@ -173,11 +165,11 @@ def two_sample(real:Tensor, # real maps to learn from (n,h,w)
     def pick(M):
         return M[torch.randint(len(M), (64,), generator=rng)]
     for i in range(steps):
-        x = _planes(torch.cat([pick(real), pick(drawn)]), k, device)
+        maps = torch.cat([pick(real), pick(drawn)])
+        x = _planes(maps, k, device)
         x = x.flip(-1) if i % 2 else x
         loss = F.softplus(net(x)[:, 0]*sign).mean()
-        for group in opt.param_groups:
-            group['lr'] = 2e-3*(1 - i/steps)
+        opt.param_groups[0]['lr'] = 2e-3*(1 - i/steps)
         opt.zero_grad()
         loss.backward()
         opt.step()
@@ -236,25 +228,22 @@ def maps_by_class(real:Tensor, # (N,h,w)
                   y:Tensor, # labels (n,)
                   K:int, # number of classes
                   k:int=2, # number of grains
-                  each:int=6, # maps of a class and kind
-                  classes:int=8, # at most
                  )->Tensor: # (3,H,W) in [-1,1]
-    "A row per class: real maps, their mean grain, drawn maps, their mean grain"
+    "A row for each of eight classes: six real maps, their mean grain, six drawn ones, their mean"
     h,w = real.shape[1:]
     scale = max(1, 48//max(h, w))
-    narrow = _white(h*scale, 2)
-    wide = _white(h*scale, 8)
     def strip(M):
-        tiles = [grain_rgb(m, k) for m in M[:each]]
-        tiles += [_white(h, w)]*(each - len(tiles))
+        tiles = [grain_rgb(m, k) for m in M[:6]]
+        tiles += [_white(h, w)]*(6 - len(tiles))
         tiles += [_mean_map(M, k) if len(M) else _white(h, w)]
-        tiles = [torch.cat([enlarge(tile, scale), narrow], 2) for tile in tiles]
+        tiles = [F.pad(enlarge(tile, scale), [0, 2], value=1)
+                 for tile in tiles]
         return torch.cat(tiles, 2)
 
     rows = []
-    for c in range(min(K, classes)):
-        row = torch.cat([strip(real[y_real == c]),
-                         wide,
-                         strip(drawn[y == c])], 2)
-        rows += [row, _white(2, row.shape[2])]
+    for c in range(min(K, 8)):
+        left = F.pad(strip(real[y_real == c]), [0, 8], value=1)
+        right = strip(drawn[y == c])
+        row = torch.cat([left, right], 2)
+        rows.append(F.pad(row, [0, 0, 0, 2], value=1))
     return torch.cat(rows, 1)

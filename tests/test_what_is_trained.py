@@ -156,7 +156,7 @@ def test_random_maps_differ():
     M = (torch.arange(64).view(1, 8, 8) < 24).long().expand(16, -1, -1)
     items = list(range(16))
     rngs = [torch.Generator().manual_seed(i) for i in items]
-    for maps in (MAPS['random'](M, None, 2, rngs), shuffled(lambda E, items: M)(None, items), at_random(.4)(torch.zeros(16, 8, 8), items)):
+    for maps in (MAPS['random'](M, 2, rngs), shuffled(lambda E, items: M)(None, items), at_random(.4)(torch.zeros(16, 8, 8), items)):
         assert len({tuple(m.flatten().tolist()) for m in maps}) == 16
 
 def test_a_cell_of_the_map_is_where_it_is():

@@ -199,7 +199,7 @@ def targets(d):
             {f'latents {n}': (d/'lat'/n, lat) for n in ('latents.bin', 'latents.json')})
     return out | dict(
         calibration=(d/'cal.json',      lambda: load_calibration(d/'cal.json').to_json()),
-        chunk=(fs[1],                   lambda: [a.tobytes() for t in read_chunks(fs, 'x', 'y', n=4) for a in t]),
+        chunk=(fs[1],                   lambda: [a.tobytes() for t in read_chunks(fs, 'x', 'y') for a in t]),
         pictures=(d/'p.npz',            lambda: read_pictures(d/'p.npz').tobytes()),
         weights=(d/'w.safetensors',     lambda: read_weights(pin)[0]['w'].tolist())), {
         'map.json': (d/'map.json',      lambda: GrainMap.from_json((d/'map.json').read_text()).to_json())}
