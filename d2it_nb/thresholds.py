@@ -284,7 +284,7 @@ def main(paths:Param('folder of images, or calibration files to merge', str, nar
             if Path(out).is_dir():
                 raise ValueError(f'{out} is a folder; name a file with --out')
             with exclusive_lock(out):
-                if all(path.endswith('.json') for path in paths):
+                if all(path.endswith('.json') and not Path(path).is_dir() for path in paths):
                     cal = merged(paths)
                 elif len(paths) > 1:
                     raise ValueError('one folder at a time, or several calibration files (.json); '

@@ -21,8 +21,8 @@ def forks(monkeypatch):
 def test_stage1(tmp_path, monkeypatch):
     monkeypatch.setattr(stage1, 'STAGE1', {k: stage1.STAGE1[k] for k in ('dynamic', 'f16')})
     plain = dict(amp='off', layout='contiguous')        # nothing is timed for two steps
-    monkeypatch.setattr(stage1, 'train_runs', lambda stage, todo: runs.train_runs(
-        stage, {out: flags | plain for out,flags in todo.items()}))
+    monkeypatch.setattr(stage1, 'train_runs', lambda stage, todo, jobs: runs.train_runs(
+        stage, {out: flags | plain for out,flags in todo.items()}, jobs))
     photographs(tmp_path/'photos', 40, classes=())
     res = stage1.stage1(tmp_path/'photos', steps=2, seeds=1, runs=tmp_path/'runs')
     rows = res['rows']
