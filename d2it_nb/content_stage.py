@@ -290,7 +290,7 @@ class HeldLatents:
 @torch.no_grad()
 def sample_watched(stage:ContentStage, net:nn.Module, batch:CodeBatch, # on the stage's device
                    part:list, # numbers of the samples
-                  )->Tensor: # pixels (n,3,H,W)
+                  )->Tensor: # codes (n,z,s,s)
     "One sample for each map and label, from a fixed seed"
     vae,process = stage.vae,stage.process
     M = batch.M
@@ -304,8 +304,7 @@ def sample_watched(stage:ContentStage, net:nn.Module, batch:CodeBatch, # on the 
     all_fine = torch.full(M.shape, vae.k - 1)
     x_T = share_noise(grain_noise(all_fine, vae.z, vae.k, rngs).to(M.device), M, vae.k)
     sampler = SAMPLERS['heun' if isinstance(process, Flow) else 'dpmpp']
-    z = last(sampler(model, x_T, M, process, 20, vae.k))
-    return vae.decode(z, M).clamp(-1, 1)
+    return last(sampler(model, x_T, M, process, 20, vae.k))
 
 def watched_sheet(pictures:Tensor, M:Tensor, x:Tensor, k:int)->Tensor: # pixels (3,H,W)
     "Bands of pictures, of their maps, of samples"
@@ -357,7 +356,8 @@ class ContentEvaluator:
             there = stage.with_maps(batch.to(ranks.device), batch.M.to(ranks.device))
             loss,logged = content_step(net, there, stage.vae, stage.process, stage.cfg)
             sums = add_sums(sums, dict(logged, loss=sum_count(loss)))
-            x = sample_watched(stage, net, there, part)
+            z = sample_watched(stage, net, there, part)
+            x = stage.vae.decode(z, there.M).clamp(-1, 1)
             fake.update(self.extractor(x))
             if real:
                 real.update(self.extractor(self.pictures(part).to(ranks.device)))
