@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import nn, Tensor
 from .core import *
 from .config import flag
-from .viz import overlay_grain, progress_bar
+from .viz import outline_grain, progress_bar
 from .metrics import FeatureStats, frechet
 from .extractors import efficientnet_lite0
 from .grain import grain_noise, share_noise
@@ -308,7 +308,7 @@ def sample_watched(stage:ContentStage, net:nn.Module, batch:CodeBatch, # on the 
 
 def watched_sheet(pictures:Tensor, M:Tensor, x:Tensor, k:int)->Tensor: # pixels (3,H,W)
     "Bands of pictures, of their maps, of samples"
-    maps = torch.stack([overlay_grain(picture, m, k) for picture,m in zip(pictures, M)])
+    maps = torch.stack([outline_grain(picture, m, k, 1) for picture,m in zip(pictures, M)])
     wide = min(8, len(pictures))
     full = len(pictures)//wide*wide                         # no band that is wide in part
     rows = torch.stack([pictures, maps, x[:len(pictures)]])[:, :full]

@@ -22,7 +22,7 @@ from .content_transformer import d2it, dit, flops
 from .pipeline import D2iTPipeline
 from .train import STAGES
 from .watch import read_log
-from .viz import (axes, film_strip, grain_rgb, overlay_grain, progress_bar, show_images,
+from .viz import (axes, film_strip, grain_rgb, outline_grain, progress_bar, show_images,
                          show_map)
 
 # %% ../nbs/80_demo.ipynb #c5
@@ -163,10 +163,10 @@ def draw_idea(pipe:D2iTPipeline,
     codes = f'{n_codes(s.M).item()} codes (of {s.z[0,0].numel()})'
     axs = axes(5, size=1.7)
     show_images([x], ['a photograph'], axs=axs[:1])
-    show_map(E, 'entropy: where the information is', ax=axs[1], colorbar=False)
-    pictures = [overlay_grain(x, s.M[0], pipe.k), s.z[0,0]/2.5, s.x[0]]
+    show_map(E, 'its entropy', ax=axs[1], colorbar=False)
+    pictures = [outline_grain(x, s.M[0], pipe.k), s.z[0,0]/2.5, s.x[0]]
     show_images(pictures,
-                ['grain map: red is fine', codes, 'decoded'],
+                ['fine regions outlined', codes, 'decoded'],
                 axs=axs[2:])
     return axs
 
@@ -193,7 +193,7 @@ def draw_first(run:Path, # folder of the run
             rows['map at ½'] = [grain_rgb(m, net.k) for m in M]
         z = net.encode(x, M)
         codes = n_codes(M).float().mean()
-        rows[f'{name}: {codes:.0f} codes'] = net.decode(z, M).clamp(-1, 1)
+        rows[f'{name}\n{codes:.0f} codes'] = net.decode(z, M).clamp(-1, 1)
     return film_strip(rows, n=len(x), size=1.1)
 
 # %% ../nbs/80_demo.ipynb #5bbd157a
@@ -210,7 +210,7 @@ def draw_sheet(pipe:D2iTPipeline,
     gen = pipe.generate(y, n=len(y), seed=seed)
     other = pipe.generate(y, n=len(y), seed=seed + 1)
     def over(xs, Ms):
-        return [overlay_grain(x, M, pipe.k) for x,M in zip(xs, Ms)]
+        return [outline_grain(x, M, pipe.k) for x,M in zip(xs, Ms)]
     def all_of(grain):
         return pipe.generate(y, torch.full(pipe.grid, grain), n=len(y), seed=seed).x
     rows = {'held out':   x,
@@ -259,7 +259,7 @@ def draw_curves(run)->list:
         steps = [line['step'] for line in log]
         losses = [line['loss'] for line in log]
         ax.plot(steps, losses, lw=.8)
-        ax.set_title(stage, fontsize=8)
+        ax.set_title(stage, fontsize=9)
         ax.set_yscale('log')
         ax.tick_params(labelsize=6)
     return axs
@@ -290,10 +290,10 @@ def draw_paint(pipe:D2iTPipeline,
     s = pipe.generate(label, M, seed=seed, steps=steps)
     films = []
     def frame(x, times=1):
-        under_map = overlay_grain(x, M, pipe.k, .45)
-        between = torch.ones(3, pipe.size, 2)
-        pair = torch.cat([under_map, between, x], -1)
-        films.extend([to_image(enlarge(pair, scale))]*times)
+        outlined = outline_grain(x, M, pipe.k, scale)
+        between = torch.ones(3, scale*pipe.size, 2*scale)
+        pair = torch.cat([outlined, between, enlarge(x, scale)], -1)
+        films.extend([to_image(pair)]*times)
     frame(s.x[0], 8)
     if cells is None:
         cells = brush(pipe.grid[0])
@@ -330,8 +330,8 @@ def draw_cost(size:str='B')->list:
     for (patch,plain),style in zip(dits.items(), '-:'):
         cost = _billions(plain, rank >= 0)
         ax.axhline(cost, color='.5', ls=style, label=f'DiT-{size}/{patch}')
-    ax.set_xlabel('share of fine regions', fontsize=8)
-    ax.set_ylabel('10⁹ multiply-adds a step', fontsize=8)
+    ax.set_xlabel('share of fine regions', fontsize=9)
+    ax.set_ylabel('10⁹ multiply-adds a step', fontsize=9)
     ax.set_ylim(0)
     ax.tick_params(labelsize=7)
     ax.legend(fontsize=7)

@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor
-from .viz import figure_of, grain_rgb, overlay_grain, show_images
+from .viz import figure_of, grain_rgb, outline_grain, show_images
 from .data import open_image, read_image, to_image, to_pixels
 from .content_transformer import flops
 from .grain import budget, check_map, cumulative_ratios, exact_ratio, n_codes
@@ -1253,9 +1253,8 @@ def _took(self:Editor, s, M, what, was, text=None):
     self._show(text or what)
 
 # %% ../nbs/63_editor.ipynb #16b17426
-def _thumbnail(s, k): # bytes of a PNG file
-    over = to_image(overlay_grain(s.x[0], s.M[0], k, .2))
-    return _png(over.resize((72, 72), Image.NEAREST))
+def _thumbnail(s): # bytes of a PNG file
+    return _png(to_image(s.x[0]).resize((72, 72), Image.NEAREST))
 
 @patch
 def _keep(self:Editor, s, what, was): # one more in the gallery
@@ -1267,7 +1266,7 @@ def _keep(self:Editor, s, what, was): # one more in the gallery
     back = W.Button(description=f'{self.number}: {name}', tooltip=f'{what}: {how}',
                     layout=dict(width='76px'))
     back.on_click(lambda _: self._safely(lambda: self._restore(s, was, photo)))
-    small = W.Image(value=_thumbnail(s, self.map.k), width=72, height=72)
+    small = W.Image(value=_thumbnail(s), width=72, height=72)
     self.gallery.children = [*self.gallery.children, W.VBox([small, back])][-self.SHOWN:]
 
 @patch

@@ -79,12 +79,12 @@ def draw_curves(lines:list, # of a log
         panels[0].plot(*zip(*losses), lw=.4, color='C0')
         panels[0].plot(*zip(*thinned(lines)), lw=1.2, color='C0', label='loss')
         panels[0].legend(fontsize=6)
-    panels[0].set_title(f'{name}: step {end} of {steps}', fontsize=8)
+    panels[0].set_title(f'{name}: step {end} of {steps}', fontsize=9)
     for key in times:
         panels[1].plot(*zip(*thinned(lines, key)), lw=1, label=key)
     if times:
         panels[1].legend(fontsize=6)
-        panels[1].set_title('from nearly clean to nearly noise', fontsize=8)
+        panels[1].set_title('from nearly clean to nearly noise', fontsize=9)
     return figure_of(panels[0])
 
 # %% ../nbs/65_live.ipynb #b5f8a790

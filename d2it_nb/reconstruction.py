@@ -16,7 +16,7 @@ from .metrics import FeatureStats, frechet, psnr, ssim
 from .grain import cumulative_ratios, grain_map, n_codes
 from .dvae import DVAE, sample_codes, split_moments
 from .vae_losses import kl_codes
-from .viz import overlay_grain, progress_bar
+from .viz import outline_grain, progress_bar
 
 # %% ../nbs/22_reconstruction.ipynb #c6
 @torch.no_grad()
@@ -166,10 +166,10 @@ def side_by_side(net:DVAE,
                  x:Tensor, # pixels (N,3,H,W) in [-1,1]
                  M:Tensor, # grain maps (N,h,w)
                 )->Tensor: # (3,5H,NW)
-    "Rows: original, grain map, reconstructions all coarse, by the map, all fine"
+    "Rows: original, its finer regions, reconstructions all coarse, by the map, all fine"
     shown = x.cpu()
     if net.k > 1:
-        shown = torch.stack([overlay_grain(picture, m.cpu(), net.k) for picture,m in zip(shown, M)])
+        shown = torch.stack([outline_grain(picture, m, net.k, 1) for picture,m in zip(shown, M)])
     kinds = torch.zeros_like(M), M, torch.full_like(M, net.k - 1)
     rows = [x, shown, *(reconstruct(net, x, kind) for kind in kinds)]
     return rearrange(torch.stack([row.cpu() for row in rows]), 'r n c h w -> c (r h) (n w)')
