@@ -202,6 +202,10 @@ def small_photos(size:int, # side of the crops that will be cut out of them
     return photos
 
 # %% ../nbs/02_data.ipynb #6fd5b4b0
+def _check_split(split):
+    if split not in ('train', 'valid'):
+        raise ValueError(f"split is 'train' or 'valid', not {split!r}")
+
 def _random_up_to(most, rng):
     return int(torch.randint(int(most) + 1, (1,), generator=rng))
 
@@ -238,8 +242,7 @@ class PhotoCrops:
                  n:int=2048, # number of items; item i is a fixed crop of photograph i mod 8
                  split:str='train', # 'train' avoids the lower right corners, 'valid' stays in them
                 ):
-        if split not in ('train', 'valid'):
-            raise ValueError(f"split is 'train' or 'valid', not {split!r}")
+        _check_split(split)
         self.size = size
         self.n = n
         self.split = split
@@ -312,8 +315,7 @@ class Avatars:
                  n:int=None, # how many at most, the styles taking turns; None: all
                  split:str='train', # or 'valid', the part that is held out
                 ):
-        if split not in ('train', 'valid'):
-            raise ValueError(f"split is 'train' or 'valid', not {split!r}")
+        _check_split(split)
         if size > AVATAR_SIDE:
             raise ValueError(f'the bundled avatars have {AVATAR_SIDE} px, not {size}; choose a '
                              'smaller size, or give larger pictures (--data)')

@@ -297,14 +297,15 @@ class DVAEEvaluator:
     def __call__(self, net:DVAE)->tuple: # rows, function that draws a picture; None if stopped
         ranks = self.ranks
         per = 32*ranks.world
+        maps = self.maps(net)
         sums = {}
         starts = range(0, self.n, per)
         for i in progress_bar(starts, 'reconstructing held-out pictures', show=ranks.main):
             if ranks.any(self.stop.asked):
                 return None
             mine = range(i + ranks.rank, min(i + per, self.n), ranks.world)
-            sums = add_sums(sums, assess(net, self.held, self.cal, self.maps(net),
-                                         *self.extractors, progress=False, items=mine))
+            sums = add_sums(sums, assess(net, self.held, self.cal, maps, *self.extractors,
+                                         progress=False, items=mine))
         with waiting('scoring them', ranks.main):
             if ranks.world > 1:
                 sums = sum_ranks(sums, ranks)

@@ -611,7 +611,7 @@ def main(out:str, # folder of this evaluation; started again, it goes on
     "Generate pictures, score them, and write a card: scores with everything they depend on"
     with _command():
         ranks = start(device, timeout)
-        pipe = D2iTPipeline.load(model or (None if data else asset('demo')), ranks.device)
+        pipe = D2iTPipeline.load(model or (None if data else 'demo'), ranks.device)
         ds = _data_of(data, crops, small, pipe, ranks)
         always = (guide_from, guide_to) == (0, math.inf)
         how = dict(n=images, ratio=ratio, seed=seed, part=part,

@@ -240,8 +240,7 @@ class Loading(Networks):
              device='cpu', # or 'cuda', 'mps', 'auto'
             ):
         "Read the parts; `FileNotFoundError` says which is missing"
-        ships = isinstance(path, (str, type(None))) and path in NAMED
-        folder,run,file = _locate(asset(NAMED[path]) if ships else Path(path))
+        folder,run,file = _locate(asset(NAMED[path]) if path in NAMED else Path(path))
         stem = 'model' if run else ''
         file = file or folder/'content'/stem
         kind = _kind_of(file)
