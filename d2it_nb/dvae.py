@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'norm', 'conv', 'ResBlock', 'attend', 'AttnBlock', 'Up', 'check_factors', 'Encoder', 'fourier', 'Decoder',
-           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'spread', 'spread_of', 'quarter', 'fit_scale']
+           'split_moments', 'sample_codes', 'DVAE', 'dvae', 'silence', 'begin_linear', 'spread', 'spread_of', 'quarter',
+           'fit_scale']
 
 # %% ../nbs/20_dvae.ipynb #c2
 import math
@@ -15,7 +16,8 @@ from fastcore.basics import store_attr
 from torch import nn, Tensor
 from .core import *
 from .grain import (block_avg, block_side, budget, check_map, copy_codes,
-                           grain_noise, on_finest)
+                           enlarge, grain_noise, on_finest)
+from .linear_code import LinearCode
 
 # %% ../nbs/20_dvae.ipynb #c5
 def norm(ch:int # channels
@@ -284,6 +286,7 @@ class DVAE(nn.Module):
                  attn:bool=True, # attention where a grain's codes live
                  patch:int=1, # side of the pixel blocks folded into channels first, a power of 2
                  pos:bool=True, # the decoder's position embeddings; else it knows the grains only
+                 linear:bool=False, # a linear code of each grain, to which the networks add
                 ):
         super().__init__()
         factors = list(check_factors(factors))
@@ -298,6 +301,8 @@ class DVAE(nn.Module):
                              f'mult has {len(mult)}')
         self.encoder = Encoder(factors, z, ch, mult, n_res, attn, patch)
         self.decoder = Decoder(self.k, z, ch, mult[:levels - self.k + 1], n_res, attn, patch, pos)
+        coarsest_first = factors[::-1] if linear else []
+        self.linear_codes = nn.ModuleList(LinearCode(f, z) for f in coarsest_first)
         self.register_buffer('shift', torch.zeros(self.k, z))
         self.register_buffer('scale', torch.ones(self.k, z))
 
@@ -327,7 +332,10 @@ class DVAE(nn.Module):
         H,W = x.shape[-2:]
         if H % self.region or W % self.region:
             raise ValueError(f'image sides must be multiples of {self.region}, got {(H, W)}')
-        return self.encoder(x)
+        moments = self.encoder(x)
+        if self.linear:
+            moments = [said + code.moments(x) for said,code in zip(moments, self.linear_codes)]
+        return moments
 
     def encode(self,
                x:Tensor, # pixels (N,3,H,W) in [-1,1]
@@ -349,8 +357,19 @@ class DVAE(nn.Module):
               )->Tensor: # pixels (N,3,H,W)
         "Codes back to pixels"
         check_map(M, self.k, (len(z), *(side >> self.k - 1 for side in z.shape[2:])))
-        codes = self.denormalize(z, M)                               # (N,z,h',w')
-        return self.decoder(codes, M)
+        return self.pictures(self.denormalize(z, M), M)
+
+    def pictures(self,
+                 codes:Tensor, # (N,z,h',w'), not normalised
+                 M:Tensor, # grain maps (N,h,w)
+                )->Tensor: # pixels (N,3,H,W)
+        "What the decoder says, and the linear code of each region's grain"
+        x = self.decoder(codes, M)
+        for g,code in enumerate(self.linear_codes):
+            step = block_side(g, self.k)
+            everywhere = code.decode(codes[..., ::step, ::step])     # (N,3,H,W)
+            x = x + everywhere*enlarge(M == g, self.region)[:, None]
+        return x
 
     def forward(self,
                 x, # pixels (N,3,H,W) in [-1,1]
@@ -360,7 +379,7 @@ class DVAE(nn.Module):
         "For training: the reconstruction, and the moments it was sampled from"
         moments = self.moments(x)                                    # per grain (N,2z,H/f,W/f)
         codes = sample_codes(moments, M, e)                          # (N,z,h',w')
-        return self.decoder(codes, M), moments
+        return self.pictures(codes, M), moments
 
 # %% ../nbs/20_dvae.ipynb #c18
 SIZES = dict( #  channels  levels: strides patch, 2·patch, 4·patch, …
@@ -384,6 +403,23 @@ def dvae(size:str='base', # one of SIZES
         levels = _n_levels(factors, settings['patch'])
         settings['mult'] = settings['mult'][:levels]
     return DVAE(factors, z, **settings)
+
+# %% ../nbs/20_dvae.ipynb #1fec4dcf
+def silence(layer:nn.Conv2d):
+    "Zero weights: it says nothing yet, but learns"
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+def begin_linear(net:DVAE, # with `linear`
+                 moments:dict, # of the patches of each factor, see `patch_moments`
+                )->DVAE:
+    "Fit the linear codes; what is to be added to them begins at zero"
+    for code in net.linear_codes:
+        code.fit(*moments[code.f])
+    for head in net.encoder.heads.values():
+        silence(head[-1])
+    silence(net.decoder.last)
+    return net
 
 # %% ../nbs/20_dvae.ipynb #b1acedb4
 def _code_sums(z, # codes (N,z,h',w')

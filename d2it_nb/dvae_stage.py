@@ -21,7 +21,8 @@ from .extractors import efficientnet_lite0, lpips
 from .calibration import Calibration, load_calibration
 from .thresholds import calibrate, to_count
 from .grain import training_map
-from .dvae import DVAE, dvae, fit_scale
+from .linear_code import patch_moments
+from .dvae import DVAE, begin_linear, dvae, fit_scale
 from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, gradients_at,
                                 hinge_discriminator, hinge_generator, kl_codes, ramp)
 from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
@@ -56,6 +57,8 @@ class DVAEConfig(Config):
     factors:str = network_flag('8,16', 'downsampling factors')
     z:int = network_flag(4, 'channels of a code', '[1,inf)')
     pos:bool = network_flag(True, 'position embeddings in the decoder')
+    linear:bool = network_flag(False, 'a linear code lies beside encoder and decoder, and begins '
+                               'as the principal components of the patches')
 
     pixel:str = loss_flag('l1', 'pixel term', choices=PIXEL)
     perceptual:str = loss_flag('stlpips', 'perceptual term', choices=PERCEPTUAL)
@@ -335,7 +338,8 @@ class DVAEStage(Reconstruction):
         stop = stop or Stop()
         factors = cfg.factor_list()
         ds,held = open_pictures(cfg, cfg.size, cfg.held, cfg.test, ranks, cfg.out, cfg.small)
-        net = dvae(cfg.model, factors, cfg.z, pos=cfg.pos).recompute(cfg.recompute)
+        net = dvae(cfg.model, factors, cfg.z, pos=cfg.pos, linear=cfg.linear)
+        net.recompute(cfg.recompute)
         if cfg.size % net.region:
             raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor '
                              f'{net.region}')
@@ -376,6 +380,20 @@ class DVAEStage(Reconstruction):
     def example_batch(self, n:int)->PictureBatch:
         # with a weight, or ranks would want to agree on it
         return dataclasses.replace(super().example_batch(n), gan_weight=torch.ones(()))
+
+    def begin(self, n:int=512):
+        "The best linear code of n pictures, if the flags ask for it"
+        if not self.cfg.linear:
+            return
+        found = None
+        with self.ranks.raise_together(ValueError, OSError):
+            if self.ranks.main:
+                n = min(n, len(self.ds))
+                spread = [i*len(self.ds)//n for i in range(n)]
+                pictures = (self.ds.image(i)[None] for i in
+                            progress_bar(spread, 'principal components of the patches'))
+                found = patch_moments(pictures, self.net.factors)
+        begin_linear(self.net, self.ranks.broadcast(found))
 
     @torch.no_grad()
     def finish(self, net:DVAE, n:int=512, per:int=32)->dict:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import *
 from .viz import progress_bar, waiting
-from .data import ImageFolder, PhotoCrops, split_dataset, to_image
+from .data import Avatars, ImageFolder, split_dataset, to_image
 from .dvae import quarter, spread_of
 from .eye import load_eye
 from .extractors import extractor
@@ -248,10 +248,11 @@ def source_and_reference(ds, # a data set
     if part not in PARTS:
         raise ValueError(f'no part {part!r}; there are {", ".join(PARTS)}')
     if part == 'all':
-        if what == 'generated' or isinstance(ds, PhotoCrops):
+        if what == 'generated':
             return ds,ds
-        # real pictures must not be compared with themselves: one half with the other
-        return split_dataset(ds, 0., .5)[::2]
+        # real pictures must not be compared with themselves: one part with the other
+        first,own,second = split_dataset(ds, 0., .5)
+        return first, second or own
     told = pipe.dvae.meta.get('trained', {})
     held,test = told.get('held', 0.),told.get('test', 0.)
     train,*others = split_dataset(ds, held, test)
@@ -569,10 +570,10 @@ def _command():
         finish()
 
 # %% ../nbs/62_evaluate.ipynb #afb6dbfb
-def _data_of(data, crops, small, pipe, ranks):
-    "A folder's pictures, and what was taken for what; or the bundled photographs"
+def _data_of(data, avatars, small, pipe, ranks):
+    "A folder's pictures, and what was taken for what; or the bundled avatars"
     if not data:
-        return PhotoCrops(pipe.size, crops)
+        return Avatars(pipe.size, avatars or None)
     ds = ImageFolder(data, pipe.size, small=small, progress=ranks.main)
     if ranks.main:
         print(ds.summary(), flush=True)
@@ -585,8 +586,8 @@ if __name__ == '__main__':
 @call_parse
 def main(out:str, # folder of this evaluation; started again, it goes on
          model:str='', # run folder, one of `save`, content file in it; empty: bundled or the demo's
-         data:str='', # folder of real pictures; empty: the bundled photographs
-         crops:int=2048, # how many crops of these
+         data:str='', # folder of real pictures; empty: the bundled avatars
+         avatars:int=0, # how many of these; 0: all
          reference:str='', # .npz of other real pictures to compare with
          images:int=1000, # how many are generated
          maps:str='drawn', # or real, other, inverted, random, coarse, fine
@@ -612,7 +613,7 @@ def main(out:str, # folder of this evaluation; started again, it goes on
     with _command():
         ranks = start(device, timeout)
         pipe = D2iTPipeline.load(model or (None if data else 'demo'), ranks.device)
-        ds = _data_of(data, crops, small, pipe, ranks)
+        ds = _data_of(data, avatars, small, pipe, ranks)
         always = (guide_from, guide_to) == (0, math.inf)
         how = dict(n=images, ratio=ratio, seed=seed, part=part,
                    steps=steps, sampler=sampler, cfg=cfg,

@@ -18,7 +18,7 @@ import torch
 from torch import nn, Tensor
 from .core import *
 from .config import check_flags, flag
-from .data import Guarded, ImageFolder, PhotoCrops, listed, split_dataset, unwatched
+from .data import Avatars, Guarded, ImageFolder, listed, split_dataset, unwatched
 from .calibration import Calibration, load_calibration
 from .grain import training_map
 from .dvae import DVAE
@@ -48,7 +48,7 @@ class RunFlags:
                        free=True)
     data:str = run_flag('', 'folder of images, sub-folders are classes; empty: the bundled '
                         'photographs', free=True)
-    crops:int = run_flag(2048, 'crops of the bundled photographs that make the data set', '[1,inf)')
+    avatars:int = run_flag(0, 'how many of the bundled avatars make the data set; 0: all', '[0,inf)')
     init:str = run_flag('', "exported weights to begin with: a run's folder, or a saved network's "
                         'path without extension', free=True)
     seed:int = run_flag(0, 'everything random is a function of it')
@@ -177,8 +177,8 @@ class Config(FilesFlags, MachineFlags, TrainingFlags, RunFlags):
         return ratio
 
 # %% ../nbs/52_stage.ipynb #f2bac354
-TINY = dict(batch=8, steps=20, crops=64, save_every=10, log_every=1, amp='off')
-CPU  = dict(batch=32, crops=64, warmup=50, decay='cosine', ema='0.999', beta2=.95, save_every=250)
+TINY = dict(batch=8, steps=20, avatars=64, save_every=10, log_every=1, amp='off')
+CPU  = dict(batch=32, warmup=50, decay='cosine', ema='0.999', beta2=.95, save_every=250)
 
 # %% ../nbs/52_stage.ipynb #e72c981d
 def to_device(value, # a tensor, a list of them, None
@@ -295,6 +295,10 @@ class Stage:
         "How good is it? By all ranks together"
         raise NotImplementedError
 
+    def begin(self):
+        ("Before the first step, unless there are weights to begin with: what chance can't give "
+         '(stage 1 may begin as a linear code)')
+
     def finish(self, net:nn.Module)->dict:
         ("Before the model is written: what it needs besides training (stage 1 fits the scale of "
          'its codes), and what else its description says')
@@ -320,7 +324,7 @@ def open_pictures(cfg:Config, size:int, # their side in pixels
     ("The data set that the flags name, with stand-ins for what can't be read; "
      '`ValueError` if it does not fill a batch')
     ds = (ImageFolder(cfg.data, size, small=small, progress=ranks.main) if cfg.data else
-          PhotoCrops(size, cfg.crops))
+          Avatars(size, cfg.avatars or None))
     parts = split_dataset(ds, held, test)[:2]
     if ranks.main and cfg.data:
         tell_parts(*parts, held)

@@ -142,6 +142,7 @@ def film_strip(rows:dict, # title → list of images (3,H,W), all lists of one l
         first.set_axis_on()
         first.set_xticks([])
         first.set_yticks([])
+        first.spines[:].set_visible(False)
         first.set_ylabel(name, fontsize=9, rotation=0, ha='right', va='center')
     return axs
 

@@ -4,7 +4,7 @@ import numpy as np, pytest
 from common import Fork, env, finished, wait_for
 from d2it_nb.evaluate import main
 
-FEW = '--images', 24, '--steps', 3, '--chunk', 3, '--crops', 48, '--device', 'cpu'
+FEW = '--images', 24, '--steps', 3, '--chunk', 3, '--avatars', 48, '--device', 'cpu'
 
 def run(out, *flags, ranks=1):
     return finished('d2it_nb.evaluate', out, *FEW, *flags, ranks=ranks)

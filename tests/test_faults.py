@@ -72,7 +72,7 @@ def test_a_full_disk_under_the_log(d, tmp_path):
 
 def test_a_full_disk_under_samples(tmp_path):
     "What is drawn is kept, and the card is the one of a run that was not disturbed"
-    go = partial(finished, 'd2it_nb.evaluate', '--images', 12, '--steps', 2, '--chunk', 4, '--crops', 16, '--device', 'cpu')
+    go = partial(finished, 'd2it_nb.evaluate', '--images', 12, '--steps', 2, '--chunk', 4, '--avatars', 16, '--device', 'cpu')
     ok = go(tmp_path/'whole')
     assert ok.returncode == 0, ok.stderr[-2000:]
     some = max(f.stat().st_size for f in tmp_path.glob('whole/chunks-*/*.npz'))

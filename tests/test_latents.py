@@ -14,7 +14,7 @@ def stage1(tmp_path_factory):
     return d
 
 def flags(d, cache):
-    return ['--dvae', d/'dvae', '--latents', cache, '--crops', 512, '--steps', 1]
+    return ['--dvae', d/'dvae', '--latents', cache, '--avatars', 512, '--steps', 1]
 def records(cache):
     return np.fromfile(cache/'latents.bin', record_type((4, 8), 4, 32))
 
@@ -65,4 +65,4 @@ def test_sigterm_while_caching(stage1, tmp_path):
 
 def test_another_cache_is_refused(stage1, tmp_path):
     assert ('holds latents of something else: n 1024, now 512' in
-            refused('grain', tmp_path/'run', *flags(stage1, stage1/'cache'), '--crops', 256))
+            refused('grain', tmp_path/'run', *flags(stage1, stage1/'cache'), '--avatars', 256))

@@ -17,13 +17,13 @@ from d2it_nb.train import STAGES, parse, train
 def d(tmp_path_factory):
     "An autoencoder, trained as the paper trains it: at r = ½, undisturbed"
     d = tmp_path_factory.mktemp('trained')
-    train('dvae', parse(['dvae', '--preset', 'tiny', '--steps', '4', '--crops', '256', '--ratio', '0.5', '--p_disturb', '0',
+    train('dvae', parse(['dvae', '--preset', 'tiny', '--steps', '4', '--avatars', '256', '--ratio', '0.5', '--p_disturb', '0',
                                 '--out', str(d/'dvae')])[1])
     return d
 
 def built(d, stage, *flags):
     "The configuration, and the stage with its data"
-    cfg = parse([stage, '--preset', 'tiny', '--crops', '256', '--out', str(d/'x'), '--dvae', str(d/'dvae'),
+    cfg = parse([stage, '--preset', 'tiny', '--avatars', '256', '--out', str(d/'x'), '--dvae', str(d/'dvae'),
                         '--latents', str(d/'latents'), *flags])[1]
     return cfg, STAGES[stage].open(cfg)
 
@@ -82,7 +82,7 @@ def test_the_scale_is_that_of_stage_2(d, monkeypatch):
             seen.extend(M for _, M, _ in batches)
             return fit(net, batches)
         monkeypatch.setattr(dvae_stage, 'fit_scale', look)
-        cfg = parse(['dvae', '--preset', 'tiny', '--crops', '256', '--ratio', ratio, '--p_disturb', '.9', '--out', str(d/'dvae')])[1]
+        cfg = parse(['dvae', '--preset', 'tiny', '--avatars', '256', '--ratio', ratio, '--p_disturb', '.9', '--out', str(d/'dvae')])[1]
         stage = STAGES['dvae'].open(cfg)
         stage.finish(stage.net)
         monkeypatch.setattr(dvae_stage, 'fit_scale', fit)
@@ -96,7 +96,7 @@ def test_the_scale_is_that_of_stage_2(d, monkeypatch):
 @pytest.mark.parametrize('ratio', [0, 1])
 def test_the_scale_of_one_grain(d, ratio):
     "All coarse or all fine: the scale is that of all codes of that grain, the other grain's is left alone"
-    cfg = parse(['dvae', '--preset', 'tiny', '--crops', '256', '--ratio', str(ratio), '--p_disturb', '0', '--out', str(d/'dvae')])[1]
+    cfg = parse(['dvae', '--preset', 'tiny', '--avatars', '256', '--ratio', str(ratio), '--p_disturb', '0', '--out', str(d/'dvae')])[1]
     stage = STAGES['dvae'].open(cfg)
     net = stage.net
     stage.finish(net)

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 from tqdm.auto import tqdm
 from ..core import *
-from ..data import PhotoCrops, split_dataset, to_image
+from ..data import Avatars, split_dataset, to_image
 from ..entropy import entropy_map
 from ..grain import block_mean, exact_ratio, grain_noise
 from ..extractors import extractor
@@ -32,12 +32,12 @@ from .runs import reconstruction_scores, milestones, pictures_for, stage1_of, tr
 
 # %% ../../nbs/75_content.ipynb #ca344644
 def eight(k:int # number of grains, 2 or 3
-         )->tuple: # codes (8,4,16,16), grain maps (8,h,w)
-    ("Codes of eight crops of the bundled photographs, "
+         )->tuple: # codes (8,z,16,16), grain maps (8,h,w)
+    ("Codes of eight of the bundled avatars, "
      "each at a map that is a third, or half, of each grain")
     vae = load_net(asset('demo')/'dvae', DVAE)
-    crops = PhotoCrops(64, n=8)
-    x = torch.stack([crops.image(i) for i in range(8)])
+    faces = Avatars(64, n=8)
+    x = torch.stack([faces.image(i) for i in range(8)])
     shares = {2: .5, 3: [2/3, 1/3]}
     E = entropy_map(x, 4*2**(k - 1))
     M = exact_ratio(E, shares[k])
@@ -46,12 +46,12 @@ def eight(k:int # number of grains, 2 or 3
     return block_mean(z, M, k), M
 
 def noisy_loss(net, diff, # a content transformer of eight classes
-               z, M, t, # codes (8,4,16,16), grain maps (8,h,w), times (8,)
+               z, M, t, # codes (8,z,16,16), grain maps (8,h,w), times (8,)
                k, # number of grains
                rng, # of the noise
               )->Tensor: # ()
     "Eq. 11 of the eight at these times"
-    eps = grain_noise(M, 4, k, rng)
+    eps = grain_noise(M, z.shape[1], k, rng)
     z_t = diff.q_sample(z, t, eps)
     guess = net(z_t, t, torch.arange(8), M)
     return grain_loss((guess - eps)**2, M, k).mean()
@@ -69,7 +69,7 @@ def overfit_run(k:int, # number of grains
     losses = []
     with torch.random.fork_rng([]):
         seed_all(0)
-        net = d2it(size, 8, grid=M.shape[1:], k=k, window=4, packed=packed)
+        net = d2it(size, 8, grid=M.shape[1:], k=k, c=z.shape[1], window=4, packed=packed)
     opt = torch.optim.AdamW(net.parameters(), betas=(.9, .95), weight_decay=0., fused=True)
     for i in tqdm(range(steps), desc=f'{k} grains, packed={packed}', leave=False):
         rng = keyed_rng(0, 'by heart', i)

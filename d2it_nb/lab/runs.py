@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 from ..core import *
-from ..data import ImageFolder, PhotoCrops
+from ..data import Avatars, ImageFolder
 from ..calibration import Calibration, load_calibration
 from ..extractors import extractor
 from ..dvae import DVAE
@@ -74,10 +74,10 @@ def without(row, *names): # a row without these columns
 
 # %% ../../nbs/70_runs.ipynb #60e35e0b
 def psnr_of(run, n:int=64)->float: # dB
-    "Of an autoencoder at r = ½, on held-out crops of the bundled photographs"
+    "Of an autoencoder at r = ½, on held-out avatars"
     net,cal = stage1_of(run)
-    crops = PhotoCrops(net.meta['size'], n, 'valid')
-    seen, = scores(assess(net, crops, cal, {.5: by_entropy(cal, .5, net.k)}))
+    faces = Avatars(net.meta['size'], n, 'valid')
+    seen, = scores(assess(net, faces, cal, {.5: by_entropy(cal, .5, net.k)}))
     return seen['psnr']
 
 def reconstruction_scores(vae:DVAE, ds, cal:Calibration, ratios:list, n:int)->list: # rows
@@ -147,7 +147,7 @@ def curves(presets:str=','.join(CURVES), # separated by commas
            jobs:int=2, # runs at once, one thread each
            runs:str='runs/curves', # where they live; started again, they resume
           )->dict:
-    ("Loss curves of shipped presets on the bundled photographs, "
+    ("Loss curves of shipped presets on the bundled avatars, "
      "with their cost and what they reached")
     rows = []
     for preset in presets.split(','):
