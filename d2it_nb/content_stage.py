@@ -31,7 +31,7 @@ from .content_transformer import d2it, dit
 from .dist import SOLO, Ranks, Stop
 from .checkpoint import steps_in
 from .stage import (CPU, TINY, Batch, Codes, LatentConfig, LatentSamples, Stage, by_time,
-                           check_held, files_flag, find_dvae, hardware_flag, sum_count, sum_ranks)
+                           watched_part, files_flag, find_dvae, hardware_flag, sum_count, sum_ranks)
 
 # %% ../nbs/55_content_stage.ipynb #f4483bfd
 network_flag = partial(flag, group='the network')
@@ -321,8 +321,9 @@ class ContentEvaluator:
         self.stage = stage
         codes,ranks = stage.codes,stage.ranks
         cfg = stage.cfg
-        self.n = check_held(codes.held, cfg, ranks, least=max(2, ranks.world))
-        held = HeldLatents(codes.held, self.n, codes.vae, codes.cal, codes.latents.info, ranks.main)
+        self.held = watched_part(codes.held, cfg, ranks, least=max(2, ranks.world))
+        self.n = len(self.held)
+        held = HeldLatents(self.held, self.n, codes.vae, codes.cal, codes.latents.info, ranks.main)
         fixed = dataclasses.replace(cfg, p_disturb=0., drop=float(cfg.drop == 1))
         self.samples = CodeSamples(held, codes.cal, fixed, 'watched', stage.process,
                                    stage.samples.shape, stage.net.pack)
@@ -333,8 +334,8 @@ class ContentEvaluator:
 
     def pictures(self, part:list)->Tensor: # pixels (n,3,H,W)
         "Those behind some samples"
-        seed,held = self.stage.cfg.seed,self.stage.codes.held
-        return torch.stack([held.image(item_of(n, self.n, seed)) for n in part])
+        seed = self.stage.cfg.seed
+        return torch.stack([self.held.image(item_of(n, self.n, seed)) for n in part])
 
     def statistics(self)->FeatureStats:
         return FeatureStats(self.extractor.dim, self.stage.ranks.device)

@@ -6,8 +6,8 @@
 __all__ = ['SIGNED', 'NOT_READ', 'MAX_PIXELS', 'MACHINE', 'PHOTOS', 'AVATAR_SIDE', 'SYSTEM', 'PARTS', 'to_pixels', 'to_image',
            'meaning', 'to_rgb', 'formats_of', 'open_image', 'read_image', 'resize_crop', 'bundled_photos',
            'small_photos', 'PhotoCrops', 'bundled_avatars', 'Avatars', 'is_part', 'hidden', 'list_files', 'listed',
-           'class_name', 'ImageFolder', 'quarantined', 'Guarded', 'Part', 'unwatched', 'hash_fraction', 'split_dataset',
-           'flat_and_busy']
+           'class_name', 'ImageFolder', 'quarantined', 'Guarded', 'Part', 'random_part', 'unwatched', 'hash_fraction',
+           'split_dataset', 'flat_and_busy']
 
 # %% ../nbs/02_data.ipynb #c2
 import errno, hashlib, io, json, math, os, re, unicodedata, warnings, zipfile
@@ -693,6 +693,14 @@ class Part:
 
     def image(self, i:int, rng:torch.Generator=None)->Tensor:
         return self.ds.image(self.idx[i], rng)
+
+# %% ../nbs/02_data.ipynb #658a6b02
+def random_part(ds, # a data set
+                n:int, # how many of its items; all if there are not so many
+               )->Part:
+    "Items drawn once and for all, in their order: of all classes, however these lie"
+    drawn = torch.randperm(len(ds), generator=keyed_rng(0, 'random part'))[:n]
+    return Part(ds, sorted(drawn.tolist()), f'{len(drawn)} of them')
 
 # %% ../nbs/02_data.ipynb #5ba45e86
 def unwatched(held, # a part of a data set

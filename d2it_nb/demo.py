@@ -13,7 +13,7 @@ import matplotlib
 import torch
 from fastcore.script import call_parse
 from .core import *
-from .data import Avatars, ImageFolder, Part, split_dataset, to_image
+from .data import Avatars, ImageFolder, Part, random_part, split_dataset, to_image
 from .grain import enlarge, n_codes, on_finest
 from .calibration import load_calibration
 from .dvae import DVAE
@@ -100,7 +100,7 @@ def detail(x:torch.Tensor, # (N,3,H,W)
 
 # %% ../nbs/80_demo.ipynb #e2acf1a5
 def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
-             n:int, # pictures at most, evenly spread
+             n:int, # pictures at most
              data:str='', # the folder that it was trained on; empty: the bundled avatars
              each:bool=False, # one of each class, instead
             ): # data set
@@ -119,9 +119,7 @@ def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
     if each:
         first = {ds.label(i): i for i in reversed(range(len(ds)))}
         return Part(ds, [first[y] for y in sorted(first)], 'one of each class')
-    n = min(n, len(ds))
-    spread = [i*len(ds)//n for i in range(n)]
-    return Part(ds, spread, f'{n} of them')
+    return random_part(ds, n)
 
 # %% ../nbs/80_demo.ipynb #eac70813
 def _reconstruction(pipe, n, data): # ratio → scores

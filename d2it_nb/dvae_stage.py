@@ -16,6 +16,7 @@ import torch
 from torch import nn, Tensor
 from .core import *
 from .config import flag
+from .data import random_part
 from .viz import progress_bar, waiting
 from .extractors import efficientnet_lite0, lpips
 from .calibration import Calibration, load_calibration
@@ -27,7 +28,7 @@ from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, 
                                 hinge_discriminator, hinge_generator, kl_codes, ramp)
 from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
 from .dist import SOLO, Ranks, Stop
-from .stage import (CPU, TINY, Batch, Config, Stage, check_held, hardware_flag,
+from .stage import (CPU, TINY, Batch, Config, Stage, watched_part, hardware_flag,
                            open_pictures, run_flag, sum_count, sum_ranks, training_flag)
 
 # %% ../nbs/53_dvae_stage.ipynb #cc640581
@@ -286,7 +287,7 @@ class Reconstruction(Stage):
 class DVAEEvaluator:
     "Reconstructions of held-out pictures at several ratios"
     def __init__(self, cfg:DVAEConfig, cal:Calibration, held, ranks:Ranks, stop:Stop):
-        self.n = min(len(held), cfg.eval_n)
+        self.n = len(held)
         self.cal = cal
         self.held = held
         self.ranks = ranks
@@ -344,7 +345,7 @@ class DVAEStage(Reconstruction):
             raise ValueError(f'--size {cfg.size} is not a multiple of the coarsest factor '
                              f'{net.region}')
         if cfg.eval_every:
-            check_held(held, cfg, ranks, least=max(2, ranks.world))
+            held = watched_part(held, cfg, ranks, least=max(2, ranks.world))
         perceptual = perceptual_of(cfg, ranks)
         # counts what can be read, and nothing twice
         cal = find_thresholds(cfg, ds.ds, net.region, ranks, stop)
@@ -388,10 +389,9 @@ class DVAEStage(Reconstruction):
         found = None
         with self.ranks.raise_together(ValueError, OSError):
             if self.ranks.main:
-                n = min(n, len(self.ds))
-                spread = [i*len(self.ds)//n for i in range(n)]
-                pictures = (self.ds.image(i)[None] for i in
-                            progress_bar(spread, 'principal components of the patches'))
+                some = random_part(self.ds, n)
+                pictures = (some.image(i)[None] for i in
+                            progress_bar(range(len(some)), 'principal components of the patches'))
                 found = patch_moments(pictures, self.net.factors)
         begin_linear(self.net, self.ranks.broadcast(found))
 

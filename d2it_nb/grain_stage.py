@@ -20,7 +20,7 @@ from .blocks import recompute
 from .grain_transformer import DESIGNS, grain_net, grain_step, sample_maps, random_known
 from .dist import SOLO, Ranks, Stop
 from .stage import (CPU, TINY, Batch, Codes, LatentConfig, LatentSamples, Stage, by_time,
-                           check_held, training_flag)
+                           watched_part, training_flag)
 
 # %% ../nbs/54_grain_stage.ipynb #e5b2a5e3
 network_flag = partial(flag, group='the network')
@@ -129,7 +129,7 @@ class MapEvaluator:
         self.k = codes.latents.k
         self.classes = len(codes.latents.info['classes'])
         self.known,self.y_known = self.training_maps()
-        self.real,self.y = self.held_out_maps(check_held(codes.held, cfg, ranks, least=2))
+        self.real,self.y = self.held_out_maps(watched_part(codes.held, cfg, ranks, least=2))
         self.fixed = self.fixed_rows()
 
     def as_trained(self, E:Tensor, purpose:str)->Tensor:
@@ -143,8 +143,8 @@ class MapEvaluator:
         some = torch.randperm(len(latents), generator=keyed_rng(self.cfg.seed, 'known maps'))[:most]
         return self.as_trained(latents.entropies(some), 'known maps'), latents.labels(some)
 
-    def held_out_maps(self, n:int)->tuple: # maps, labels
-        held = self.codes.held
+    def held_out_maps(self, held)->tuple: # maps, labels
+        n = len(held)
         items = progress_bar(range(n), 'held-out maps', show=self.ranks.main)
         E = torch.cat([self.codes.cal.entropy_map(held.image(i)[None]) for i in items])
         maps = self.as_trained(E, 'real maps')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DECAYS', 'run_flag', 'training_flag', 'hardware_flag', 'files_flag', 'TINY', 'CPU', 'rsqrt', 'RunFlags',
            'TrainingFlags', 'MachineFlags', 'FilesFlags', 'as_number', 'average_name', 'Config', 'to_device', 'Batch',
-           'sum_count', 'by_time', 'sum_ranks', 'Stage', 'tell_parts', 'open_pictures', 'check_held', 'LatentConfig',
+           'sum_count', 'by_time', 'sum_ranks', 'Stage', 'tell_parts', 'open_pictures', 'watched_part', 'LatentConfig',
            'find_dvae', 'bundled', 'LatentSamples', 'Codes']
 
 # %% ../nbs/52_stage.ipynb #5f8c2148
@@ -18,7 +18,8 @@ import torch
 from torch import nn, Tensor
 from .core import *
 from .config import check_flags, flag
-from .data import Avatars, Guarded, ImageFolder, listed, split_dataset, unwatched
+from .data import (Avatars, Guarded, ImageFolder, Part, listed, random_part,
+                          split_dataset, unwatched)
 from .calibration import Calibration, load_calibration
 from .grain import training_map
 from .dvae import DVAE
@@ -337,16 +338,16 @@ def open_pictures(cfg:Config, size:int, # their side in pixels
         safe[0].start()
     return tuple(safe)
 
-def check_held(held, # data set, or None
-               cfg:Config, ranks:Ranks, least:int, # as many as one needs
-              )->int: # how many are looked at
-    "Enough pictures to measure on? `ValueError` if not"
+def watched_part(held, # data set, or None
+                 cfg:Config, ranks:Ranks, least:int, # as many as one needs
+                )->Part: # at most `eval_n` pictures
+    "What quality is measured on, drawn from what is held out; `ValueError` if too few"
     n = min(len(held or ()), cfg.eval_n)
     if n < least:
         raise ValueError(f'{n} held-out pictures are too few to measure on {ranks.world} rank(s); '
                          'hold more back (--held in stage 1), raise --eval_n, '
                          'or use --eval_every 0')
-    return n
+    return random_part(held, n)
 
 # %% ../nbs/52_stage.ipynb #fa1135e0
 @dataclass(frozen=True)

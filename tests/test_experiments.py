@@ -1,4 +1,4 @@
-"The experiments, in small: a few steps on crops of the bundled photographs."
+"The experiments, in small: a few steps on the bundled pictures."
 import json
 from functools import partial
 from types import SimpleNamespace

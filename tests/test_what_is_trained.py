@@ -67,9 +67,9 @@ def test_codes_are_normalised_once(d):
 def test_the_share_without_label(d, stage, share):
     _, s = built(d, stage, '--drop', str(share))
     y = s.samples.__getitems__(list(range(600))).y
-    none = (y == 8).double().mean().item()                    # of eight photographs
+    none = (y == 6).double().mean().item()                    # of six styles
     assert abs(none - share) < 4*(share*(1 - share)/600)**.5 + 1e-9
-    assert set(y[y < 8].tolist()) == set(range(8))
+    assert set(y[y < 6].tolist()) == set(range(6))
 
 def test_the_scale_is_that_of_stage_2(d, monkeypatch):
     "It is fitted on the maps that stage 2 will use: the row's ratio, undisturbed"
