@@ -114,7 +114,8 @@ PAPER = dict(batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True, po
 # beside them the loss that came out, a score per seed
 CONTENT_PRESETS = dict(
     tiny  = TINY | dict(model='tiny', lr=1e-3, window=4, eval_every=0),
-    demo  = CPU  | dict(model='nano', lr=4e-3, steps=2400, eval_every=0),   # .131, .116 (2026-11)
+    demo  = CPU  | dict(model='nano', lr=4e-3, steps=2000, schedule='flow',
+                        eval_every=0),                                      # LOSS (2026-11)
     cpu   = CPU  | dict(model='nano', lr=4e-3, steps=2400,
                         eval_every=1200, eval_n=400),                       # .132 (2026-11)
     night = CPU  | dict(model='nano', batch=64, lr=2e-3, steps=18_000, warmup=200, decay='wsd',

@@ -97,11 +97,11 @@ GAN  = dict(w_gan=.1, gan_start=20_000, gan_warmup=1000)
 
 DVAE_PRESETS = dict(
     tiny  = TINY | dict(model='tiny', size=32, factors='4,8', lr=1e-3, layout='contiguous',
-                        perceptual='edges', calib=64, eval_every=0,
+                        linear=True, perceptual='edges', calib=64, eval_every=0,
                         w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16),
-    demo  = CPU  | dict(model='tiny', size=64, factors='4,8', lr=2e-3, steps=500,
-                        perceptual='edges', w_kl=1e-3,
-                        eval_every=0),                      # 24.0, 23.1 dB (2026-11)
+    demo  = CPU  | dict(model='tiny', size=64, factors='4,8', z=8, linear=True,
+                        lr=1e-3, steps=150, warmup=15, perceptual='edges', w_perceptual=.25,
+                        w_kl=1e-3, eval_every=0),           # DB dB (2026-11)
     cpu   = CPU  | dict(model='tiny', size=64, factors='8,16', lr=4e-3, steps=2000,
                         perceptual='edges', w_kl=1e-4, held=.1,
                         eval_every=2000),                   # 20.9 dB (2026-11)
