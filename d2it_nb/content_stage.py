@@ -23,7 +23,7 @@ from .extractors import efficientnet_lite0
 from .grain import grain_noise, share_noise
 from .dvae import DVAE, sample_codes
 from .reconstruction import add_sums
-from .diffusion import (Diffusion, Flow, grain_loss, per_grain_loss, process, snr_weight,
+from .diffusion import (TIMES, Diffusion, Flow, grain_loss, per_grain_loss, process, snr_weight,
                                variance_loss)
 from .samplers import SAMPLERS, guided, last, within
 from .blocks import recompute
@@ -83,6 +83,8 @@ class ContentConfig(NetworkConfig):
     "Stage 2 (b)"
     schedule:str = loss_flag('linear', "the paper's linear one, cosine, or flow for flow matching")
     predict:str = loss_flag('', 'eps, x0, v or u; empty: eps for linear, v for cosine, u for flow')
+    times:str = loss_flag('uniform', 'at which times a flow is trained; logit-normal: mostly in the '
+                          'middle', choices=TIMES)
     learn_sigma:bool = loss_flag(False, 'predict the variance, too')
     loss:str = loss_flag('code', 'one vote per code (Eq. 11), or one per cell of the finest grid',
                          choices=('code', 'cell'))
@@ -103,6 +105,9 @@ class ContentConfig(NetworkConfig):
             raise ValueError('--schedule cosine ends with hardly any signal, and what is left of '
                              "it can't be told from the noise that --predict eps learns: samples "
                              'diverge. Use --predict v (its default), or --schedule linear')
+        if self.times != 'uniform' and isinstance(found, Diffusion):
+            raise ValueError(f'--times {self.times} belongs to --schedule flow, '
+                             f'not to --schedule {self.schedule}')
         if self.learn_sigma and not isinstance(found, Diffusion):
             raise ValueError('--learn_sigma belongs to a diffusion, '
                              f'not to --schedule {self.schedule}')
@@ -114,8 +119,8 @@ PAPER = dict(batch=256, lr=1e-4, ratio='0.5', p_disturb=0., learn_sigma=True, po
 # beside them the loss that came out, a score per seed
 CONTENT_PRESETS = dict(
     tiny  = TINY | dict(model='tiny', lr=1e-3, window=4, eval_every=0),
-    demo  = CPU  | dict(model='nano', lr=4e-3, steps=2000, schedule='flow',
-                        eval_every=0),                                      # LOSS (2026-11)
+    demo  = CPU  | dict(model='nano', lr=4e-3, steps=1900, schedule='flow', times='logit-normal',
+                        eval_every=0),                                      # .504 (2026-11)
     cpu   = CPU  | dict(model='nano', lr=4e-3, steps=2400,
                         eval_every=1200, eval_n=400),                       # .132 (2026-11)
     night = CPU  | dict(model='nano', batch=64, lr=2e-3, steps=18_000, warmup=200, decay='wsd',
@@ -131,7 +136,7 @@ CONTENT_PRESETS = dict(
 # (they depend on the codes, that is on the same preset of stage 1: 16 × 16 for demo, 8 × 8 for cpu)
 CONTENT_COSTS = dict(
     tiny  = (.02, .02),
-    demo  = (23, 5.3),
+    demo  = (19, 8),
     cpu   = (5.7, 3.5),
     night = (330, 129),
     gpu   = (20_000, None),
@@ -231,7 +236,7 @@ class ContentStage(Stage):
             cfg = dataclasses.replace(cfg, ratio='1', p_disturb=0.)
         self.codes = codes
         self.vae = codes.vae
-        self.process = process(cfg.schedule, cfg.predict or None).to(ranks.device)
+        self.process = process(cfg.schedule, cfg.predict or None, cfg.times).to(ranks.device)
         about = dict(process=dict(schedule=cfg.schedule, predict=self.process.predict))
         samples = CodeSamples(codes.latents, codes.cal, cfg, 'content', self.process,
                               (codes.vae.z, codes.side, codes.side), net.pack)

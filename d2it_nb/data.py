@@ -323,8 +323,8 @@ class Avatars:
         self.split = split
         self.classes = list(bundled_avatars())
         parts = [self.part(files) for files in bundled_avatars().values()]
-        self.files = [file for turn in zip(*parts) for file in turn][:n]
-        self.fingerprint = f'Avatars({size}, {len(self.files)}, {split})'
+        self.drawn = [file for turn in zip(*parts) for file in turn][:n]
+        self.fingerprint = f'Avatars({size}, {len(self.drawn)}, {split})'
         self.preprocessing = f'Lanczos to {size} px'
 
     def part(self, files:list)->list:
@@ -337,7 +337,7 @@ class Avatars:
         return Avatars(self.size, split='valid')
 
     def __len__(self):
-        return len(self.files)
+        return len(self.drawn)
 
     def label(self, i:int)->int:
         return i % len(self.classes)
@@ -349,7 +349,7 @@ class Avatars:
               i:int, # item
               rng:torch.Generator=None, # with it, mirrored half of the time
              )->Tensor: # (3,size,size) in [-1,1]
-        square = resize_crop(read_image(self.files[i]), self.size)
+        square = resize_crop(read_image(self.drawn[i]), self.size)
         return _mirrored(to_pixels(square), rng)
 
 # %% ../nbs/02_data.ipynb #6a1ad161
@@ -374,7 +374,7 @@ def list_files(folder:Path,
     "All files below `folder`, no folder twice; links are followed when all else is read"
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder; give a folder of images, '
-                         'or leave --data out for the bundled photographs')
+                         'or leave --data out for the bundled avatars')
 
     def refuse(error):
         raise ValueError(f'{error.filename} cannot be read ({error.strerror}); '

@@ -132,20 +132,21 @@ def _reconstruction(pipe, n, data): # ratio → scores
 
 @torch.no_grad()
 def measure(pipe:D2iTPipeline,
-            n:int=64, # pictures of each kind
+            n:int=64, # held-out pictures
+            generated:int=24, # pictures of each kind
             data:str='', # the folder that it was trained on; empty: the bundled avatars
            )->dict:
     "PSNR and SSIM of held-out pictures at four ratios; detail of generated ones by grain and map"
     reconstruction = _reconstruction(pipe, n, data)
-    y = [i % len(pipe.classes) for i in range(n)]
-    s = pipe.generate(y, n=n)
+    y = [i % len(pipe.classes) for i in range(generated)]
+    s = pipe.generate(y, n=generated)
     found = detail(s.x)
     fine = enlarge(s.M == pipe.k - 1, pipe.dvae.region)
     means = dict(fine_cells=found[fine].mean(),
                  coarse_cells=found[~fine].mean())
     for name,grain in (('all coarse', 0), ('all fine', pipe.k - 1)):
         M = torch.full(pipe.grid, grain)
-        means[name] = detail(pipe.generate(y, M, n=n).x).mean()
+        means[name] = detail(pipe.generate(y, M, n=generated).x).mean()
     rounded = {name: round(mean.item(), 4) for name,mean in means.items()}
     return dict(reconstruction=reconstruction, detail=rounded)
 
@@ -186,15 +187,16 @@ def draw_first(run:Path, # folder of the run
     "What stage 1 alone has learned: held-out pictures, maps, and what more and more codes keep"
     net = load_net(Path(run)/'dvae'/'model', DVAE)
     cal = load_calibration(Path(run)/'dvae'/'thresholds.json')
-    x,_ = _held_out(net, n, data)
+    x,ds = _held_out(net, n, data)
     E = cal.entropy_map(x)
     maps = {r: by_entropy(cal, r, net.k)(E, range(len(x))) for r in (0., .25, .5, 1.)}
     rows = {'held out': x}
-    for name,r in (('map at ¼', .25), ('map at ½', .5)):
+    for name,r in (('map at ¼\nred: fine', .25), ('map at ½', .5)):
         rows[name] = [grain_rgb(M, net.k) for M in maps[r]]
     for name,M in zip(('all coarse', '¼ fine', '½ fine', 'all fine'), maps.values()):
         rows[_with_codes(name, M)] = reconstruct(net, x, M)
-    return film_strip(rows, n=len(x), size=1.1)
+    titles = [ds.classes[ds.label(i)] for i in range(len(ds))]
+    return film_strip(rows, n=len(x), titles=titles, size=1.1)
 
 # %% ../nbs/80_demo.ipynb #5bbd157a
 def middle_block(grid:tuple # cells (h,w)
@@ -220,20 +222,21 @@ def draw_sheet(pipe:D2iTPipeline,
     fine = coarse + pipe.k - 1
     inside = middle_block(pipe.grid)
     first,*more = (drawn(seed + i) for i in range(3))
-    thrice = {'all coarse': drawn(seed + 3, coarse),
-              'drawn map':  drawn(seed + 3),
-              'all fine':   drawn(seed + 3, fine)}
-    blurred = thrice['all coarse']
+    same = f'seed {seed + 3},'
+    thrice = {f'{same} all coarse': drawn(seed + 3, coarse),
+              f'{same} drawn map':  drawn(seed + 3),
+              f'{same} all fine':   drawn(seed + 3, fine)}
+    blurred = thrice[f'{same} all coarse']
     redrawn = pipe.edit(blurred, torch.where(inside, fine, coarse))
     def over(samples, Ms):
         return [outline_grain(picture, M, pipe.k) for picture,M in zip(samples.x, Ms)]
-    rows = {'real':        x,
-            'drawn maps':  [grain_rgb(M, pipe.k) for M in first.M],
-            'generated':   first.x}
-    rows |= {f'seed {seed + i}': s.x for i,s in enumerate(more, 1)}
+    rows = {'held out': x,
+            'drawn map\nred: fine': [grain_rgb(M, pipe.k) for M in first.M],
+            f'generated for it,\nseed {seed}': first.x}
+    rows |= {f'generated,\nseed {seed + i}': s.x for i,s in enumerate(more, 1)}
     rows |= {_with_codes(name, s.M): s.x for name,s in thrice.items()}
-    rows |= {'painted':    over(blurred, redrawn.M),
-             _with_codes('redrawn', redrawn.M): redrawn.x}
+    rows |= {'all coarse,\na box painted fine': over(blurred, redrawn.M),
+             _with_codes('the box redrawn', redrawn.M): redrawn.x}
     titles = [pipe.classes[i] for i in y]
     return film_strip(rows, n=len(y), titles=titles, size=size)
 

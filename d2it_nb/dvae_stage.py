@@ -100,8 +100,8 @@ DVAE_PRESETS = dict(
                         linear=True, perceptual='edges', calib=64, eval_every=0,
                         w_gan=.1, gan_start=5, gan_warmup=5, gan_ch=16),
     demo  = CPU  | dict(model='tiny', size=64, factors='4,8', z=8, linear=True,
-                        lr=1e-3, steps=150, warmup=15, perceptual='edges', w_perceptual=.25,
-                        w_kl=1e-3, eval_every=0),           # DB dB (2026-11)
+                        lr=1e-3, steps=120, warmup=12, perceptual='edges', w_perceptual=.25,
+                        w_kl=1e-3, eval_every=0),           # 28.0 dB (2026-11)
     cpu   = CPU  | dict(model='tiny', size=64, factors='8,16', lr=4e-3, steps=2000,
                         perceptual='edges', w_kl=1e-4, held=.1,
                         eval_every=2000),                   # 20.9 dB (2026-11)
@@ -123,7 +123,7 @@ DVAE_PRESETS = dict(
 # 10¹² floating-point operations, forward and backward; minutes on one core of a small server
 DVAE_COSTS = dict(
     tiny  = (.04, .02),
-    demo  = (18, 2.7),
+    demo  = (4.1, 1.3),
     cpu   = (47, 4.7),
     night = (220, 85),
     gpu   = (10_000, None),

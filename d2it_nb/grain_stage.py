@@ -40,7 +40,7 @@ class GrainConfig(LatentConfig):
 # beside them the loss that came out, a score per seed
 GRAIN_PRESETS = dict(
     tiny  = TINY | dict(model='tiny', lr=1e-3, eval_every=0),
-    demo  = CPU  | dict(model='nano', lr=3e-3, steps=600, eval_every=0),    # .248, .250 (2026-11)
+    demo  = CPU  | dict(model='nano', lr=3e-3, steps=400, eval_every=0),    # .204 (2026-11)
     cpu   = CPU  | dict(model='xs', batch=64, lr=1e-3, steps=2000,
                         eval_every=500, eval_n=400),                        # .171 (2026-11)
     night = CPU  | dict(model='xs', batch=64, lr=1e-3, steps=3000, eval_every=0),
@@ -52,7 +52,7 @@ GRAIN_PRESETS = dict(
 # 10¹² floating-point operations, forward and backward; minutes on one core of a small server
 GRAIN_COSTS = dict(
     tiny  = (.02, .02),
-    demo  = (2.7, .8),
+    demo  = (1.8, .9),
     cpu   = (23, 2.7),
     night = (34, 21),
     gpu   = (200, None),

@@ -29,7 +29,7 @@ def thinned(lines:list, # of a log
 
 # %% ../nbs/65_live.ipynb #f6b31c9c
 def reference(stage:str, preset:str)->dict: # runs: a curve each; and how they were made
-    "The curves of a shipped preset on the bundled photographs"
+    "The curves of a shipped preset on the bundled avatars"
     known = load_result('curves')['presets']
     found = [row for row in known if (row['stage'], row['preset']) == (stage, preset)]
     if not found:

@@ -20,6 +20,15 @@ def config(d, name, **more):
     return dataclasses.replace(engine.parse(['content', '--preset', 'tiny', '--out', str(d/name),
                                              '--dvae', str(d/'dvae'), '--latents', str(d/'latents')])[1], **more)
 
+def test_stage_1_begins_as_a_linear_code(d, tmp_path):
+    "The error of the very first step: of principal components, or by chance"
+    def first(*flags):
+        out = tmp_path/flags[-1]
+        engine.train('dvae', engine.parse(['dvae', '--preset', 'tiny', '--steps', '1', '--out', str(out), *flags])[1])
+        return read_log(out/'log.jsonl')[0]['l1']
+    linear,chance = (first('--linear', word) for word in ('true', 'false'))
+    assert linear == read_log(d/'dvae'/'log.jsonl')[0]['l1'] and linear < .3*chance
+
 def test_four_steps_by_hand(d):
     ("AdamW (Loshchilov & Hutter 2019) with decay of the weights, a clip that binds, "
      "warm-up, then a line down to zero; the average with its own warm-up")

@@ -1,11 +1,11 @@
-"What every fork (see `common`) would do once more: read the bundled photographs, and count what a step of each small network costs"
+"What every fork (see `common`) would do once more: read the bundled pictures, and count what a step of each small network costs"
 import contextlib, io, tempfile, threading, traceback, warnings
 from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 from tqdm.std import tqdm as tqdm_std
 from d2it_nb.core import save_net
-from d2it_nb.data import PhotoCrops, small_photos
+from d2it_nb.data import PhotoCrops, bundled_avatars, small_photos
 from d2it_nb.dist import SOLO
 from d2it_nb.plan import plan
 from d2it_nb.train import STAGES, parse
@@ -25,6 +25,7 @@ def count(folder):
 
 def warm():
     small_photos(32, PhotoCrops.HELD)
+    bundled_avatars()
     if torch.cuda.is_available():                     # a process that has called `backward` can't be forked any more
         return
     tqdm.monitor_interval = 0                         # nor should one with a thread be
