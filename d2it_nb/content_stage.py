@@ -23,8 +23,8 @@ from .extractors import efficientnet_lite0
 from .grain import grain_noise, share_noise
 from .dvae import DVAE, sample_codes
 from .reconstruction import add_sums
-from .diffusion import (TIMES, Diffusion, Flow, grain_loss, per_grain_loss, process, snr_weight,
-                               variance_loss)
+from .diffusion import (TIMES, Diffusion, Flow, grain_loss, per_grain_loss, process,
+                               snr_weight, variance_loss)
 from .samplers import SAMPLERS, guided, last, within
 from .blocks import recompute
 from .content_transformer import d2it, dit
@@ -83,8 +83,8 @@ class ContentConfig(NetworkConfig):
     "Stage 2 (b)"
     schedule:str = loss_flag('linear', "the paper's linear one, cosine, or flow for flow matching")
     predict:str = loss_flag('', 'eps, x0, v or u; empty: eps for linear, v for cosine, u for flow')
-    times:str = loss_flag('uniform', 'at which times a flow is trained; logit-normal: mostly in the '
-                          'middle', choices=TIMES)
+    times:str = loss_flag('uniform', 'at which times a flow is trained; logit-normal: mostly in '
+                          'the middle', choices=TIMES)
     learn_sigma:bool = loss_flag(False, 'predict the variance, too')
     loss:str = loss_flag('code', 'one vote per code (Eq. 11), or one per cell of the finest grid',
                          choices=('code', 'cell'))
@@ -136,7 +136,7 @@ CONTENT_PRESETS = dict(
 # (they depend on the codes, that is on the same preset of stage 1: 16 × 16 for demo, 8 × 8 for cpu)
 CONTENT_COSTS = dict(
     tiny  = (.02, .02),
-    demo  = (19, 8),
+    demo  = (19, 9),
     cpu   = (5.7, 3.5),
     night = (330, 129),
     gpu   = (20_000, None),

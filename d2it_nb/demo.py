@@ -198,7 +198,7 @@ def draw_first(run:Path, # folder of the run
     titles = [ds.classes[ds.label(i)] for i in range(len(ds))]
     return film_strip(rows, n=len(x), titles=titles, size=1.1)
 
-# %% ../nbs/80_demo.ipynb #5bbd157a
+# %% ../nbs/80_demo.ipynb #51bd705c
 def middle_block(grid:tuple # cells (h,w)
                 )->torch.Tensor: # (h,w) bool
     "Half of the rows and columns: where a picture's subject usually is"
@@ -207,6 +207,7 @@ def middle_block(grid:tuple # cells (h,w)
     inside[h//4:h - h//4, w//4:w - w//4] = True
     return inside
 
+# %% ../nbs/80_demo.ipynb #5bbd157a
 @torch.no_grad()
 def draw_sheet(pipe:D2iTPipeline,
                seed:int=0, # of the generated pictures

@@ -404,12 +404,13 @@ def dvae(size:str='base', # one of SIZES
         settings['mult'] = settings['mult'][:levels]
     return DVAE(factors, z, **settings)
 
-# %% ../nbs/20_dvae.ipynb #1fec4dcf
+# %% ../nbs/20_dvae.ipynb #47b6966e
 def silence(layer:nn.Conv2d):
     "Zero weights: it says nothing yet, but learns"
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
 
+# %% ../nbs/20_dvae.ipynb #1fec4dcf
 def begin_linear(net:DVAE, # with `linear`
                  moments:dict, # of the patches of each factor, see `patch_moments`
                 )->DVAE:

@@ -49,7 +49,8 @@ class RunFlags:
                        free=True)
     data:str = run_flag('', 'folder of images, sub-folders are classes; empty: the bundled '
                         'photographs', free=True)
-    avatars:int = run_flag(0, 'how many of the bundled avatars make the data set; 0: all', '[0,inf)')
+    avatars:int = run_flag(0, 'how many of the bundled avatars make the data set; 0: all',
+                           '[0,inf)')
     init:str = run_flag('', "exported weights to begin with: a run's folder, or a saved network's "
                         'path without extension', free=True)
     seed:int = run_flag(0, 'everything random is a function of it')

@@ -44,7 +44,7 @@ def test_stopped_and_started_again(one, tmp_path):
                                         (['--reference', '/nowhere.npz'], 'is not an .npz'),
                                         (['--features', 'inception:/nowhere'], 'is not a file'),
                                         (['--sampler', 'euler'], "no sampler 'euler'"),
-                                        (['--steps', '0'], 'between 1 and 1000'),
+                                        (['--steps', '0'], 'at least one sampling step'),
                                         (['--images', '3'], 'at least 5 pictures')])
 def test_refused_with_a_sentence(tmp_path, capsys, flags, says):
     with pytest.raises(SystemExit) as e:

@@ -7,8 +7,8 @@ import style
 ROOT = Path(__file__).resolve().parent.parent
 NBS = {p.stem.split('_', 1)[1]: (int(p.stem.split('_')[0]), p) for p in (ROOT/'nbs').glob('[0-9]*_*.ipynb')}
 MODULES = {p.stem: p for p in (ROOT/'d2it_nb').rglob('*.py') if p.stem[0] != '_'}      # of all wings: a name is there once
-PURE = ('core metrics extractors entropy calibration grain dvae vae_losses diffusion samplers blocks grain_transformer '
-        'content_transformer'.split())
+PURE = ('core metrics extractors entropy calibration grain linear_code dvae vae_losses diffusion samplers blocks '
+        'grain_transformer content_transformer'.split())
 
 def imports(path):
     "Top-level names of everything a module imports, and the project's modules among them"

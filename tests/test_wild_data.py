@@ -139,16 +139,16 @@ def test_a_weight_that_no_loss_feels(run):
 
 def test_a_gradient_that_is_not_a_number(run):
     says = steps_until(*run, 6, lambda net: net.trunk.embed.weight.register_hook(lambda g: g*float('nan')))
-    assert 'not finite at step 7' in says and 'crop' in says
+    assert 'not finite at step 7' in says and 'train ' in says
     goes_on(run[0], 6)
 
 def test_a_picture_that_is_not_a_number(tmp_path, monkeypatch):
     "Goes onto the list, by name, and another stands in"
-    whole = data.PhotoCrops.image
-    monkeypatch.setattr(data.PhotoCrops, 'image',
+    whole = data.Avatars.image
+    monkeypatch.setattr(data.Avatars, 'image',
                         lambda self, i, rng=None:
                             whole(self, i, rng)*(float('nan') if i == 11 and rng is not None else 1))
     engine.train('dvae', engine.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'d')])[1])
     assert ([json.loads(l)['file'] for l in (tmp_path/'d'/'quarantine.jsonl').read_text().splitlines()] ==
-            ['crop 11 of galaxies'] and
+            ['train toonHead 1'] and
             all(np.isfinite(losses(tmp_path/'d'))))
