@@ -83,7 +83,7 @@ def test_quality_is_that_of_the_averaged_network_on_held_out_pictures(tmp_path, 
     cfg = train.parse(['dvae', '--preset', 'tiny', '--out', str(tmp_path/'run'), '--steps', '8', '--w_gan', '0',
                         '--eval_every', '4', '--eval_n', '4'])[1]
     train.train('dvae', cfg)
-    assert len(seen) == 2 and all(net is made[0].net and ds.split == 'valid' for net,ds in seen)
+    assert len(seen) == 2 and all(net is made[0].net and ds.ds.split == 'valid' for net,ds in seen)
     rows = read_log(tmp_path/'run'/'eval.jsonl')
     assert [(r['step'], r['ratio']) for r in rows] == [(s, r) for s in (4, 8) for r in (0, .25, .5, .75, 1)]
     assert all(b['psnr'] > a['psnr'] for a,b in zip(rows[:5], rows[5:]))

@@ -25,7 +25,7 @@ def test_process_is_trained_remembered_and_sampled(stage1, flags, process, sampl
     assert json.loads((out/'model.json').read_text())['process'] == process
     pipe = D2iTPipeline.load(stage1)
     M = torch.arange(16).view(1, 4, 4) % 2
-    s = pipe.generate('cat', M, steps=4, sampler=sampler, cfg=2.)
+    s = pipe.generate('micah', M, steps=4, sampler=sampler, cfg=2.)
     assert s.x.isfinite().all() and is_block_constant(s.z, M)
     same = diffusion.process(**process)
     assert pipe.diff.predict == same.predict and all(pipe.diff.coef(t) == same.coef(t) for t in (100, 500))

@@ -11,7 +11,7 @@ def test_three_grains_train_and_sample(tmp_path):
     pipe = D2iTPipeline.load(tmp_path)
     assert (pipe.k, pipe.grid, len(pipe.content.refiners)) == (3, (4, 4), 2)
     M = torch.arange(16).view(1, 4, 4) % 3
-    s = pipe.generate('cat', M, steps=3)
+    s = pipe.generate('micah', M, steps=3)
     assert s.x.shape == (1, 3, 64, 64) and s.x.isfinite().all() and is_block_constant(s.z, M, 3)
     e = pipe.edit(s, 2 - M, steps=3)
     kept = (M == 2 - M).repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].expand_as(s.z)
