@@ -48,7 +48,7 @@ class RunFlags:
     out:str = run_flag('', 'folder of this run; started again with the same one, it resumes',
                        free=True)
     data:str = run_flag('', 'folder of images, sub-folders are classes; empty: the bundled '
-                        'photographs', free=True)
+                        'avatars', free=True)
     avatars:int = run_flag(0, 'how many of the bundled avatars make the data set; 0: all',
                            '[0,inf)')
     init:str = run_flag('', "exported weights to begin with: a run's folder, or a saved network's "
