@@ -278,8 +278,8 @@ class HeldLatents:
         parts = []
         for i in progress_bar(range(0, n, 32), 'encoding held-out pictures', show=show):
             x = torch.stack([ds.image(j) for j in range(i, min(i + 32, n))])
-            moments = [m.cpu() for m in vae.moments(x.to(vae.shift.device))]
-            parts.append([cal.entropy_map(x), *moments])
+            moments = vae.moments(x.to(vae.shift.device))
+            parts.append([part.cpu() for part in (cal.scores(x, moments), *moments)])
         self.E,*self.moments = (torch.cat(part) for part in zip(*parts))
         self.y = torch.tensor([ds.label(i) for i in range(n)])
 

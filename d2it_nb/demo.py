@@ -17,7 +17,7 @@ from .data import Avatars, ImageFolder, Part, random_part, split_dataset, to_ima
 from .grain import enlarge, n_codes, on_finest
 from .calibration import load_calibration
 from .dvae import DVAE
-from .reconstruction import assess, at_random, by_entropy, reconstruct, scores
+from .reconstruction import assess, at_random, by_threshold, reconstruct, scores
 from .content_transformer import d2it, dit, flops
 from .pipeline import D2iTPipeline
 from .train import STAGES
@@ -124,7 +124,7 @@ def not_seen(of, # a pipeline, or an autoencoder, which says what was held back
 # %% ../nbs/80_demo.ipynb #eac70813
 def _reconstruction(pipe, n, data): # ratio → scores
     ds = not_seen(pipe, n, data)
-    ways = {f'r={r:g}': by_entropy(pipe.cal, r, pipe.k) for r in (0., .25, .5, 1.)}
+    ways = {f'r={r:g}': by_threshold(pipe.cal, r, pipe.k) for r in (0., .25, .5, 1.)}
     ways['r=0.5 by chance'] = at_random(.5, pipe.k)
     rows = scores(assess(pipe.dvae, ds, pipe.cal, ways))
     names = ('psnr', 'ssim', 'codes')
@@ -158,7 +158,7 @@ def draw_idea(pipe:D2iTPipeline,
     "Picture → entropy → grain map → codes → picture"
     if x is None:
         x = Avatars(pipe.size, split='valid').image(2)
-    E = pipe.cal.entropy_map(x[None])[0]
+    E = pipe.cal.scores(x[None])[0]
     s = pipe.encode(x)
     codes = f'{n_codes(s.M).item()} codes (of {s.z[0,0].numel()})'
     axs = axes(5, size=1.7)
@@ -188,8 +188,8 @@ def draw_first(run:Path, # folder of the run
     net = load_net(Path(run)/'dvae'/'model', DVAE)
     cal = load_calibration(Path(run)/'dvae'/'thresholds.json')
     x,ds = _held_out(net, n, data)
-    E = cal.entropy_map(x)
-    maps = {r: by_entropy(cal, r, net.k)(E, range(len(x))) for r in (0., .25, .5, 1.)}
+    E = cal.scores(x)
+    maps = {r: by_threshold(cal, r, net.k)(E, range(len(x))) for r in (0., .25, .5, 1.)}
     rows = {'held out': x}
     for name,r in (('map at ¼\nred: fine', .25), ('map at ½', .5)):
         rows[name] = [grain_rgb(M, net.k) for M in maps[r]]

@@ -371,6 +371,21 @@ class DVAE(nn.Module):
             x = x + everywhere*enlarge(M == g, self.region)[:, None]
         return x
 
+    @torch.no_grad()
+    def reconstructions(self,
+                        x:Tensor, # pixels (N,3,H,W) in [-1,1]
+                        moments:list=None, # of these pixels, if they are known already
+                       )->list: # per grain, coarsest first: (N,3,H,W)
+        "The pictures with all regions at one grain, without noise"
+        if moments is None:
+            moments = self.moments(x.to(self.shift.device))
+        n,_,h,w = moments[0].shape
+        pictures = []
+        for g in range(self.k):
+            M = torch.full((n, h, w), g, device=moments[0].device)
+            pictures.append(self.pictures(sample_codes(moments, M), M).clamp(-1, 1))
+        return pictures
+
     def forward(self,
                 x, # pixels (N,3,H,W) in [-1,1]
                 M, # grain maps (N,h,w)

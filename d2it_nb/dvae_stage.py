@@ -21,12 +21,13 @@ from .viz import progress_bar, waiting
 from .extractors import efficientnet_lite0, lpips
 from .calibration import Calibration, load_calibration
 from .thresholds import calibrate, to_count
-from .grain import training_map
+from .grain import draw_ratio, grain_map, map_or_disturbed
 from .linear_code import patch_moments
 from .dvae import DVAE, begin_linear, dvae, fit_scale
 from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, gradients_at,
                                 hinge_discriminator, hinge_generator, kl_codes, ramp)
-from .reconstruction import add_sums, assess, by_entropy, scores, side_by_side
+from .own_benefit import belongs_to, own_benefit
+from .reconstruction import add_sums, assess, by_threshold, scores, side_by_side
 from .dist import SOLO, Ranks, Stop
 from .stage import (CPU, TINY, Batch, Config, Stage, watched_part, hardware_flag,
                            open_pictures, run_flag, sum_count, sum_ranks, training_flag)
@@ -50,6 +51,11 @@ class DVAEConfig(Config):
                               'number')
     maps:str = training_flag('entropy', 'entropy; or shuffled: as many fine cells elsewhere, to '
                              'see what entropy is good for', choices=('entropy', 'shuffled'))
+    criterion:str = training_flag('entropy', 'which regions get fine codes: those of most entropy, '
+                                  "or those where this network's fine codes save most error; stage "
+                                  '2 goes on with it', choices=('entropy', 'benefit'))
+    benefit_start:int = training_flag(0, 'step from which on they do; before it, by entropy',
+                                      '[0,inf)')
     layout:str = hardware_flag('auto', 'how numbers lie in memory: channel after channel, or '
                                'channels_last; auto: a few steps are timed at the start',
                                choices=('auto', 'contiguous', 'channels_last'), free=True)
@@ -82,6 +88,9 @@ class DVAEConfig(Config):
         if self.size < 32 and (self.eval_every or self.perceptual not in ('none', 'edges')):
             raise ValueError(f'LPIPS needs sides of at least 32 pixels; with --size {self.size} '
                              'use --perceptual edges and --eval_every 0')
+        if self.criterion == 'benefit' and (self.maps == 'shuffled' or ',' not in self.factors):
+            raise ValueError('--criterion benefit needs at least two --factors, and maps that '
+                             'are not shuffled')
         if self.perceptual == 'vgg' and not self.vgg:
             raise ValueError('--perceptual vgg needs --vgg FILES: VGG-16 weights and LPIPS weights')
 
@@ -138,6 +147,7 @@ class PictureBatch(Batch):
     x:Tensor                    # pixels (N,3,H,W) in [-1,1]
     M:Tensor                    # grain maps (N,h,w)
     e:Tensor                    # normal draw on the finest grid of codes (N,z,s,s)
+    ratio:Tensor = None         # what the map was cut at (N,); NaN: it is disturbed
     rec:Tensor = None           # what the autoencoder made of x, for the discriminator's turn
     gan_weight:Tensor = None    # the discriminator's weight, if it is known already
 
@@ -150,20 +160,22 @@ class DVAESamples:
         self.k = net.k
         self.noise_shape = (net.z, ds.size//net.factors[0], ds.size//net.factors[0])
 
-    def entropy(self, x:Tensor)->Tensor:
-        return self.cal.entropy_map(x[None])[0]
+    def scores(self, x:Tensor)->Tensor:
+        return self.cal.scores(x[None])[0].cpu()
 
-    def sample(self, n:int)->tuple: # picture, map, normal draw
+    def sample(self, n:int)->tuple: # picture, map, normal draw, ratio
         rng = keyed_rng(self.cfg.seed, 'dvae', n)
         x = self.ds.image(item_of(n, len(self.ds), self.cfg.seed), rng)
         def other():
             i = int(torch.randint(len(self.ds), (1,), generator=rng))
-            return self.entropy(self.ds.image(i, rng))
-        M = training_map(self.entropy(x), self.cal, self.k, rng,
-                         self.cfg.fine_ratio(), self.cfg.p_disturb, other)
+            return self.scores(self.ds.image(i, rng))
+        ratio = draw_ratio(rng, self.cfg.fine_ratio())
+        M,disturbed = map_or_disturbed(self.scores(x), self.cal.thresholds_at(ratio, self.k),
+                                       self.k, rng, self.cfg.p_disturb, other)
         if self.cfg.maps == 'shuffled':
             M = M.flatten()[torch.randperm(M.numel(), generator=rng)].view_as(M)
-        return x, M, torch.randn(self.noise_shape, generator=rng)
+        e = torch.randn(self.noise_shape, generator=rng)
+        return x, M, e, torch.tensor(torch.nan if disturbed else ratio)
 
     def __getitems__(self, ns:list)->PictureBatch:
         return PictureBatch(*(torch.stack(part) for part in zip(*map(self.sample, ns))))
@@ -171,7 +183,8 @@ class DVAESamples:
 # %% ../nbs/53_dvae_stage.ipynb #a0e59ddf
 def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Calibration:
     "The calibration of this run's data, made when missing"
-    path = Path(cfg.out)/'thresholds.json'
+    by_entropy = cfg.criterion == 'entropy'
+    path = Path(cfg.out)/('thresholds.json' if by_entropy else 'entropy.json')
     part = Path(f'{path}.part')
     with ranks.main_first():
         if ranks.main and not path.is_file():
@@ -230,6 +243,10 @@ class Reconstruction(Stage):
         super().__init__(cfg, net, DVAESamples(ds, cal, net, cfg), about, ranks, stop)
         self.ds = ds
         self.cal = cal
+        self.own = None
+        if cfg.criterion == 'benefit':
+            self.own = Calibration(net.region, cfg.size, criterion='benefit', k=net.k)
+            self.own.criterion.bind(net)
         self.evaluator = evaluator
         self.discriminator = discriminator
         if discriminator is not None:
@@ -238,6 +255,20 @@ class Reconstruction(Stage):
     def is_adversarial(self, step:int)->bool:
         "Does the discriminator take part?"
         return self.discriminator is not None and step >= self.cfg.gan_start
+
+    @torch.no_grad()
+    def own_maps(self, parts:list):
+        "Maps by the network's own benefit, cut at what this batch has, over all ranks"
+        found = [self.own.scores(part.x).cpu() for part in parts]
+        batch = Calibration(**self.own.settings)
+        for E in found:
+            batch.update(E)
+        batch.counts = self.ranks.sum(batch.counts.to(self.ranks.device)).cpu()
+        k = self.net.k
+        for part,E in zip(parts, found):
+            cut = [M if ratio.isnan() else grain_map(e[None], batch.thresholds_at(ratio.item(), k))[0]
+                   for M,e,ratio in zip(part.M.cpu(), E, part.ratio.cpu())]
+            part.M = torch.stack(cut).to(part.x.device)
 
     def terms(self, f, batch:PictureBatch, step:int,
              )->tuple: # reconstruction loss, KL, the discriminator's word or None; for the log
@@ -289,26 +320,34 @@ class DVAEEvaluator:
     def __init__(self, cfg:DVAEConfig, cal:Calibration, held, ranks:Ranks, stop:Stop):
         self.n = len(held)
         self.cal = cal
+        self.by_benefit = cfg.criterion == 'benefit'
         self.held = held
         self.ranks = ranks
         self.stop = stop
         self.extractors = [lpips().to(ranks.device), efficientnet_lite0().to(ranks.device)]
 
-    def maps(self, net:DVAE)->dict: # ratio → pictures' entropies to maps
-        ratios = (0., .25, .5, .75, 1.) if net.k > 1 else (1.,)
-        return {ratio: by_entropy(self.cal, ratio, net.k) for ratio in ratios}
+    def thresholds(self, net:DVAE)->Calibration:
+        "The run's own; or, where its benefit decides, those of the network as it is now"
+        if not self.by_benefit:
+            return self.cal
+        return own_benefit(net, self.held, min(512, self.n), ranks=self.ranks, final=False)
+
+    def maps(self, cal:Calibration, k:int)->dict: # ratio → pictures' scores to maps
+        ratios = (0., .25, .5, .75, 1.) if k > 1 else (1.,)
+        return {ratio: by_threshold(cal, ratio, k) for ratio in ratios}
 
     def __call__(self, net:DVAE)->tuple: # rows, function that draws a picture; None if stopped
         ranks = self.ranks
         per = 32*ranks.world
-        maps = self.maps(net)
+        cal = self.thresholds(net)
+        maps = self.maps(cal, net.k)
         sums = {}
         starts = range(0, self.n, per)
         for i in progress_bar(starts, 'reconstructing held-out pictures', show=ranks.main):
             if ranks.any(self.stop.asked):
                 return None
             mine = range(i + ranks.rank, min(i + per, self.n), ranks.world)
-            sums = add_sums(sums, assess(net, self.held, self.cal, maps, *self.extractors,
+            sums = add_sums(sums, assess(net, self.held, cal, maps, *self.extractors,
                                          progress=False, items=mine))
         with waiting('scoring them', ranks.main):
             if ranks.world > 1:
@@ -316,13 +355,13 @@ class DVAEEvaluator:
             # bits need the final scale
             rows = [{'ratio' if name == 'maps' else name: value for name,value in row.items()
                      if name != 'bits'} for row in scores(sums)]
-        return rows, lambda: self.picture(net, min(8, self.n))
+        return rows, lambda: self.picture(net, cal, min(8, self.n))
 
-    def picture(self, net:DVAE, n:int)->Tensor:
+    def picture(self, net:DVAE, cal:Calibration, n:int)->Tensor:
         "Originals, maps, reconstructions all coarse, by the map, all fine"
         x = torch.stack([self.held.image(i) for i in range(n)])
-        of_entropy = self.maps(net)[.5 if net.k > 1 else 1.]
-        M = of_entropy(self.cal.entropy_map(x), range(n))
+        half = self.maps(cal, net.k)[.5 if net.k > 1 else 1.]
+        M = half(cal.scores(x), range(n))
         return side_by_side(net, x.to(self.ranks.device), M.to(self.ranks.device))
 
 # %% ../nbs/53_dvae_stage.ipynb #befb6011
@@ -362,7 +401,9 @@ class DVAEStage(Reconstruction):
             yield 'judge', self.discriminator_loss
 
     def before(self, parts:list, step:int):
-        "One weight for a batch that comes in parts"
+        "Maps by benefit, if it is their time; one weight for a batch that comes in parts"
+        if self.own and step >= self.cfg.benefit_start:
+            self.own_maps(parts)
         if len(parts) == 1 or not self.is_adversarial(step):
             return
         last = self.net.decoder.last.weight
@@ -397,16 +438,22 @@ class DVAEStage(Reconstruction):
 
     @torch.no_grad()
     def finish(self, net:DVAE, n:int=512, per:int=32)->dict:
-        "Shift and scale of the codes, fitted on the maps that stage 2 will use"
+        "Shift and scale of the codes, fitted on the maps that stage 2 will use; its thresholds"
+        cal = self.cal
+        if self.own:
+            cal = own_benefit(net, self.ds, self.cfg.calib, final=False)
         ratio = 'normal' if self.cfg.ratio == 'uniform' else self.cfg.ratio
         as_used = dataclasses.replace(self.cfg, ratio=ratio, p_disturb=0., seed=self.cfg.seed + 1)
-        samples = DVAESamples(self.ds, self.cal, net, as_used)
+        samples = DVAESamples(self.ds, cal, net, as_used)
         def batches():
             starts = range(0, n, per)
             for i in progress_bar(starts, 'measuring the scale of the codes', show=self.ranks.main):
                 batch = samples.__getitems__(list(range(i, i + per))).to(self.ranks.device)
                 yield batch.x, batch.M, batch.e
         fit_scale(net, batches())
+        if self.own:
+            text = belongs_to(cal, net).to_json()
+            write_atomic(Path(self.cfg.out)/'thresholds.json', text.encode())
         return dict(reach=net.reach)
 
     def assess(self, net:DVAE)->tuple:

@@ -16,7 +16,8 @@ from torch import Tensor
 from .viz import figure_of, grain_rgb, outline_grain, show_images
 from .data import open_image, read_image, to_image, to_pixels
 from .content_transformer import flops
-from .grain import budget, check_map, cumulative_ratios, exact_ratio, n_codes
+from .calibration import cumulative_ratios
+from .grain import budget, check_map, exact_ratio, n_codes
 from .samplers import SAMPLERS
 from .diffusion import Flow
 

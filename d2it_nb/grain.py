@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_map', 'grain_map', 'shares', 'exact_ratio', 'block_side', 'enlarge', 'block_avg', 'on_finest', 'grain_mask',
            'copy_codes', 'n_codes', 'code_weight', 'budget', 'block_mean', 'gather_codes', 'is_block_constant',
-           'share_noise', 'grain_noise', 'cumulative_ratios', 'draw_ratio', 'disturb', 'training_map', 'LastMap']
+           'share_noise', 'grain_noise', 'draw_ratio', 'disturb', 'map_or_disturbed', 'training_map', 'LastMap']
 
 # %% ../nbs/12_grain.ipynb #c2
 from numbers import Real
@@ -41,16 +41,17 @@ def check_map(M:Tensor, # grain maps (N,h,w)
                          f'grains are 0 (coarsest) … {k-1} (finest){or_unknown}')
 
 # %% ../nbs/12_grain.ipynb #b2284835
-def grain_map(E:Tensor, # entropies (N,h,w)
+def grain_map(E:Tensor, # scores (N,h,w), or (N,h,w,k-1): one for each step to the next finer grain
               thresholds, # one number (k=2), or k-1 ascending ones
              )->Tensor: # (N,h,w) int64 in 0..k-1
-    "How many thresholds does each region's entropy exceed? (§3.1)"
+    "How many thresholds does each region's score exceed? (§3.1)"
     T = torch.as_tensor(thresholds, dtype=torch.double).flatten()
     if torch.isnan(E).any() or torch.isnan(T).any():
-        raise ValueError('entropies and thresholds must be numbers, got NaN')
+        raise ValueError('scores and thresholds must be numbers, got NaN')
     if (T.diff() < 0).any():
         raise ValueError(f'thresholds must ascend, got {T.tolist()}')
-    return (E[..., None].double() > T.to(E.device)).sum(-1)
+    steps = E if E.ndim == 4 else E[..., None]
+    return (steps.double() > T.to(E.device)).sum(-1)
 
 # %% ../nbs/12_grain.ipynb #c13
 def shares(M:Tensor, # grain maps (N,h,w)
@@ -200,13 +201,6 @@ def grain_noise(M:Tensor, # grain maps (N,h,w)
         draw = torch.randn((len(M), *shape), generator=generator, device=device).to(M.device)
     return share_noise(draw, M, k)
 
-# %% ../nbs/12_grain.ipynb #c40
-def cumulative_ratios(r:float, # share of regions at grain 1 or finer
-                      k:int=2,
-                     )->list: # k-1 descending shares
-    "One number steers all grains: r, r², r³, …"
-    return [r**g for g in range(1, k)]
-
 # %% ../nbs/12_grain.ipynb #6024000e
 def draw_ratio(rng:torch.Generator, # the sample's generator
                how='uniform', # 'uniform' in [0,1], 'normal' (.5, .2) clipped, or a fixed number
@@ -251,20 +245,31 @@ def disturb(M:Tensor, # one map (h,w)
     return other
 
 # %% ../nbs/12_grain.ipynb #a8f27de1
-def training_map(E:Tensor, # entropies (h,w) of the sample
+def map_or_disturbed(E:Tensor, # scores of the sample, as in `grain_map`, without the batch's axis
+                     thresholds:list, # for its ratio
+                     k:int, # number of grains
+                     rng:torch.Generator, # the sample's generator
+                     p_disturb:float=.15, # share of disturbed maps
+                     other=None, # → another image's scores; called only when needed
+                    )->tuple: # (h,w) int64; was it disturbed?
+    "The map that the scores ask for, or, now and then, a disturbed one"
+    M = grain_map(E[None], thresholds)[0]
+    if torch.rand(1, generator=rng) >= p_disturb:
+        return M, False
+    borrowed = grain_map(other()[None], thresholds)[0] if other else None
+    return disturb(M, k, rng, borrowed), True
+
+def training_map(E:Tensor, # scores of the sample
                  cal, # the data set's Calibration
                  k:int, # number of grains
                  rng:torch.Generator, # the sample's generator
                  ratio='uniform', # see `draw_ratio`
                  p_disturb:float=.15, # share of disturbed maps
-                 other=None, # → another image's entropies (h,w); called only when needed
+                 other=None, # → another image's scores; called only when needed
                 )->Tensor: # (h,w) int64
     "The grain map that one training sample is seen with"
-    T = cal.thresholds(cumulative_ratios(draw_ratio(rng, ratio), k))
-    M = grain_map(E[None], T)[0]
-    if torch.rand(1, generator=rng) >= p_disturb:
-        return M
-    return disturb(M, k, rng, grain_map(other()[None], T)[0] if other else None)
+    thresholds = cal.thresholds_at(draw_ratio(rng, ratio), k)
+    return map_or_disturbed(E, thresholds, k, rng, p_disturb, other)[0]
 
 # %% ../nbs/12_grain.ipynb #a0607461
 class LastMap:

@@ -146,7 +146,7 @@ class MapEvaluator:
     def held_out_maps(self, held)->tuple: # maps, labels
         n = len(held)
         items = progress_bar(range(n), 'held-out maps', show=self.ranks.main)
-        E = torch.cat([self.codes.cal.entropy_map(held.image(i)[None]) for i in items])
+        E = torch.cat([self.codes.cal.scores(held.image(i)[None]).cpu() for i in items])
         maps = self.as_trained(E, 'real maps')
         y = torch.tensor([held.label(i) for i in range(n)])
         # mirror images belong to the training maps, too

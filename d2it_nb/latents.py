@@ -20,12 +20,13 @@ from .viz import progress_bar
 def record_type(factors, # the autoencoder's, ascending
                 z:int, # channels of a code
                 size:int, # image side in pixels
+                steps:int=1, # scores of a region, see `calibration.Criterion`
                )->np.dtype:
-    "One picture: float16 moments a grain (m0 the coarsest), float32 entropies, label, checksum"
+    "One picture: float16 moments a grain (m0 the coarsest), float32 scores E, label, checksum"
     sides = [size//factor for factor in factors[::-1]]
     moments = [(f'm{grain}', '<f2', (2*z, side, side)) for grain,side in enumerate(sides)]
-    entropies = 'E', '<f4', (sides[0], sides[0])
-    return np.dtype([*moments, entropies, ('y', '<i4'), ('crc', '<u4')])
+    scores = 'E', '<f4', (sides[0], sides[0]) + ((steps,) if steps > 1 else ())
+    return np.dtype([*moments, scores, ('y', '<i4'), ('crc', '<u4')])
 
 # %% ../nbs/51_latents.ipynb #0dae8a8e
 def checksums(r:np.ndarray)->list:
@@ -41,7 +42,7 @@ def _open_records(file, info): # mapped into memory
     "`ValueError` if they are not what the note says"
     again = 'delete the folder to make the cache again'
     try:
-        kind = record_type(info['factors'], info['z'], info['size'])
+        kind = record_type(info['factors'], info['z'], info['size'], info.get('steps', 1))
     except (KeyError, TypeError, ValueError, ArithmeticError) as e:
         raise ValueError(f"{file.with_suffix('.json')} is damaged ({e!r}); {again}") from None
     if _size(file) != kind.itemsize*info.get('n', -1):
@@ -97,7 +98,9 @@ class Latents:
 # %% ../nbs/51_latents.ipynb #c9
 class Chunks:
     "Pictures of consecutive records, each beside its mirror image; indexed by chunk"
-    def __init__(self, ds, cal, n:int):
+    def __init__(self, ds,
+                 cal, # Calibration that measures pixels; None: the scores are measured with codes
+                 n:int): # records in a chunk
         self.ds = ds
         self.cal = cal
         self.n = n
@@ -105,11 +108,11 @@ class Chunks:
     def __len__(self):
         return math.ceil(2*len(self.ds)/self.n)
 
-    def __getitem__(self, c:int)->tuple: # chunk, pixels, entropies, labels
+    def __getitem__(self, c:int)->tuple: # chunk, pixels, scores (None: ask the codes), labels
         numbers = range(2*len(self.ds))[c*self.n:(c + 1)*self.n]
         pictures = {i: self.ds.image(i) for i in sorted({j//2 for j in numbers})}
         x = torch.stack([pictures[j//2].flip(-1) if j % 2 else pictures[j//2] for j in numbers])
-        E = self.cal.entropy_map(x)
+        E = None if self.cal is None else self.cal.scores(x)
         y = [self.ds.label(j//2) for j in numbers]
         return c, x, E, y
 
@@ -138,7 +141,7 @@ def _records(kind, moments, E, y, first):
             raise ValueError('the autoencoder gives codes beyond float16 for records '
                              f'{first} … {first + len(y) - 1}')
         records[f'm{grain}'] = m.cpu().half().numpy()
-    records['E'] = E.numpy()
+    records['E'] = E.cpu().numpy()
     records['y'] = y
     records['crc'] = checksums(records)
     return records
@@ -151,9 +154,9 @@ def _put(file, at, what):
     sync(file)
 
 # %% ../nbs/51_latents.ipynb #320c46f2
-def _encode(folder, chunks, net, ranks, workers, stop, progress):
+def _encode(folder, chunks, net, cal, ranks, workers, stop, progress):
     "This rank's chunks that are not done yet"
-    kind = record_type(net.factors, net.z, chunks.ds.size)
+    kind = record_type(net.factors, net.z, chunks.ds.size, cal.criterion.steps)
     data = folder/'latents.bin'
     done = folder/'done.bin'
     if (_size(data), _size(done)) != (kind.itemsize*2*len(chunks.ds), len(chunks)):
@@ -168,7 +171,9 @@ def _encode(folder, chunks, net, ranks, workers, stop, progress):
             bar = progress_bar(encoding, 'encoding latents', len(todo), progress and ranks.main)
             for c,x,E,y in bar:
                 first = c*chunks.n
-                records = _records(kind, net.moments(x.to(device)), E, y, first)
+                moments = net.moments(x.to(device))
+                E = cal.scores(x, moments) if E is None else E
+                records = _records(kind, moments, E, y, first)
                 _put(data_file, first*kind.itemsize, records.tobytes())
                 _put(done_file, c, b'\1')
                 if stop():
@@ -202,7 +207,7 @@ def _begin(folder, chunks, info):
     plan = folder/'plan.json'
     if plan.is_file():
         return
-    kind = record_type(info['factors'], info['z'], info['size'])
+    kind = record_type(info['factors'], info['z'], info['size'], info.get('steps', 1))
     reserve(folder/'latents.bin', kind.itemsize*info['n'])
     reserve(folder/'done.bin', len(chunks))
     write_atomic(plan, json.dumps(info | dict(chunk=chunks.n)).encode())
@@ -212,7 +217,7 @@ def _begin(folder, chunks, info):
 def build_latents(folder, # where the cache lives
                   ds, # a data set: `len`, `image(i)`, `label(i)`, `size`, `classes`, `fingerprint`
                   net, # DVAE
-                  cal, # Calibration, whose settings measure the entropy
+                  cal, # Calibration, whose settings measure the scores
                   ranks:Ranks=SOLO,
                   chunk:int=64, # records encoded at once; a cache that was begun keeps its own
                   workers:int=0, # processes a rank that read pictures
@@ -230,16 +235,18 @@ def build_latents(folder, # where the cache lives
                 data=ds.fingerprint,
                 dvae=digest(net),
                 entropy=cal.settings)
+    if cal.criterion.steps > 1:
+        info['steps'] = cal.criterion.steps
     chunk = _begun_chunk(folder, info, chunk)
     finished = folder/'latents.json'
     if not ranks.any(not finished.is_file()):
         return Latents(folder)                 # all see it, or all look again
-    chunks = Chunks(ds, cal, chunk)
+    chunks = Chunks(ds, None if cal.criterion.needs_codes else cal, chunk)
     with run_lock(folder, ranks, 'choose another --latents or wait'):
         with ranks.main_first():
             if ranks.main:
                 _begin(folder, chunks, info)
-        _encode(folder, chunks, net, ranks, workers, stop, progress)
+        _encode(folder, chunks, net, cal, ranks, workers, stop, progress)
         ranks.wait()
         if ranks.main:
             write_atomic(finished, json.dumps(info).encode())

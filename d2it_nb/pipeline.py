@@ -21,7 +21,8 @@ from .viz import progress_bar, waiting
 from .data import listed, read_image, resize_crop, to_image, to_pixels, to_rgb
 from .entropy import check_pixels
 from .calibration import Calibration, load_calibration
-from .grain import (check_map, cumulative_ratios, grain_map as map_from_entropy,
+from .benefit import Benefit
+from .grain import (check_map, grain_map as map_of_scores,
                            grain_noise, on_finest, share_noise)
 from .dvae import DVAE
 from .diffusion import process
@@ -249,7 +250,7 @@ class Loading(Networks):
             content = load_net(file, kind)
             at = folder/'grain'/stem
             grain = load_net(at, GrainTransformer) if at.with_suffix('.json').is_file() else None
-            cal = load_calibration(folder/('dvae' if run else '')/'thresholds.json')
+            cal = load_calibration(folder/('dvae' if run else '')/'thresholds.json', dvae)
             return cls(dvae, content, cal, grain, device)
 
 # %% ../nbs/60_pipeline.ipynb #b7d77f94
@@ -400,12 +401,11 @@ class MapDrawing(Inputs):
                img, # see `pixels`
                ratio:float=.5, # of the data set's regions that would be fine
               )->Tensor: # (N,h,w)
-        "The grain map that a picture's entropy asks for, at a data-set ratio"
+        "The grain map that a picture asks for by its scores (entropies), at a data-set ratio"
         if not 0 <= number('a ratio', ratio) <= 1:
             raise ValueError(f'a ratio lies in [0,1], got {ratio}')
-        E = self.cal.entropy_map(self.pixels(img).cpu())
-        thresholds = self.cal.thresholds(cumulative_ratios(ratio, self.k))
-        return map_from_entropy(E, thresholds).to(self.device)
+        E = self.cal.scores(self.pixels(img).cpu())
+        return map_of_scores(E, self.cal.thresholds_at(ratio, self.k)).to(self.device)
 
     @documented
     def draw_map(self,

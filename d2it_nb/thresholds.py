@@ -68,7 +68,7 @@ class Counted:
         bad = {}
         for i in idx:
             try:
-                E = self.cal.entropy_map(self.ds.image(i)[None].double())
+                E = self.cal.scores(self.ds.image(i)[None].double())
                 levels.append(self.cal.levels(E).numpy().astype(np.uint16))
             except ValueError as e:
                 file = self.ds.name(i)

@@ -91,7 +91,7 @@ def test_three_grains():
     x = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))*2 - 1
     x[:, :, :32] *= torch.linspace(0, 1, 6).view(6, 1, 1, 1)
     x[:, :, 32:, :32] = x[:, :, 32:, :32].mean()
-    cal.update(cal.entropy_map(x))
+    cal.update(cal.scores(x))
     vae.meta = dict(id=digest(vae), size=64, classes=['a'])
     net = d2it('tiny', 1, grid=(4, 4), k=3, window=4)
     net.meta = dict(dvae=vae.meta['id'], id='x', classes=['a'])
@@ -100,7 +100,7 @@ def test_three_grains():
             p.add_(.02*torch.randn_like(p))
     pipe = D2iTPipeline(vae, net, cal)
     M = pipe.map_of(x, .5)
-    assert torch.equal(M, grain_map(cal.entropy_map(x), cal.thresholds([.5, .25]))) and M.max() == 2
+    assert torch.equal(M, grain_map(cal.scores(x), cal.thresholds([.5, .25]))) and M.max() == 2
     s = pipe.encode(x, M)
     assert is_block_constant(s.z, M, 3)
     R = torch.zeros(4, 4, dtype=torch.bool)

@@ -193,7 +193,7 @@ def truth_of(ask # words of a run of `train grain`
     lat = codes.latents
     threshold = cal.threshold(.5)
     items = range(len(held))
-    E = torch.cat([cal.entropy_map(held.image(i)[None]) for i in items])
+    E = torch.cat([cal.scores(held.image(i)[None]) for i in items])
     y = torch.tensor([held.label(i) for i in items])
     classes = lat.info['classes']
     every = slice(None)

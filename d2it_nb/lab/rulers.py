@@ -59,7 +59,7 @@ def entropies(ds, # data set
     for i in tqdm(range(len(ds)), desc='entropies'):
         x = ds.image(i)[None].double()
         for name,cal in readings.items():
-            E = cal.entropy_map(x)
+            E = cal.scores(x)
             cal.update(E)
             found[name].append(E.flatten())
     return {name: torch.stack(E) for name,E in found.items()}

@@ -19,7 +19,7 @@ from ..data import Avatars, ImageFolder
 from ..calibration import Calibration, load_calibration
 from ..extractors import extractor
 from ..dvae import DVAE
-from ..reconstruction import assess, by_entropy, scores
+from ..reconstruction import assess, by_threshold, scores
 from ..checkpoint import read_part, steps_in
 from ..stage import Config
 from ..train import STAGES
@@ -59,7 +59,8 @@ def train_runs(stage:str,
 def stage1_of(run # folder of an autoencoder's training
              )->tuple: # the averaged autoencoder, its Calibration
     "What stage 2 is built on"
-    return load_net(run/'model', DVAE), load_calibration(run/'thresholds.json')
+    net = load_net(run/'model', DVAE)
+    return net, load_calibration(run/'thresholds.json', net)
 
 def pictures_for(vae:DVAE, folder)->ImageFolder:
     "A folder, read as the autoencoder's stage read it"
@@ -77,7 +78,7 @@ def psnr_of(run, n:int=64)->float: # dB
     "Of an autoencoder at r = ½, on held-out avatars"
     net,cal = stage1_of(run)
     faces = Avatars(net.meta['size'], n, 'valid')
-    seen, = scores(assess(net, faces, cal, {.5: by_entropy(cal, .5, net.k)}))
+    seen, = scores(assess(net, faces, cal, {.5: by_threshold(cal, .5, net.k)}))
     return seen['psnr']
 
 def reconstruction_scores(vae:DVAE, ds, cal:Calibration, ratios:list, n:int)->list: # rows
@@ -85,7 +86,7 @@ def reconstruction_scores(vae:DVAE, ds, cal:Calibration, ratios:list, n:int)->li
      "no generator that draws codes gets nearer")
     n = min(n, len(ds))
     items = [i*len(ds)//n for i in range(n)]
-    maps = {r: by_entropy(cal, r, vae.k) for r in ratios}
+    maps = {r: by_threshold(cal, r, vae.k) for r in ratios}
     seen = assess(vae, ds, cal, maps, features=extractor(), items=items, progress=True)
     return [dict(
         ratio=row['maps'],

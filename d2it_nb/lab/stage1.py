@@ -13,7 +13,7 @@ from ..core import *
 from ..data import ImageFolder, split_dataset
 from ..extractors import lpips
 from ..dvae import DVAE, fourier
-from ..reconstruction import assess, at_random, by_entropy, scores, shuffled
+from ..reconstruction import assess, at_random, by_threshold, scores, shuffled
 from ..content_transformer import DiT
 from ..train import STAGES
 from ..watch import read_log
@@ -62,11 +62,11 @@ def rivals(net, cal, # a trained autoencoder, its Calibration
     "Its own pictures with other maps than their own, and without places"
     maps = {}
     for r in (.25, .5, .75):
-        maps['shuffled', r] = shuffled(by_entropy(cal, r))
+        maps['shuffled', r] = shuffled(by_threshold(cal, r))
         maps['random', r] = at_random(r)
     found = scores(assess(net, held, cal, maps, eye))
     if net.config['pos']:
-        own = {('no places', r): by_entropy(cal, r)
+        own = {('no places', r): by_threshold(cal, r)
                for r in (0., .25, .5, .75, 1.)}
         found += scores(assess(without_positions(net, held.size), held, cal, own, eye))
     return found
