@@ -15,6 +15,7 @@ from .ema import exponent
 from .content_transformer import D2iT, DiT
 from .core import *
 from .grain_transformer import GrainTransformer
+from .order_transformer import OrderTransformer
 from .viz import progress_bar
 
 # %% ../nbs/64_averages.ipynb #8c39fa64
@@ -66,7 +67,8 @@ def snapshots_in(run)->list: # by step and length
     return sorted(found)
 
 # %% ../nbs/64_averages.ipynb #a1730e8f
-KINDS = dict(D2iT=D2iT, DiT=DiT, GrainTransformer=GrainTransformer)
+KINDS = dict(D2iT=D2iT, DiT=DiT, GrainTransformer=GrainTransformer,
+             OrderTransformer=OrderTransformer)
 
 def _kind_of(snapshot, run):
     "The network's class; `ValueError` if it is one whose weights can't be averaged alone"

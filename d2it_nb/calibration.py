@@ -237,6 +237,11 @@ class Calibration(Histogram):
             return self.thresholds(cumulative_ratios(r, k))
         return self.thresholds(expected_budget(r, k))*(k - 1)
 
+    def quantiles(self, E:Tensor)->Tensor: # scores of any shape → the same, float32 in (0,1)
+        "The share of the data's scores that lie below; half of those that tie count as below"
+        below = self.counts.cumsum(0) - self.counts/2
+        return (below[self.levels(E)]/self.n).float().view(E.shape).to(E.device)
+
     def check(self, **settings):
         "`ValueError` if thresholds from here would be applied to scores of other settings"
         wrong = [f'{name}={self.settings.get(name)}, not {value}'

@@ -13,11 +13,12 @@ from torch import Tensor
 from .core import *
 from .config import flag
 from .viz import progress_bar
-from .grain import budget, training_map
+from .grain import budget, draw_ratio, training_map
 from .diffusion import Diffusion
 from .map_statistics import map_scores, maps_by_class, nearest
 from .blocks import recompute
 from .grain_transformer import DESIGNS, grain_net, grain_step, sample_maps, random_known
+from .order_transformer import OrderTransformer, order_net, order_step
 from .dist import SOLO, Ranks, Stop
 from .stage import (CPU, TINY, Batch, Codes, LatentConfig, LatentSamples, Stage, by_time,
                            watched_part, training_flag)
@@ -29,7 +30,9 @@ network_flag = partial(flag, group='the network')
 class GrainConfig(LatentConfig):
     "Stage 2 (a)"
     model:str = network_flag('S', 'size of the network: tiny, nano, xs, S')
-    design:str = network_flag('gaussian', 'how noise comes in', choices=DESIGNS)
+    design:str = network_flag('gaussian', 'how noise comes in; or order: it draws the order of '
+                              'regions, from which maps of any budget are cut',
+                              choices=(*DESIGNS, 'order'))
     p_disturb:float = training_flag(0., 'share of training maps that are disturbed; 0: the maps to '
                                     'be learned are real ones', '[0,1]')
     p_known:float = training_flag(.25, 'share of samples with cells that are given away, to learn '
@@ -66,19 +69,28 @@ class MapBatch(Batch):
     M:Tensor        # grain maps (N,h,w)
     t:Tensor        # times (N,)
     y:Tensor        # labels (N,); the number of classes stands for none
-    e:Tensor        # normal noise (N,k,h,w)
+    e:Tensor        # normal noise (N,k,h,w); (N,scores,h,w) for orders
     ratio:Tensor    # budgets (N,); NaN where none is told
     known:Tensor    # cells that are given away (N,h,w)
+    q:Tensor = None # for orders: quantiles of the scores (N,h,w,scores)
 
 class MapSamples(LatentSamples):
     "Sample n is a function of the seed and n"
+    channels = None         # of the noise; None: as many as there are grains
+
+    def sample(self, n:int, E:Tensor, y:int)->dict:
+        found = super().sample(n, E, y)
+        if self.cfg.design == 'order':
+            found['q'] = self.cal.quantiles(E).view(*found['M'].shape, -1)
+        return found
+
     def draw(self, M:Tensor, rng:torch.Generator)->dict:
         tells_ratio,gives_cells = torch.rand(2, generator=rng)
         known = random_known(M.shape, rng)
         ratio = budget(M[None], self.k)[0]
         return dict(ratio=torch.where(tells_ratio >= self.cfg.drop_ratio, ratio, torch.nan),
                     known=known & (gives_cells < self.cfg.p_known),
-                    e=torch.randn(self.k, *M.shape, generator=rng))
+                    e=torch.randn(self.channels or self.k, *M.shape, generator=rng))
 
     def batch(self, stacked:dict, moments:list)->MapBatch:
         return MapBatch(**stacked)
@@ -95,6 +107,7 @@ class GrainStage(Stage):
         self.codes = codes
         self.process = Diffusion()
         samples = MapSamples(codes.latents, codes.cal, cfg, 'grain', self.process)
+        samples.channels = net.channels
         super().__init__(cfg, net, samples, codes.origin(), ranks, stop)
         self.evaluator = MapEvaluator(codes, cfg, self.ranks, self.stop) if cfg.eval_every else None
 
@@ -102,17 +115,23 @@ class GrainStage(Stage):
     def open(cls, cfg:GrainConfig, ranks:Ranks=SOLO, stop:Stop=None)->'GrainStage':
         "With the codes that the flags name"
         codes = Codes.open(cfg, ranks, stop or Stop(), least_grains=2)
-        net = grain_net(cfg.model, codes.num_classes(cfg), codes.cells, codes.vae.k,
-                        design=cfg.design)
+        shape = cfg.model, codes.num_classes(cfg), codes.cells, codes.vae.k
+        if cfg.design == 'order':
+            net = order_net(*shape, scores=codes.cal.criterion.steps)
+        else:
+            net = grain_net(*shape, design=cfg.design)
         return cls(cfg, recompute(net, cfg.recompute), codes, ranks, stop)
 
     def item(self, n:int)->str:
         return self.codes.item(n, self.cfg.seed)
 
     def loss(self, f, batch:MapBatch, step:int)->tuple:
-        "Guess the clean map"
-        loss = grain_step(f, self.net.design, batch.M, batch.t, batch.e, batch.y, batch.ratio,
-                          batch.known)
+        "Guess the clean map, or the clean order"
+        if batch.q is not None:
+            loss = order_step(f, self.net.diff, batch.q, batch.t, batch.e, batch.y)
+        else:
+            loss = grain_step(f, self.net.design, batch.M, batch.t, batch.e, batch.y, batch.ratio,
+                              batch.known)
         return loss.mean(), by_time(loss, batch.t, self.process.T)
 
     def assess(self, net)->tuple:
@@ -149,6 +168,9 @@ class MapEvaluator:
         E = torch.cat([self.codes.cal.scores(held.image(i)[None]).cpu() for i in items])
         maps = self.as_trained(E, 'real maps')
         y = torch.tensor([held.label(i) for i in range(n)])
+        ratios = [draw_ratio(keyed_rng(self.cfg.seed, 'real maps', i), self.cfg.fine_ratio())
+                  for i in range(n)]
+        self.ratios = torch.tensor(ratios*2)          # what they were cut at; an order must be told
         # mirror images belong to the training maps, too
         return torch.cat([maps, maps.flip(-1)]), torch.cat([y, y])
 
@@ -175,7 +197,9 @@ class MapEvaluator:
                 return None
             if i < len(parts):
                 rngs = [keyed_rng(self.cfg.seed, 'watched map', j) for j in parts[i]]
-                drawn[parts[i]] = sample_maps(net, self.y[parts[i]], generator=rngs).float()
+                ratio = self.ratios[parts[i]] if isinstance(net, OrderTransformer) else None
+                maps = sample_maps(net, self.y[parts[i]], ratio=ratio, generator=rngs)
+                drawn[parts[i]] = maps.float()
         return self.ranks.sum(drawn).round().long().cpu()
 
     def __call__(self, net)->tuple: # rows, function that draws a picture; None if stopped meanwhile

@@ -143,6 +143,7 @@ class GrainTransformer(nn.Module):
         store_attr()
         self.config = self.__stored_args__
         self.grid = tuple(grid)
+        self.channels = k                           # of what is noised, and of what it says
         self.design = DESIGNS[design]()
         self.time = TimeEmbed(d)
         self.label = LabelEmbed(num_classes, d)
@@ -168,6 +169,10 @@ class GrainTransformer(nn.Module):
             c = c + told                                                      # (n,d)
         x = self.trunk.run(self.trunk.tokens(x_t), c)                         # (n,h·w,d)
         return self.trunk.grids(x, c)                                         # (n,k,h,w)
+
+    def walk(self, *wishes): # those of `draw_maps`, checked
+        "From noise to maps; yields a Step each"
+        return _steps(self, *wishes)
 
 # %% ../nbs/41_grain_transformer.ipynb #c16
 SIZES = dict(
@@ -429,7 +434,7 @@ def draw_maps(net, # GrainTransformer
         known = torch.full((len(y), *net.grid), -1)
     known = known.to(dev)
     check_arguments(net, y, ratio, known, exact, temperature, scale, steps)
-    return _steps(net, y, ratio, steps, scale, generator, exact, known, temperature)
+    return net.walk(y, ratio, steps, scale, generator, exact, known, temperature)
 
 def sample_maps(net, # GrainTransformer
                 y, # labels (N,), or a number: so many maps of any class

@@ -28,6 +28,7 @@ from .dvae import DVAE
 from .diffusion import process
 from .samplers import SAMPLERS, bind, guided, keep_known, within
 from .grain_transformer import GrainTransformer, draw_maps, to_grains
+from .order_transformer import load_drawer
 from .content_transformer import D2iT, DiT
 
 # %% ../nbs/60_pipeline.ipynb #c5
@@ -145,7 +146,7 @@ def _trial(net, n, k, grid, channels):
     z = grain_noise(M, channels, k)
     zero = torch.zeros(n, dtype=torch.long)
     if isinstance(net, GrainTransformer):
-        return lambda: net(torch.zeros(n, k, *grid), zero, zero)
+        return lambda: net(torch.zeros(n, net.channels, *grid), zero, zero)
     return lambda: net(z, zero, zero, M)
 
 # %% ../nbs/60_pipeline.ipynb #48a2d398
@@ -249,7 +250,7 @@ class Loading(Networks):
             dvae = load_net(folder/'dvae'/stem, DVAE)
             content = load_net(file, kind)
             at = folder/'grain'/stem
-            grain = load_net(at, GrainTransformer) if at.with_suffix('.json').is_file() else None
+            grain = load_drawer(at) if at.with_suffix('.json').is_file() else None
             cal = load_calibration(folder/('dvae' if run else '')/'thresholds.json', dvae)
             return cls(dvae, content, cal, grain, device)
 
@@ -412,7 +413,8 @@ class MapDrawing(Inputs):
                  label=None, # class name, id, list of them, or None: any
                  n:int=None, # number of maps; None: one per label
                  seed:int=0, # map i is a function of (seed, i) alone
-                 ratio=None, # wanted budget in [0,1], or one per map; None or NaN: any
+                 ratio=None, # wanted budget in [0,1], or one per map; None or NaN: any. Of an order:
+                    # the ratio of a data set (None: ½), and maps of one seed grow with it
                  exact:bool=False, # meet it exactly, not roughly
                  known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
                  temperature:float=1., # .05 … 3: below 1 more typical maps, above 1 stranger ones

@@ -20,7 +20,7 @@ from ..grain import block_mean, exact_ratio, grain_noise
 from ..extractors import extractor
 from ..dvae import DVAE
 from ..diffusion import Diffusion, grain_loss
-from ..grain_transformer import GrainTransformer
+from ..order_transformer import load_drawer
 from ..content_transformer import DiT, D2iT, d2it
 from ..watch import read_log
 from ..live import thinned
@@ -213,7 +213,7 @@ def shipped(folder, # of images
         out: own for out,own in todo.items()
         if not (out/'model.json').is_file()}, jobs)
     vae,cal = stage1_of(root/'dvae')
-    grain = load_net(root/'grain'/'model', GrainTransformer)
+    grain = load_drawer(root/'grain'/'model')
     ds = pictures_for(vae, folder)
     def pipe_of(net):
         return D2iTPipeline(vae, net, cal, grain)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 from ..core import *
 from ..data import ImageFolder, split_dataset
-from ..grain_transformer import GrainTransformer
+from ..order_transformer import load_drawer
 from ..content_transformer import SIZES, TABLE3, TABLE4, DiT, D2iT
 from ..checkpoint import steps_in
 from ..train import STAGES
@@ -310,7 +310,7 @@ def networks_of(work, row, seed): # what a pipeline takes: vae, content, thresho
     "The networks of a row, trained"
     vae,cal = stage1_of(work.home(row.codes)/'dvae')
     maps = work.maps_run(row)
-    grain = load_net(maps/'model', GrainTransformer) if maps in work.drawn() else None
+    grain = load_drawer(maps/'model') if maps in work.drawn() else None
     kind = DiT if row.flags.get('net') == 'dit' else D2iT
     return vae, load_net(work.content_run(row, seed)/'model', kind), cal, grain
 
