@@ -68,8 +68,12 @@ class Benefit(Criterion):
         self.steps = k - 1
         self.settings = dict(criterion='benefit', coder=coder, k=k)
         self.coder = None
+        self.head = None
 
-    def bind(self, net)->'Benefit': # has `k`, `region`, `reconstructions(x, moments)`
+    def bind(self,
+             net, # autoencoder: has `k`, `region`, `reconstructions(x, moments)`
+             head=None, # guesses the scores from the net's moments; None: they are measured
+            )->'Benefit':
         "Measure with this autoencoder; `ValueError` if the scores are another's"
         if (net.k, net.region) != (self.settings['k'], self.region):
             raise ValueError(f"benefit of {self.settings['k']} grains in regions of {self.region} "
@@ -79,6 +83,7 @@ class Benefit(Criterion):
         if known and coder_id(net) != known:
             raise ValueError(f'the benefit is that of autoencoder {known}, not {coder_id(net)}')
         self.coder = net
+        self.head = head
         return self
 
     def __call__(self,
@@ -89,6 +94,8 @@ class Benefit(Criterion):
         if self.coder is None:
             raise ValueError('the benefit of fine codes is measured with the autoencoder '
                              f"{self.settings['coder']}; say which: load_calibration(file, net)")
+        if self.head is not None:
+            return self.head(moments or self.coder.moments(x))
         pictures = self.coder.reconstructions(x, moments)
         found = savings(region_errors(pictures, x, self.region)).sqrt()
         return found[..., 0] if self.steps == 1 else found
@@ -104,8 +111,8 @@ def prices(E:Tensor, # scores (N,h,w), or of each step (N,h,w,k-1)
     costs = torch.tensor(step_costs(k), dtype=torch.double, device=E.device).expand(steps.shape)
     order = steps.flatten(1).argsort(dim=1, descending=True, stable=True)
     spent = costs.flatten(1).gather(1, order).cumsum(1)
-    shares = spent/spent[:, -1:]
-    return torch.empty_like(shares).scatter(1, order, shares).view(steps.shape)
+    share = spent/spent[:, -1:]
+    return torch.empty_like(share).scatter(1, order, share).view(steps.shape)
 
 def best_first(E:Tensor, # scores, as above
                budget, # in [0,1], one for all or one per picture

@@ -9,6 +9,7 @@ __all__ = ['network_flag', 'loss_flag', 'GAN', 'DVAE_PRESETS', 'DVAE_COSTS', 'DV
 
 # %% ../nbs/53_dvae_stage.ipynb #dfdf99a1
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -266,9 +267,11 @@ class Reconstruction(Stage):
         batch.counts = self.ranks.sum(batch.counts.to(self.ranks.device)).cpu()
         k = self.net.k
         for part,E in zip(parts, found):
-            cut = [M if ratio.isnan() else grain_map(e[None], batch.thresholds_at(ratio.item(), k))[0]
-                   for M,e,ratio in zip(part.M.cpu(), E, part.ratio.cpu())]
-            part.M = torch.stack(cut).to(part.x.device)
+            maps = part.M.cpu().clone()
+            for i,ratio in enumerate(part.ratio.tolist()):
+                if not math.isnan(ratio):
+                    maps[i:i + 1] = grain_map(E[i:i + 1], batch.thresholds_at(ratio, k))
+            part.M = maps.to(part.x.device)
 
     def terms(self, f, batch:PictureBatch, step:int,
              )->tuple: # reconstruction loss, KL, the discriminator's word or None; for the log

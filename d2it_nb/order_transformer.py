@@ -17,8 +17,9 @@ from .blocks import Trunk, init_weights
 from .calibration import expected_budget
 from .diffusion import Diffusion
 from .grain import grain_noise
-from .grain_transformer import SIZES, TIMES, GrainTransformer, draw_maps, to_corners, to_grains
-from .samplers import ddpm, guided, last
+from .grain_transformer import (SIZES, TIMES, GrainTransformer, draw_maps, sample_maps,
+                                       to_corners)
+from .samplers import ddpm, guided
 
 # %% ../nbs/43_order_transformer.ipynb #635475c8
 def to_normal(q:Tensor, # quantiles in [0,1]
@@ -85,6 +86,7 @@ class OrderTransformer(GrainTransformer):
         "From noise to maps; yields a Step each, whose x0 is the order"
         return _walk(self, *wishes)
 
+# %% ../nbs/43_order_transformer.ipynb #2fdf22b1
 def order_net(size:str='S', # one of `grain_transformer.SIZES`
               num_classes:int=1000, # 0: unconditional
               grid=16, # cells a side, or (rows, columns)
@@ -137,6 +139,7 @@ def bounds_of(known:Tensor, # (N,h,w), -1 where unknown
     high = torch.where(grain == k - 1, 1., high).expand(*known.shape, scores)
     return torch.where(grain < 0, 0., low), torch.where(grain < 0, 1., high)
 
+# %% ../nbs/43_order_transformer.ipynb #728b5274
 @torch.no_grad()
 def _walk(net, y, ratio, steps, scale, generator, exact, known, temperature):
     if temperature != 1:

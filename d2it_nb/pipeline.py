@@ -21,7 +21,7 @@ from .viz import progress_bar, waiting
 from .data import listed, read_image, resize_crop, to_image, to_pixels, to_rgb
 from .entropy import check_pixels
 from .calibration import Calibration, load_calibration
-from .benefit import Benefit
+import d2it_nb.benefit         # a criterion that calibrations may have
 from .grain import (check_map, grain_map as map_of_scores,
                            grain_noise, on_finest, share_noise)
 from .dvae import DVAE
@@ -29,7 +29,7 @@ from .diffusion import process
 from .samplers import SAMPLERS, bind, guided, keep_known, within
 from .grain_transformer import GrainTransformer, draw_maps, to_grains
 from .order_transformer import load_drawer
-from .content_transformer import D2iT, DiT
+from .content_transformer import Corrections, D2iT, DiT
 
 # %% ../nbs/60_pipeline.ipynb #c5
 def number(name:str, # for the message
@@ -413,8 +413,8 @@ class MapDrawing(Inputs):
                  label=None, # class name, id, list of them, or None: any
                  n:int=None, # number of maps; None: one per label
                  seed:int=0, # map i is a function of (seed, i) alone
-                 ratio=None, # wanted budget in [0,1], or one per map; None or NaN: any. Of an order:
-                    # the ratio of a data set (None: ½), and maps of one seed grow with it
+                 ratio=None, # wanted budget in [0,1], or one per map; None or NaN: any. Where an
+                    # order is drawn: a data set's ratio, ½ if None; maps of one seed are nested
                  exact:bool=False, # meet it exactly, not roughly
                  known=None, # a map that is painted in part, (h,w) or (n,h,w), -1 elsewhere
                  temperature:float=1., # .05 … 3: below 1 more typical maps, above 1 stranger ones
@@ -534,11 +534,15 @@ def _guidance(pipe, cfg): # None: 1.5, or 1 where the network always saw a label
 # %% ../nbs/60_pipeline.ipynb #cca9ca21
 class Denoising(Encoding):
     "… from noise to codes, step by step"
-    def _settings(self, steps, sampler, cfg, interval, more)->dict:
+    def _settings(self, steps, sampler, cfg, interval, refine_every, more)->dict:
         "Options of a sampling, complete, or `ValueError` before anything is done"
         cfg = _guidance(self, cfg)
         _check_more(sampler, more)
         _bounds(interval)
+        Corrections(number('refine_every', refine_every, int))
+        if refine_every > 1 and isinstance(self.content, DiT):
+            raise ValueError('a DiT refines nothing; leave refine_every out')
+        more = more if refine_every == 1 else dict(refine_every=refine_every, **more)
         times = more.get('times')
         if times is None:
             steps = number('steps', steps, int)
@@ -556,17 +560,19 @@ class Denoising(Encoding):
               sampler='dpmpp', # a name, or a function like those of `samplers`
               cfg:float=1., # guidance, 1: none
               interval=None, # (lo, hi): guide at these times only
+              refine_every:int=1, # steps from one asking of the RefineNet to the next
               e:Tensor=None, # noise to begin with, at the finest grain; None: drawn by the seeds
               wrap=lambda model: model, # last change to the model, e.g. `keep_known`
               **more, # the sampler's own, e.g. eta for ddim
              ): # yields samplers.Step
         "Denoise step by step"
-        how = self._settings(steps, sampler, cfg, interval, more)
+        how = self._settings(steps, sampler, cfg, interval, refine_every, more)
         _check_labels(self, y, 'content')
         rngs,drawn = self._start(seeds, M)
         x_T = share_noise(drawn if e is None else e, M, self.k)
         scale = how['cfg'] if self.content.num_classes else 1.
-        model = guided(self.content, y, scale, interval=_bounds(interval))
+        flags = {} if refine_every == 1 else dict(refined=Corrections(refine_every))
+        model = guided(self.content, y, scale, interval=_bounds(interval), **flags)
         if self.reach:
             model = within(model, self.reach, self.diff, self.k)
         walk = as_sampler(sampler)(wrap(model), x_T, M, self.diff, steps=how['steps'], k=self.k,
@@ -627,6 +633,7 @@ class Generating(Denoising):
                  sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
                  cfg:float=None, # guidance, 1: none; None: 1.5, or 1 if always trained with a label
                  interval=None, # (lo, hi): guide at these times only
+                 refine_every:int=1, # steps from one asking of the RefineNet to the next
                  ratio=None, # wanted budget of a drawn map, in [0,1], or one per map
                  exact:bool=False, # meet it exactly, not roughly
                  temperature:float=1., # of drawn maps, .05 … 3: below 1 more typical, above odder
@@ -636,7 +643,7 @@ class Generating(Denoising):
                  **more, # the sampler's own, e.g. eta for ddim
                 )->Samples:
         "Pictures from noise"
-        how = self._settings(steps, sampler, cfg, interval, more)
+        how = self._settings(steps, sampler, cfg, interval, refine_every, more)
         y,M,seeds = self._asked(label, grain_map, n, seed, first, progress,
                                 ratio, exact, temperature)
         e = self._start(seeds, M)[1]
@@ -678,6 +685,7 @@ class Filming(Generating):
              sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
              cfg:float=None, # guidance of the walk
              interval=None, # (lo, hi): guide at these times only
+             refine_every:int=1, # steps from one asking of the RefineNet to the next
              ratio=None, # wanted budget of a drawn map
              exact:bool=False, # meet it exactly
              temperature:float=1., # of drawn maps
@@ -686,7 +694,7 @@ class Filming(Generating):
         "Denoise, and look into the network (with its label, unguided) at what each step began with"
         if not isinstance(self.content, D2iT):
             raise ValueError('only a D2iT has parts to look at')
-        how = self._settings(steps, sampler, cfg, interval, more)
+        how = self._settings(steps, sampler, cfg, interval, refine_every, more)
         y,M,seeds = self._asked(label, grain_map, n, seed, first, False, ratio, exact, temperature)
         heard = []
         for step in self.trace(y, M, seeds, wrap=lambda model: _listening(model, heard), **how):
@@ -721,13 +729,14 @@ class Editing(Filming):
              sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
              cfg:float=None, # guidance, 1: none; None: 1.5, or 1 if always trained with a label
              interval=None, # (lo, hi): guide at these times only
+             refine_every:int=1, # steps from one asking of the RefineNet to the next
              batch:int=32, # images at once
              each=None, # function of every samplers.Step
              progress:bool=True, # a bar, if it takes longer
              **more, # the sampler's own, e.g. eta for ddim
             )->Samples:
         "Draw some regions anew; the codes of all others stay bit-identical"
-        how = self._settings(steps, sampler, cfg, interval, more)
+        how = self._settings(steps, sampler, cfg, interval, refine_every, more)
         given = s
         s = s.to(self.device)
         n = len(s)

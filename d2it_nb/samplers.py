@@ -172,17 +172,18 @@ def last(steps, # a sampler
 # %% ../nbs/31_samplers.ipynb #a57d80d4
 def bind(net, # (x, t, y, M, **more) → output
          y:Tensor, # labels (N,)
-         **more, # more conditions, tensors (N,…)
+         **more, # more arguments: tensors (N,…), or functions of the time
         ): # (x, t, M) → output
     "A network as a sampler's model"
     def model(x, t, M):
         times = torch.full((len(x),), t, device=x.device)
-        return net(x, times, y, M, **more)
+        now = {name: value(t) if callable(value) else value for name,value in more.items()}
+        return net(x, times, y, M, **now)
     return model
 
 # %% ../nbs/31_samplers.ipynb #c46
 def _twice(batch):
-    return torch.cat([batch, batch])
+    return batch if callable(batch) else torch.cat([batch, batch])
 
 def _instead(out, said):
     "What a model says instead in its first channels; the others, say of variance, stay as they are"
@@ -199,7 +200,7 @@ def guided(net, # (x, t, y, M, **more) → output
            null:int=None, # the label that means "none"; default net.num_classes
            interval:tuple=(0, math.inf), # guide at lo ≤ t ≤ hi only
            channels:int=None, # guide the first few channels only; None: all
-           **more, # more conditions, tensors (N,…); both halves get them
+           **more, # more arguments, as in `bind`; both halves get them
           ): # (x, t, M) → output
     "Bind labels to a network, with classifier-free guidance (Ho & Salimans 2021)"
     plain = bind(net, y, **more)

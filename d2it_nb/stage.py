@@ -21,7 +21,7 @@ from .config import check_flags, flag
 from .data import (Avatars, Guarded, ImageFolder, Part, listed, random_part,
                           split_dataset, unwatched)
 from .calibration import Calibration, load_calibration
-from .benefit import Benefit
+from .own_benefit import bind_guess
 from .grain import training_map
 from .dvae import DVAE
 from .dist import PARALLEL, SOLO, Ranks, Stop
@@ -383,7 +383,8 @@ def find_dvae(cfg:LatentConfig)->tuple: # net, Calibration, folder for latents
         run = bundled(near)
         name,beside = 'dvae',Path(cfg.out)/'latents'
     vae = load_net(run/name, DVAE)
-    return (vae, load_calibration(run/'thresholds.json', vae),
+    cal = bind_guess(load_calibration(run/'thresholds.json', vae), vae, run)
+    return (vae, cal,
             Path(cfg.latents) if cfg.latents else beside)
 
 def bundled(near:Path)->Path:
