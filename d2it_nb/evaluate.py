@@ -26,6 +26,7 @@ from .grain import budget
 from .dist import SOLO, Ranks, Stop, finish, start
 from .checkpoint import run_lock
 from .run import check_same
+from .order_transformer import OrderTransformer
 from .pipeline import D2iTPipeline, Samples
 
 # %% ../nbs/62_evaluate.ipynb #c25265b4
@@ -186,7 +187,7 @@ def maps_of(kind:str, # 'drawn', or one of MAPS
             pipe:D2iTPipeline,
             ds, # the real pictures
             ns:range, # numbers of the generated ones
-            ratio:float=.5, # of the real maps, over the data set
+            ratio:float=.5, # of real maps, and of those cut from drawn orders, over the data set
             seed:int=0, # of the order of real pictures, and of drawn or random maps
            )->tuple: # labels (n,), maps (n,h,w)
     "What a chunk of pictures is asked for"
@@ -196,7 +197,8 @@ def maps_of(kind:str, # 'drawn', or one of MAPS
     y = [ds.label(i) for i in items] if pipe.classes else None
     labels = pipe.labels(y, len(ns))
     if kind == 'drawn':
-        return labels,pipe.draw_map(y, len(ns), seed, first=ns.start, progress=False)
+        told = ratio if isinstance(pipe.grain, OrderTransformer) else None
+        return labels,pipe.draw_map(y, len(ns), seed, ratio=told, first=ns.start, progress=False)
     if kind == 'other':
         items = [(i + 1 + len(ds)//3) % len(ds) for i in items]
     real = pipe.map_of(_pictures(ds, items), ratio)
