@@ -11,11 +11,13 @@ from typing import NamedTuple
 import torch
 from fastcore.script import Param, call_parse
 from .core import *
-from .lab.costs import bench_entropy, bench_latents, bench_looks, bench_maps, bench_samplers
+from .lab.costs import (bench_criteria, bench_entropy, bench_latents, bench_looks,
+                               bench_maps, bench_samplers)
 from .lab.training_costs import *
 
 # %% ../nbs/79_benchmark.ipynb #c34
-BENCHES = dict(entropy=bench_entropy, samplers=bench_samplers, latents=bench_latents,
+BENCHES = dict(entropy=bench_entropy, criteria=bench_criteria, samplers=bench_samplers,
+               latents=bench_latents,
                maps=bench_maps, refine=bench_refine, plain=bench_plain,
                stage1=bench_stage1, optimizer=bench_optimizer,
                step=lambda: [row for size,n in STEPS.items() for row in bench_step(size, n)],
