@@ -49,9 +49,10 @@ class Histogram:
     "How often scores, such as entropies, fall into each of many equal bins; thresholds from it"
     N_BINS = 65536
 
-    def __init__(self, highest:float # score that can occur; the lowest is 0
-                ):
-        self.width = highest/self.N_BINS
+    def __init__(self, highest:float, # score that can occur
+                 lowest:float=0.):
+        self.lowest = lowest
+        self.width = (highest - lowest)/self.N_BINS
         self.counts = torch.zeros(self.N_BINS, dtype=torch.long)
         self._top_shares = None     # what the top bin holds, the top two, the top three …
 
@@ -62,12 +63,12 @@ class Histogram:
     def levels(self, E:Tensor)->Tensor: # int64
         "The bin of each score"
         E = E.flatten().double()
-        highest = self.width*self.N_BINS
+        highest = self.lowest + self.width*self.N_BINS
         # a comparison with NaN is false
-        if not (E.min() >= -1e-4 and E.max() <= highest + 1e-4):
-            raise ValueError(f'scores lie in [0, {highest:.3f}], '
+        if not (E.min() >= self.lowest - 1e-4 and E.max() <= highest + 1e-4):
+            raise ValueError(f'scores lie in [{self.lowest:g}, {highest:.3f}], '
                              f'got [{E.min():.4g}, {E.max():.4g}]')
-        return (E/self.width).long().clamp(0, self.N_BINS - 1).cpu()
+        return ((E - self.lowest)/self.width).long().clamp(0, self.N_BINS - 1).cpu()
 
     def count(self, levels:Tensor, weight:int=1):
         self._top_shares = None
@@ -92,7 +93,8 @@ class Histogram:
                   )->list: # k-1 ascending thresholds; +inf for r=0, -inf for r=1
         "One threshold between each two grains"
         ends = {0: math.inf, 1: -math.inf}
-        return [ends.get(r, self._lowest(r)*self.width) for r in check_ratios(ratios)]
+        return [ends.get(r, self.lowest + self._lowest(r)*self.width)
+                for r in check_ratios(ratios)]
 
     def threshold(self,
                   r:float, # share of regions that shall exceed it, in [0,1]
@@ -141,8 +143,9 @@ def _record(cal)->dict:
 
 # %% ../nbs/11_calibration.ipynb #7cc3d253
 class Criterion:
-    "Which regions deserve more codes? A subclass gives each a score from 0 to `highest`"
-    highest = 1.            # score that can occur
+    "Which regions deserve more codes? A subclass gives each a score, lowest … highest"
+    lowest = 0.             # score that can occur
+    highest = 1.
     settings = {}           # what the scores depend on, besides the pictures
     steps = 1               # scores of a region: one, or one for each step to the next finer grain
     needs_codes = False     # is it measured with an autoencoder, see `bind`?
@@ -150,8 +153,8 @@ class Criterion:
     def __init__(self, region:int): # side of a region in pixels
         self.region = region
 
-    def bind(self, net)->'Criterion':
-        "Measure with this autoencoder; `ValueError` if the scores are another's"
+    def bind(self, net, head=None)->'Criterion':
+        "Measure with this autoencoder (see `16_benefit`); `ValueError` if the scores are another's"
         return self
 
     def __call__(self, x:Tensor)->Tensor:
@@ -195,9 +198,11 @@ class Calibration(Histogram):
         if not 1 <= region <= size or size % region:
             raise ValueError(f'regions of {region} px do not divide images of {size} px')
         if criterion not in CRITERIA:
-            raise ValueError(f'no criterion {criterion!r}; there are {", ".join(CRITERIA)}')
+            raise ValueError(f'no criterion {criterion!r}; there are {", ".join(CRITERIA)}; '
+                             'others when the module that defines them is imported, '
+                             'benefit with d2it_nb.benefit')
         self.criterion = CRITERIA[criterion](region, **settings)
-        super().__init__(self.criterion.highest)
+        super().__init__(self.criterion.highest, self.criterion.lowest)
         self.settings = dict(region=region, size=size, **self.criterion.settings,
                              preprocessing=preprocessing)
         self.parts = {}         # 'fingerprint, n of all' → ranges of items
@@ -300,8 +305,8 @@ def load_calibration(path=None, # a JSON; None: the one that ships with the proj
                                 'make it with python -m d2it_nb.thresholds FOLDER')
     try:
         cal = read_calibration(path.read_bytes().decode(errors='replace'))
-        if net is not None:
-            cal.criterion.bind(net)
-        return cal
     except _UNSOUND as e:
         raise ValueError(f'{path} does not hold a calibration ({e})') from None
+    if net is not None:
+        cal.criterion.bind(net)
+    return cal

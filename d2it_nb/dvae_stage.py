@@ -27,7 +27,7 @@ from .linear_code import patch_moments
 from .dvae import DVAE, begin_linear, dvae, fit_scale
 from .vae_losses import (PERCEPTUAL, PIXEL, PatchGAN, adaptive_weight, balance, gradients_at,
                                 hinge_discriminator, hinge_generator, kl_codes, ramp)
-from .own_benefit import belongs_to, own_benefit
+from .own_benefit import belongs_to, own_benefit, thresholds_of
 from .reconstruction import add_sums, assess, by_threshold, scores, side_by_side
 from .dist import SOLO, Ranks, Stop
 from .stage import (CPU, TINY, Batch, Config, Stage, watched_part, hardware_flag,
@@ -55,8 +55,8 @@ class DVAEConfig(Config):
     criterion:str = training_flag('entropy', 'which regions get fine codes: those of most entropy, '
                                   "or those where this network's fine codes save most error; stage "
                                   '2 goes on with it', choices=('entropy', 'benefit'))
-    benefit_start:int = training_flag(0, 'step from which on they do; before it, by entropy',
-                                      '[0,inf)')
+    benefit_start:int = training_flag(1000, 'step from which on they do; before it, by entropy: a '
+                                      'network that is new has nothing to choose by', '[0,inf)')
     layout:str = hardware_flag('auto', 'how numbers lie in memory: channel after channel, or '
                                'channels_last; auto: a few steps are timed at the start',
                                choices=('auto', 'contiguous', 'channels_last'), free=True)
@@ -184,8 +184,9 @@ class DVAESamples:
 # %% ../nbs/53_dvae_stage.ipynb #a0e59ddf
 def find_thresholds(cfg:DVAEConfig, ds, region:int, ranks:Ranks, stop:Stop)->Calibration:
     "The calibration of this run's data, made when missing"
-    by_entropy = cfg.criterion == 'entropy'
-    path = Path(cfg.out)/('thresholds.json' if by_entropy else 'entropy.json')
+    path = Path(cfg.out)/'entropy.json'         # it is there, too, if a finished run was changed
+    if cfg.criterion == 'entropy' and not path.is_file():
+        path = Path(cfg.out)/'thresholds.json'
     part = Path(f'{path}.part')
     with ranks.main_first():
         if ranks.main and not path.is_file():

@@ -37,7 +37,7 @@ def as_steps(q:Tensor, # quantiles (N,h,w,scores), of one score or one a step
             )->Tensor: # (N,h,w,k-1), descending
     "When is it each step's turn?"
     if q.shape[-1] == k - 1:
-        return q
+        return q.cummin(-1).values                  # no step before the one below it
     return torch.cat([1 - (1 - q)**(1/g) for g in range(1, k)], -1)
 
 def height(ratio:Tensor, # (N,) in [0,1]
@@ -51,13 +51,20 @@ def cut_order(q:Tensor, # quantiles (N,h,w,scores)
               ratio:Tensor, # (N,) in [0,1]
               k:int=2, # number of grains
               exact:bool=False, # it is the budget of each map; else a ratio of the data set
+              known:Tensor=None, # painted cells (N,h,w), -1 elsewhere
              )->Tensor: # (N,h,w) int64 in 0..k-1
-    "A grain map; more of it, if the ratio is larger, and never less"
+    ("A grain map; a larger ratio adds to it and takes nothing away. Exact is to within one step "
+     "of one region, which is exact for two grains")
     steps = as_steps(q, k)
+    known = torch.full_like(q[..., 0], -1).long() if known is None else known
     if exact:
-        return best_first(steps, ratio)
-    above = height(ratio, k, q.shape[-1]).view(-1, 1, 1, 1)
-    return (steps.clamp(1e-6, 1 - 1e-6) > above).sum(-1)
+        taken = known[..., None] > torch.arange(k - 1, device=q.device)
+        painted = torch.where(taken, 2., -1.)                             # first, or never
+        M = best_first(torch.where(known[..., None] < 0, steps, painted), ratio)
+    else:
+        above = height(ratio, k, q.shape[-1]).view(-1, 1, 1, 1)
+        M = (steps.clamp(1e-6, 1 - 1e-6) > above).sum(-1)
+    return torch.where(known < 0, M, known)
 
 # %% ../nbs/43_order_transformer.ipynb #4d7f8acf
 class OrderTransformer(GrainTransformer):
@@ -160,9 +167,7 @@ def _walk(net, y, ratio, steps, scale, generator, exact, known, temperature):
             raise ValueError('the network answers with numbers that are not finite; '
                              'are these trained weights?')
         q = to_quantiles(step.x).movedim(1, -1)                           # (N,h,w,scores)
-        if exact:                           # painted cells come first, or never
-            q = torch.where(low > 0, 2., torch.where(high < 1, -1., q))
-        M = torch.where(known >= 0, known, cut_order(q, ratio, net.k, exact))
+        M = cut_order(q, ratio, net.k, exact, known)
         yield step._replace(x=to_corners(M, net.k))
 
 def sample_orders(net:OrderTransformer,

@@ -20,15 +20,15 @@ from .core import *
 from .viz import progress_bar, waiting
 from .data import listed, read_image, resize_crop, to_image, to_pixels, to_rgb
 from .entropy import check_pixels
-from .calibration import Calibration, load_calibration
-import d2it_nb.benefit         # a criterion that calibrations may have
+from .calibration import Calibration
+from .own_benefit import thresholds_of
 from .grain import (check_map, grain_map as map_of_scores,
                            grain_noise, on_finest, share_noise)
 from .dvae import DVAE
 from .diffusion import process
 from .samplers import SAMPLERS, bind, guided, keep_known, within
 from .grain_transformer import GrainTransformer, draw_maps, to_grains
-from .order_transformer import load_drawer
+from .order_transformer import OrderTransformer, load_drawer
 from .content_transformer import Corrections, D2iT, DiT
 
 # %% ../nbs/60_pipeline.ipynb #c5
@@ -171,6 +171,8 @@ class Networks:
             _check_fit(name, net, dvae, self.grid)
         _check_classes(grain, content)
         cal.check(region=dvae.region, size=self.size)
+        if cal.criterion.needs_codes and cal.criterion.coder is None:
+            cal.criterion.bind(dvae)
         self.device = pick_device(device)
         self.diff = process(**content.meta.get('process', {}))
         self.classes = list(content.meta['classes'] if content.num_classes else ())
@@ -179,7 +181,10 @@ class Networks:
         # what they were trained without, they can't be asked for
         self.labelled = [name for name,net in nets.items()      # always saw a label
                          if net.num_classes and _told(net, 'drop', .1) == 0]
-        self.drop_ratio = _told(grain, 'drop_ratio', .2)        # how often no budget was told
+        # how often no budget was told; an order knows none, and can be cut at any
+        self.drop_ratio = _told(grain, 'drop_ratio', .2)
+        if isinstance(grain, OrderTransformer):
+            self.drop_ratio = .5
         for module in (dvae, *nets.values(), self.diff):
             module.to(self.device).eval().requires_grad_(False)
 
@@ -251,7 +256,7 @@ class Loading(Networks):
             content = load_net(file, kind)
             at = folder/'grain'/stem
             grain = load_drawer(at) if at.with_suffix('.json').is_file() else None
-            cal = load_calibration(folder/('dvae' if run else '')/'thresholds.json', dvae)
+            cal = thresholds_of(folder/'dvae' if run else folder, dvae)
             return cls(dvae, content, cal, grain, device)
 
 # %% ../nbs/60_pipeline.ipynb #b7d77f94
@@ -405,7 +410,7 @@ class MapDrawing(Inputs):
         "The grain map that a picture asks for by its scores (entropies), at a data-set ratio"
         if not 0 <= number('a ratio', ratio) <= 1:
             raise ValueError(f'a ratio lies in [0,1], got {ratio}')
-        E = self.cal.scores(self.pixels(img).cpu())
+        E = self.cal.scores(self.pixels(img).cpu()).cpu()
         return map_of_scores(E, self.cal.thresholds_at(ratio, self.k)).to(self.device)
 
     @documented
@@ -560,7 +565,7 @@ class Denoising(Encoding):
               sampler='dpmpp', # a name, or a function like those of `samplers`
               cfg:float=1., # guidance, 1: none
               interval=None, # (lo, hi): guide at these times only
-              refine_every:int=1, # steps from one asking of the RefineNet to the next
+              refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
               e:Tensor=None, # noise to begin with, at the finest grain; None: drawn by the seeds
               wrap=lambda model: model, # last change to the model, e.g. `keep_known`
               **more, # the sampler's own, e.g. eta for ddim
@@ -571,7 +576,7 @@ class Denoising(Encoding):
         rngs,drawn = self._start(seeds, M)
         x_T = share_noise(drawn if e is None else e, M, self.k)
         scale = how['cfg'] if self.content.num_classes else 1.
-        flags = {} if refine_every == 1 else dict(refined=Corrections(refine_every))
+        flags = {} if refine_every == 1 else dict(corrections=Corrections(refine_every))
         model = guided(self.content, y, scale, interval=_bounds(interval), **flags)
         if self.reach:
             model = within(model, self.reach, self.diff, self.k)
@@ -633,7 +638,7 @@ class Generating(Denoising):
                  sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
                  cfg:float=None, # guidance, 1: none; None: 1.5, or 1 if always trained with a label
                  interval=None, # (lo, hi): guide at these times only
-                 refine_every:int=1, # steps from one asking of the RefineNet to the next
+                 refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
                  ratio=None, # wanted budget of a drawn map, in [0,1], or one per map
                  exact:bool=False, # meet it exactly, not roughly
                  temperature:float=1., # of drawn maps, .05 … 3: below 1 more typical, above odder
@@ -685,7 +690,7 @@ class Filming(Generating):
              sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
              cfg:float=None, # guidance of the walk
              interval=None, # (lo, hi): guide at these times only
-             refine_every:int=1, # steps from one asking of the RefineNet to the next
+             refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
              ratio=None, # wanted budget of a drawn map
              exact:bool=False, # meet it exactly
              temperature:float=1., # of drawn maps
@@ -729,7 +734,7 @@ class Editing(Filming):
              sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
              cfg:float=None, # guidance, 1: none; None: 1.5, or 1 if always trained with a label
              interval=None, # (lo, hi): guide at these times only
-             refine_every:int=1, # steps from one asking of the RefineNet to the next
+             refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
              batch:int=32, # images at once
              each=None, # function of every samplers.Step
              progress:bool=True, # a bar, if it takes longer
@@ -818,6 +823,8 @@ class D2iTPipeline(Editing):
             for name,net in self.nets().items():
                 save_net(new/name, net, half, **net.meta)
             write_atomic(new/'thresholds.json', self.cal.to_json().encode())
+            if self.cal.criterion.needs_codes and self.cal.criterion.head:
+                save_net(new/'benefit_head', self.cal.criterion.head)
             write_atomic(new/'README.md', card)
             for file in sorted(new.iterdir()):
                 os.replace(file, folder/file.name)

@@ -20,8 +20,8 @@ from .core import *
 from .config import check_flags, flag
 from .data import (Avatars, Guarded, ImageFolder, Part, listed, random_part,
                           split_dataset, unwatched)
-from .calibration import Calibration, load_calibration
-from .own_benefit import bind_guess
+from .calibration import Calibration
+from .own_benefit import thresholds_of
 from .grain import training_map
 from .dvae import DVAE
 from .dist import PARALLEL, SOLO, Ranks, Stop
@@ -383,7 +383,7 @@ def find_dvae(cfg:LatentConfig)->tuple: # net, Calibration, folder for latents
         run = bundled(near)
         name,beside = 'dvae',Path(cfg.out)/'latents'
     vae = load_net(run/name, DVAE)
-    cal = bind_guess(load_calibration(run/'thresholds.json', vae), vae, run)
+    cal = thresholds_of(run, vae)
     return (vae, cal,
             Path(cfg.latents) if cfg.latents else beside)
 

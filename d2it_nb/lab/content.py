@@ -323,9 +323,9 @@ def runaways(folder, # of images
 def walk_flops(net:D2iT,
                M:Tensor, # grain maps (N,h,w)
                steps:int, # of the sampler
-               every:int=1, # steps from one asking of the RefineNets to the next
+               every:int=1, # RefineNets run at every n-th step
               )->float: # per picture, without guidance
-    "Operations of a walk from noise to codes"
+    "Operations of a walk from noise to codes (with guidance: twice as many)"
     parts = flops(net, M)
     refining = sum(n for part,n in parts.items() if part.startswith('refine'))
     others = sum(parts.values()) - refining

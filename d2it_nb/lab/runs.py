@@ -16,9 +16,10 @@ import torch
 from tqdm.auto import tqdm
 from ..core import *
 from ..data import Avatars, ImageFolder
-from ..calibration import Calibration, load_calibration
+from ..calibration import Calibration
 from ..extractors import extractor
 from ..dvae import DVAE
+from ..own_benefit import thresholds_of
 from ..reconstruction import assess, by_threshold, scores
 from ..checkpoint import read_part, steps_in
 from ..stage import Config
@@ -60,7 +61,7 @@ def stage1_of(run # folder of an autoencoder's training
              )->tuple: # the averaged autoencoder, its Calibration
     "What stage 2 is built on"
     net = load_net(run/'model', DVAE)
-    return net, load_calibration(run/'thresholds.json', net)
+    return net, thresholds_of(run, net)
 
 def pictures_for(vae:DVAE, folder)->ImageFolder:
     "A folder, read as the autoencoder's stage read it"
