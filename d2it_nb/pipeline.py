@@ -565,7 +565,7 @@ class Denoising(Encoding):
               sampler='dpmpp', # a name, or a function like those of `samplers`
               cfg:float=1., # guidance, 1: none
               interval=None, # (lo, hi): guide at these times only
-              refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
+              refine_every:int=1, # RefineNets run at every n-th step; between, corrections stay
               e:Tensor=None, # noise to begin with, at the finest grain; None: drawn by the seeds
               wrap=lambda model: model, # last change to the model, e.g. `keep_known`
               **more, # the sampler's own, e.g. eta for ddim
@@ -638,7 +638,7 @@ class Generating(Denoising):
                  sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
                  cfg:float=None, # guidance, 1: none; None: 1.5, or 1 if always trained with a label
                  interval=None, # (lo, hi): guide at these times only
-                 refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
+                 refine_every:int=1, # RefineNets run at every n-th step; between, corrections stay
                  ratio=None, # wanted budget of a drawn map, in [0,1], or one per map
                  exact:bool=False, # meet it exactly, not roughly
                  temperature:float=1., # of drawn maps, .05 … 3: below 1 more typical, above odder
@@ -690,7 +690,7 @@ class Filming(Generating):
              sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
              cfg:float=None, # guidance of the walk
              interval=None, # (lo, hi): guide at these times only
-             refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
+             refine_every:int=1, # RefineNets run at every n-th step; between, corrections stay
              ratio=None, # wanted budget of a drawn map
              exact:bool=False, # meet it exactly
              temperature:float=1., # of drawn maps
@@ -734,7 +734,7 @@ class Editing(Filming):
              sampler='dpmpp', # or ddpm, ddim, heun, or a function like those of `samplers`
              cfg:float=None, # guidance, 1: none; None: 1.5, or 1 if always trained with a label
              interval=None, # (lo, hi): guide at these times only
-             refine_every:int=1, # run RefineNets at every n-th step, and reuse corrections between
+             refine_every:int=1, # RefineNets run at every n-th step; between, corrections stay
              batch:int=32, # images at once
              each=None, # function of every samplers.Step
              progress:bool=True, # a bar, if it takes longer
