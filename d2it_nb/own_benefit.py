@@ -149,6 +149,7 @@ def change_to_benefit(run, # folder of stage 1, finished
                       ds, # its training pictures
                       n:int=2048, # how many are counted
                       guess:bool=False, # let a head guess it, here and in stage 2
+                      steps:int=600, # of that head's training
                      )->Calibration:
     "`thresholds.json` by benefit; `entropy.json` keeps what was there"
     run = Path(run)
@@ -159,7 +160,7 @@ def change_to_benefit(run, # folder of stage 1, finished
         raise ValueError(f"the autoencoder in {run} was trained on {net.meta['data']}, "
                          f'not on {ds.fingerprint}; name its pictures with --data')
     before = load_calibration(run/'thresholds.json')
-    head = fit_head(net, ds, n) if guess else None
+    head = fit_head(net, ds, n, steps) if guess else None
     cal = own_benefit(net, ds, n, head=head)
     if head is not None:
         save_net(run/'benefit_head', head)
