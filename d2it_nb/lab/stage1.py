@@ -129,8 +129,9 @@ def stage1(folder, # of images
 
 # %% ../../nbs/73_stage1.ipynb #7267f72b
 CRITERIA_FLAGS = dict(preset='night', size=64, held=.1, test=.1, w_gan=0, linear='true', lr=1e-3,
-                      warmup=40, steps=1000, eval_every=0, save_every=500, w_perceptual=.25)
-KINDS = dict(entropy={}, benefit=dict(criterion='benefit', benefit_start=500))
+                      warmup=40, steps=1000, eval_every=0, save_every=500, w_perceptual=.25,
+                      benefit_start=500)
+KINDS = dict(entropy={}, benefit=dict(criterion='benefit'))
 
 # %% ../../nbs/73_stage1.ipynb #1e33de3c
 def both_criteria(run, # of an autoencoder, finished
