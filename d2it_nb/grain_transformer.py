@@ -185,14 +185,15 @@ def grain_net(size:str='S', # one of SIZES
               num_classes:int=1000, # 0: unconditional
               grid=16, # cells a side, or (rows, columns)
               k:int=2, # number of grains
-              **overrides, # any argument of GrainTransformer
+              kind:type=GrainTransformer, # or a subclass
+              **overrides, # any argument of that class
              )->GrainTransformer:
     "A Dynamic Grain Transformer of a named size"
     if size not in SIZES:
         raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
     if isinstance(grid, int):
         grid = (grid, grid)
-    return GrainTransformer(grid, k, num_classes, **(SIZES[size] | overrides))
+    return kind(grid, k, num_classes, **(SIZES[size] | overrides))
 
 # %% ../nbs/41_grain_transformer.ipynb #c20
 def random_known(grid:tuple, # (h,w)

@@ -17,8 +17,7 @@ from .blocks import Trunk, init_weights
 from .calibration import expected_budget
 from .diffusion import Diffusion
 from .grain import grain_noise
-from .grain_transformer import (SIZES, TIMES, GrainTransformer, draw_maps, sample_maps,
-                                       to_corners)
+from .grain_transformer import TIMES, GrainTransformer, draw_maps, grain_net, to_corners
 from .samplers import ddpm, guided
 
 # %% ../nbs/43_order_transformer.ipynb #635475c8
@@ -94,18 +93,11 @@ class OrderTransformer(GrainTransformer):
         return _walk(self, *wishes)
 
 # %% ../nbs/43_order_transformer.ipynb #2fdf22b1
-def order_net(size:str='S', # one of `grain_transformer.SIZES`
-              num_classes:int=1000, # 0: unconditional
-              grid=16, # cells a side, or (rows, columns)
-              k:int=2, # number of grains
+def order_net(*shape, # size, classes, grid and grains, as in `grain_net`
               **overrides, # any argument of OrderTransformer
              )->OrderTransformer:
     "An order transformer of a named size"
-    if size not in SIZES:
-        raise ValueError(f'no grain transformer size {size!r}; there are {", ".join(SIZES)}')
-    if isinstance(grid, int):
-        grid = (grid, grid)
-    return OrderTransformer(grid, k, num_classes, **(SIZES[size] | overrides))
+    return grain_net(*shape, kind=OrderTransformer, **overrides)
 
 def load_drawer(path, # without extension
                )->GrainTransformer:

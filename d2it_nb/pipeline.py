@@ -28,7 +28,7 @@ from .dvae import DVAE
 from .diffusion import process
 from .samplers import SAMPLERS, bind, guided, keep_known, within
 from .grain_transformer import GrainTransformer, draw_maps, to_grains
-from .order_transformer import OrderTransformer, load_drawer
+from .order_transformer import load_drawer
 from .content_transformer import Corrections, D2iT, DiT
 
 # %% ../nbs/60_pipeline.ipynb #c5
@@ -181,10 +181,9 @@ class Networks:
         # what they were trained without, they can't be asked for
         self.labelled = [name for name,net in nets.items()      # always saw a label
                          if net.num_classes and _told(net, 'drop', .1) == 0]
-        # how often no budget was told; an order knows none, and can be cut at any
-        self.drop_ratio = _told(grain, 'drop_ratio', .2)
-        if isinstance(grain, OrderTransformer):
-            self.drop_ratio = .5
+        # how often no budget was told, to a network that listens to one
+        listens = getattr(grain, 'ratio', None) is not None
+        self.drop_ratio = _told(grain if listens else None, 'drop_ratio', .2)
         for module in (dvae, *nets.values(), self.diff):
             module.to(self.device).eval().requires_grad_(False)
 

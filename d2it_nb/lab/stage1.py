@@ -174,9 +174,10 @@ def judged(net:DVAE,
 # %% ../../nbs/73_stage1.ipynb #d7b335f4
 def at_budgets(run, train, x, real, eye, look)->list: # rows
     "All coarse, all fine, and ¼, ½, ¾ by both criteria"
-    net = stage1_of(run)[0]
+    both = both_criteria(run, train)
+    net = both['benefit'].criterion.coder
     rows = []
-    for name,cal in both_criteria(run, train).items():
+    for name,cal in both.items():
         E = torch.cat([cal.scores(some) for some in x.split(32)])
         for r in (.25, .5, .75):
             M = by_threshold(cal, r, net.k)(E, range(len(x)))
