@@ -16,13 +16,15 @@ from .lab.tables import TABLES, paper
 from .lab.rulers import accuracy, calibration, grey_levels
 from .lab.stage1 import criteria, gate, stage1
 from .lab.maps import maps
-from .lab.content import budgets, error_budget, overfit, runaways, shipped
+from .lab.content import (budgets, error_budget, overfit, runaways, shipped,
+                                 three_grains)
 
 # %% ../nbs/78_experiments.ipynb #c40
 EXPERIMENTS = dict(calibration=calibration, grey_levels=grey_levels, stage1=stage1, maps=maps,
                    overfit=overfit, curves=curves, accuracy=accuracy, shipped=shipped, gate=gate,
                    runaways=runaways, error_budget=error_budget, criteria=criteria,
                    criteria_avatars=partial(criteria, ''), budgets=budgets,
+                   three_grains=three_grains,
                    **{table: partial(paper, table) for table in TABLES})
 
 # %% ../nbs/78_experiments.ipynb #51f823cf

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STAGE1', 'CRITERIA_FLAGS', 'KINDS', 'LOOKS', 'without_positions', 'rivals', 'rows_of', 'stage1', 'both_criteria',
-           'standard_error', 'judged', 'at_budgets', 'half_maps', 'agreement', 'criteria', 'gate_ratio', 'gate']
+           'pictures_of', 'features_of', 'standard_error', 'judged', 'at_budgets', 'half_maps', 'agreement', 'criteria',
+           'gate_ratio', 'gate']
 
 # %% ../../nbs/73_stage1.ipynb #e2742e65
 from pathlib import Path
@@ -143,6 +144,17 @@ def both_criteria(run, # of an autoencoder, finished
         return dict(entropy=load_calibration(run/'entropy.json'), benefit=own)
     return dict(entropy=own, benefit=own_benefit(net, train))
 
+def pictures_of(ds)->torch.Tensor: # (n,3,H,W)
+    "All of them"
+    return torch.stack([ds.image(i) for i in range(len(ds))])
+
+@torch.no_grad()
+def features_of(x, # pictures (n,3,H,W)
+                look, # feature extractor
+               )->torch.Tensor: # (n,d)
+    "What it sees in each"
+    return torch.cat([look(part) for part in x.split(32)])
+
 def standard_error(values:torch.Tensor)->float: # of their mean
     return (values.std()/len(values)**.5).item()
 
@@ -221,11 +233,9 @@ def criteria(folder:str='', # of images; empty: the bundled avatars
                         for (kind, seed),run in places.items()}, jobs)
     ds = ImageFolder(folder, 64, progress=True) if folder else Avatars(64)
     train,held,test = split_dataset(ds, .1, .1)
-    some = random_part(test or held, n)
-    x = torch.stack([some.image(i) for i in range(len(some))])
+    x = pictures_of(random_part(test or held, n))
     eye,look = lpips(),extractor()
-    with torch.no_grad():
-        real = torch.cat([look(part) for part in x.split(32)])
+    real = features_of(x, look)
     rows = []
     for (kind, seed),run in tqdm(places.items(), desc='cut by both criteria'):
         rows += [dict(trained=kind, seed=seed) | row
