@@ -1,0 +1,672 @@
+// A grain map on a picture, and the picture as it is beside it; both are painted on.
+// A cell is a pair [row, column]; sets of cells hold numbers, counted row by row.
+
+// ---- which cells ----
+
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+export function isOn(row, column, [rows, columns]) {
+  return row >= 0 && column >= 0 && row < rows && column < columns;
+}
+
+export function rectangle(a, b, grid) {
+  const found = [];
+  for (let row = Math.min(a[0], b[0]); row <= Math.max(a[0], b[0]); row++) {
+    for (let column = Math.min(a[1], b[1]); column <= Math.max(a[1], b[1]); column++) {
+      if (isOn(row, column, grid)) found.push(row*grid[1] + column);
+    }
+  }
+  return found;
+}
+
+export function square([row, column], size, grid) {
+  const [top, left] = [row - (size >> 1), column - (size >> 1)];
+  return rectangle([top, left], [top + size - 1, left + size - 1], grid);
+}
+
+export function line(a, b) {                          // of pairs: a fast drag leaves no gaps
+  const n = Math.max(Math.abs(b[0] - a[0]), Math.abs(b[1] - a[1]), 1);
+  const between = (i, axis) => Math.round(a[axis] + (b[axis] - a[axis])*i/n);
+  const found = [];
+  for (let i = 0; i <= n; i++) found.push([between(i, 0), between(i, 1)]);
+  return found;
+}
+
+// ---- what part of the picture is seen: {left, top, part}, of a unit square ----
+
+const WHOLE = {left: 0, top: 0, part: 1};
+const NEAREST = 1/16;
+
+export function zoomed({left, top, part}, [u, v], factor) {        // (u, v) stays where it is
+  const smaller = clamp(part/factor, NEAREST, 1);
+  return {part: smaller,
+          left: clamp(u - (u - left)*smaller/part, 0, 1 - smaller),
+          top: clamp(v - (v - top)*smaller/part, 0, 1 - smaller)};
+}
+
+export function moved({left, top, part}, du, dv) {
+  return {part, left: clamp(left + du, 0, 1 - part), top: clamp(top + dv, 0, 1 - part)};
+}
+
+// ---- what is drawn below: the picture, and lines on it ----
+
+const COARSE = [53, 100, 216];
+const MIDDLE = [242, 240, 230];
+const FINE = [216, 58, 53];
+
+function colour(grain, k, alpha = 1) {
+  const t = k > 1 ? grain/(k - 1) : 1;
+  const [from, to, part] = t < .5 ? [COARSE, MIDDLE, 2*t] : [MIDDLE, FINE, 2*t - 1];
+  const levels = from.map((level, i) => Math.round(level + (to[i] - level)*part));
+  return `rgba(${levels.join(',')},${alpha})`;
+}
+
+function boxOf(view, row, column, {width, height}) {   // of a cell: left, top, right, bottom
+  const [rows, columns] = view.get('grid');
+  const {left, top, part} = view.look;
+  const x = i => (i/columns - left)/part*width;
+  const y = i => (i/rows - top)/part*height;
+  return [x(column), y(row), x(column + 1), y(row + 1)];
+}
+
+function drawPicture(cx, picture, {left, top, part}, from = 0, to = 1) {
+  const {width, height} = cx.canvas;
+  if (!picture.complete || !picture.naturalWidth) return;
+  cx.save();
+  cx.beginPath();
+  cx.rect(from*width, 0, (to - from)*width, height);
+  cx.clip();
+  cx.imageSmoothingEnabled = false;
+  const [w, h] = [picture.naturalWidth, picture.naturalHeight];
+  cx.drawImage(picture, left*w, top*h, part*w, part*h, 0, 0, width, height);
+  cx.restore();
+}
+
+function addBorder(cx, view, has) {                  // to the path: around the cells that it has
+  const [rows, columns] = view.get('grid');
+  const segment = (x0, y0, x1, y1) => {
+    cx.moveTo(x0, y0);
+    cx.lineTo(x1, y1);
+  };
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      if (!has(row, column)) continue;
+      const [left, top, right, bottom] = boxOf(view, row, column, cx.canvas);
+      const out = (down, along) => !isOn(row + down, column + along, [rows, columns])
+                                   || !has(row + down, column + along);
+      if (out(-1, 0)) segment(left, top, right, top);
+      if (out(1, 0)) segment(left, bottom, right, bottom);
+      if (out(0, -1)) segment(left, top, left, bottom);
+      if (out(0, 1)) segment(right, top, right, bottom);
+    }
+  }
+}
+
+function drawGrains(cx, view) {                      // a line around each finer grain
+  const [cells, k] = [view.get('cells'), view.get('k')];
+  const thick = Math.max(2, cx.canvas.width/160);
+  for (let grain = 1; grain < k; grain++) {
+    cx.beginPath();
+    addBorder(cx, view, (row, column) => cells[row][column] >= grain);
+    for (const [width, style] of [[2.4*thick, '#fff'], [thick, colour(grain, k)]]) {
+      cx.lineWidth = width;
+      cx.strokeStyle = style;
+      cx.stroke();
+    }
+  }
+}
+
+function drawMarks(cx, view) {                       // hatching: these will be drawn anew
+  const columns = view.get('grid')[1];
+  const {width, height} = cx.canvas;
+  cx.save();
+  cx.beginPath();
+  for (const number of view.get('marked')) {
+    const [left, top, right, bottom] = boxOf(view, Math.floor(number/columns), number % columns,
+                                             cx.canvas);
+    cx.rect(left, top, right - left, bottom - top);
+  }
+  cx.clip();
+  const step = Math.max(8, width/40);
+  for (const [style, shift] of [['rgba(0,0,0,.75)', 0], ['rgba(255,255,255,.9)', step/2]]) {
+    cx.strokeStyle = style;
+    cx.lineWidth = Math.max(1, step/8);
+    cx.beginPath();
+    for (let x = shift - height; x < width; x += step) {
+      cx.moveTo(x, height);
+      cx.lineTo(x + height, 0);
+    }
+    cx.stroke();
+  }
+  cx.restore();
+}
+
+function drawBase(view, pane) {
+  const {cx, canvas} = pane;
+  canvas.dataset.frames = Number(canvas.dataset.frames || 0) + 1;
+  cx.clearRect(0, 0, canvas.width, canvas.height);
+  drawPicture(cx, view.picture, view.look);
+  if (pane.clean) {
+    if (view.get('other')) drawPicture(cx, view.other, view.look, 0, view.divider);
+  } else if (!view.bare) {
+    if (view.get('marked').length) drawMarks(cx, view);
+    drawGrains(cx, view);
+  }
+}
+
+// ---- what is drawn above: a stroke, cell by cell, and the cursor ----
+
+function fillCell(view, {topCx}, number, ink) {      // null: nothing any more
+  const columns = view.get('grid')[1];
+  const [left, top, right, bottom] = boxOf(view, Math.floor(number/columns), number % columns,
+                                           topCx.canvas);
+  const where = [Math.round(left), Math.round(top),
+                 Math.round(right) - Math.round(left), Math.round(bottom) - Math.round(top)];
+  topCx.clearRect(...where);
+  if (ink === null) return;
+  topCx.fillStyle = colour(ink, view.get('k'), .6);
+  topCx.fillRect(...where);
+}
+
+function drawCursor(view, {topCx, top}) {
+  const [x0, y0, x1, y1] = boxOf(view, ...view.cursor, topCx.canvas);
+  for (const [width, style, inset] of [[3, '#fff', 1.5], [1.5, '#000', 3]]) {
+    topCx.lineWidth = width;
+    topCx.strokeStyle = style;
+    topCx.strokeRect(x0 + inset, y0 + inset, x1 - x0 - 2*inset, y1 - y0 - 2*inset);
+  }
+}
+
+function drawTop(view, pane) {
+  pane.topCx.clearRect(0, 0, pane.top.width, pane.top.height);
+  for (const {cells, ink} of [...view.sent.values(), view.stroke]) {
+    for (const number of cells) fillCell(view, pane, number, ink);
+  }
+  const root = pane.top.getRootNode();
+  if (view.keys && root.activeElement === pane.top) drawCursor(view, pane);
+}
+
+// ---- messages to Python, and its answers ----
+
+function download(name, parts) {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob(parts));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function talk(model, say, answered) {                // whoever does not answer is busy or gone
+  const me = Math.random().toString(36).slice(2);    // several views may show one editor
+  const waiting = new Map();
+  let number = 0;
+  let complained = false;
+  const complain = text => {
+    complained = true;
+    say(text, true);
+  };
+
+  function tell(what, buffers, patience = 5000) {
+    const id = `${me}-${++number}`;
+    const unheard = () => complain('No answer from Python. If it is busy, wait; '
+                                   + 'if it was restarted, re-run the cell.');
+    waiting.set(id, setTimeout(unheard, patience));
+    try {
+      model.send({...what, id}, undefined, buffers);
+    } catch (error) {
+      clearTimeout(waiting.get(id));
+      complain('Python is gone: re-run the cell.');
+    }
+    return id;
+  }
+
+  const hear = (message, buffers) => {
+    if (message.ack !== undefined && waiting.has(message.ack)) {
+      clearTimeout(waiting.get(message.ack));
+      waiting.delete(message.ack);
+      if (complained) say('');
+      complained = false;
+      answered(message.ack);
+    }
+    if (message.file && message.to.startsWith(me + '-')) {
+      download(message.file, buffers);
+      say(`Saved ${message.file} where this browser keeps its downloads.`);
+    }
+  };
+  const revived = () => tell({kind: 'ping'}, undefined, 2000);
+  model.on('msg:custom', hear);
+  model.on('comm_live_update', revived);
+  const hush = () => {
+    model.off('msg:custom', hear);
+    model.off('comm_live_update', revived);
+    waiting.forEach(clearTimeout);
+  };
+  return {tell, hush};
+}
+
+// ---- strokes ----
+
+function placeOf(view, pane, event) {                // in the unit square
+  const box = pane.top.getBoundingClientRect();
+  const {left, top, part} = view.look;
+  return [left + (event.clientX - box.left)/box.width*part,
+          top + (event.clientY - box.top)/box.height*part];
+}
+
+function cellAt(view, pane, event) {
+  const [rows, columns] = view.get('grid');
+  const [u, v] = placeOf(view, pane, event);
+  return [Math.floor(v*rows), Math.floor(u*columns)];
+}
+
+function moveCursor(view, [row, column]) {
+  const [rows, columns] = view.get('grid');
+  view.cursor = [clamp(row, 0, rows - 1), clamp(column, 0, columns - 1)];
+}
+
+function show(view, number, ink) {                   // one cell, on both panes
+  for (const pane of view.panes) {
+    fillCell(view, pane, number, ink);
+    pane.canvas.dataset.cells = Number(pane.canvas.dataset.cells || 0) + 1;
+  }
+}
+
+function add(view, numbers) {
+  for (const number of numbers) {
+    if (view.stroke.cells.has(number)) continue;
+    view.stroke.cells.add(number);
+    show(view, number, view.stroke.ink);
+  }
+}
+
+function dab(view, cell) {
+  add(view, square(cell, view.get('brush'), view.get('grid')));
+}
+
+const NO_STROKE = {cells: [], ink: null};
+
+function begin(view, ink) {
+  view.stroke = {cells: new Set(), ink};
+  view.panes.forEach(pane => { pane.canvas.dataset.cells = 0; });
+}
+
+function strokeTo(view, cell) {
+  if (view.get('tool') === 'rectangle') {
+    const wanted = new Set(rectangle(view.from, cell, view.get('grid')));
+    for (const number of view.stroke.cells) {
+      if (wanted.has(number)) continue;
+      view.stroke.cells.delete(number);
+      show(view, number, null);
+    }
+    add(view, wanted);
+  } else {
+    line(view.last, cell).forEach(between => dab(view, between));
+  }
+  view.last = cell;
+}
+
+function end(view) {
+  const {stroke, tell, sent} = view;
+  cancel(view);
+  if (!stroke.cells.size) return;
+  const id = tell({kind: 'paint', cells: [...stroke.cells], grain: stroke.ink});
+  sent.set(id, stroke);                              // shown until Python has answered
+}
+
+function cancel(view) {
+  view.stroke = NO_STROKE;
+  view.redraw();
+}
+
+function dot(view) {
+  begin(view, view.get('grain'));
+  dab(view, view.cursor);
+  end(view);
+}
+
+function fill(view, grain) {
+  view.tell({kind: 'fill', at: view.cursor, grain});
+}
+
+// ---- pointer and keys ----
+
+function look(view, next) {
+  view.look = next;
+  view.redraw();
+}
+
+function listenToPointer(view, pane) {
+  const {top} = pane;
+  let grip = null;                                   // where a pan began
+  top.addEventListener('contextmenu', event => event.preventDefault());
+  top.addEventListener('pointerdown', event => {
+    if (view.stroke !== NO_STROKE) return;           // a second finger
+    view.keys = false;
+    top.focus();
+    const cell = cellAt(view, pane, event);
+    if (event.button === 1 || event.shiftKey) {
+      event.preventDefault();
+      grip = placeOf(view, pane, event);
+    } else {
+      const ink = event.button === 2 ? 0 : view.get('grain');
+      moveCursor(view, cell);
+      if (view.get('tool') === 'fill') return fill(view, ink);
+      begin(view, ink);
+      view.from = view.last = cell;
+      strokeTo(view, cell);
+    }
+    top.setPointerCapture(event.pointerId);
+  });
+  top.addEventListener('pointermove', event => {
+    if (grip) {
+      const [u, v] = placeOf(view, pane, event);
+      return look(view, moved(view.look, grip[0] - u, grip[1] - v));
+    }
+    if (view.stroke === NO_STROKE) return;
+    const between = event.getCoalescedEvents?.() || [];     // several moves in one event
+    for (const one of between.length ? between : [event]) strokeTo(view, cellAt(view, pane, one));
+  });
+  top.addEventListener('pointerup', event => {
+    if (grip) {
+      grip = null;
+    } else if (view.stroke !== NO_STROKE) {
+      strokeTo(view, cellAt(view, pane, event));
+      end(view);
+    }
+  });
+  top.addEventListener('pointercancel', () => {
+    grip = null;
+    cancel(view);
+  });
+  top.addEventListener('wheel', event => {
+    const closer = event.deltaY < 0;
+    if (!closer && view.look.part === 1) return;     // the page may scroll
+    event.preventDefault();
+    look(view, zoomed(view.look, placeOf(view, pane, event), closer ? 1.25 : .8));
+  }, {passive: false});
+}
+
+const ARROWS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+const ACTIONS = {enter: 'redraw', n: 'new', c: 'pin'};
+
+function press(view, event) {                        // true: the key was for the map
+  const {model, get, tell, cursor} = view;
+  const arrow = ARROWS[event.key];
+  const key = event.key.toLowerCase();
+  const control = event.ctrlKey || event.metaKey;
+  const middle = [view.look.left + view.look.part/2, view.look.top + view.look.part/2];
+  if (arrow) {
+    moveCursor(view, [cursor[0] + arrow[0], cursor[1] + arrow[1]]);
+    if (event.shiftKey) dot(view);
+  } else if (key === ' ') {
+    dot(view);
+  } else if (control && key === 'z') {
+    tell({kind: event.shiftKey ? 'redo' : 'undo'});
+  } else if (control || event.altKey) {
+    return false;
+  } else if (key === 'f') {
+    fill(view, get('grain'));
+  } else if (key === 'p') {
+    view.bare = true;
+  } else if (key === '+' || key === '-') {
+    look(view, zoomed(view.look, middle, key === '+' ? 1.25 : .8));
+  } else if (key === 'escape') {
+    cancel(view);
+    look(view, WHOLE);
+  } else if (ACTIONS[key]) {
+    tell({kind: ACTIONS[key]});
+  } else if (/^[0-9]$/.test(key) && Number(key) < get('k')) {
+    model.set('grain', Number(key));
+    model.save_changes();
+  } else {
+    return false;
+  }
+  return true;
+}
+
+function listenToKeys(view, pane) {
+  const {top} = pane;
+  top.addEventListener('keydown', event => {
+    if (!press(view, event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    view.keys = true;
+    const [row, column] = view.cursor;
+    const grain = `${view.get('cells')[row][column]} of ${view.get('k') - 1}`;
+    view.aloud.textContent = `row ${row + 1}, column ${column + 1}: ${grain}, `
+                             + `painting ${view.get('grain')}`;
+    view.redraw();
+  });
+  const covered = () => {
+    if (view.bare) view.redraw();
+    view.bare = false;
+  };
+  top.addEventListener('keyup', event => { if (event.key.toLowerCase() === 'p') covered(); });
+  top.addEventListener('focus', () => drawTop(view, pane));
+  top.addEventListener('blur', () => {
+    covered();
+    view.keys = true;                                // it may come back by the tab key
+    drawTop(view, pane);
+  });
+}
+
+// ---- elements ----
+
+const HELP = [
+  ['drag', 'paint; with the right button: coarse'],
+  ['wheel, + −', 'zoom'],
+  ['shift and drag', 'move the zoomed picture'],
+  ['Esc', 'the whole picture'],
+  ['hold P', 'the picture without the map'],
+  ['0, 1 …', 'grain: 0 is coarsest'],
+  ['arrows, space', 'move, paint; shift and arrows: paint'],
+  ['F', 'fill'],
+  ['Enter', 'redraw what was painted'],
+  ['N', 'new picture'],
+  ['C', 'keep the picture for comparison'],
+  ['ctrl Z, shift ctrl Z', 'undo, redo']];
+const LABEL = 'Grain map. Arrows move, space paints, with shift arrows paint, '
+              + 'digits choose the grain, F fills, control Z undoes.';
+const LARGEST = 8e6;      // bytes: what a notebook server passes on without closing the connection
+
+function make(tag, name, into, text = '') {
+  const element = document.createElement(tag);
+  element.className = name;
+  element.textContent = text;
+  into.appendChild(element);
+  return element;
+}
+
+function makePane(into, clean) {
+  const box = make('figure', 'grain-pane', into);
+  const caption = make('figcaption', 'grain-caption', box);
+  const stack = make('div', 'grain-stack', box);
+  const canvas = make('canvas', clean ? 'grain-picture' : 'grain-canvas', stack);
+  const top = make('canvas', 'grain-top', stack);
+  top.tabIndex = 0;
+  top.setAttribute('role', 'application');
+  top.setAttribute('data-lm-suppress-shortcuts', 'true');
+  top.setAttribute('aria-label', LABEL);
+  const [cx, topCx] = [canvas, top].map(one => one.getContext('2d'));
+  return {clean, caption, stack, canvas, top, cx, topCx};
+}
+
+function makeDivider(view, {stack}) {
+  const handle = make('div', 'grain-divider', stack);
+  handle.tabIndex = 0;
+  handle.setAttribute('role', 'slider');
+  handle.setAttribute('aria-label', 'left of it the other picture, right of it this one');
+  const move = to => {
+    view.divider = clamp(to, 0, 1);
+    handle.setAttribute('aria-valuenow', Math.round(100*view.divider));
+    view.redraw();
+  };
+  handle.addEventListener('pointerdown', event => {
+    event.stopPropagation();
+    handle.setPointerCapture(event.pointerId);
+  });
+  handle.addEventListener('pointermove', event => {
+    if (!handle.hasPointerCapture(event.pointerId)) return;
+    const box = stack.getBoundingClientRect();
+    move((event.clientX - box.left)/box.width);
+  });
+  handle.addEventListener('keydown', event => {
+    const step = {ArrowLeft: -.05, ArrowRight: .05}[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    move(view.divider + step);
+  });
+  return handle;
+}
+
+async function sendFile(file, what, {tell, say}) {
+  if (file.size > LARGEST) {
+    say(`${file.name} has ${(file.size/1e6).toFixed(1)} MB; up to ${LARGEST/1e6} MB `
+        + 'can be opened here. In a cell: editor.open(path) takes any.', true);
+  } else {
+    tell({kind: 'open', what, name: file.name}, [await file.arrayBuffer()], 30000);
+  }
+}
+
+function addButton(label, tip, act, into) {
+  const made = make('button', 'jupyter-widgets jupyter-button widget-button', into, label);
+  made.title = tip;
+  made.addEventListener('click', act);
+}
+
+function addOpener(label, tip, accept, what, view, into) {
+  const input = make('input', 'grain-open-' + what, into);
+  addButton(label, tip, () => input.click(), into);
+  input.type = 'file';
+  input.accept = accept;
+  input.hidden = true;
+  input.addEventListener('change', () => {
+    const file = input.files[0];
+    if (!file) return;
+    input.value = '';
+    return sendFile(file, what, view);
+  });
+}
+
+function addFiles(view, into) {
+  addOpener('Open picture…', 'begin with a picture of your own', 'image/*', 'picture', view, into);
+  addOpener('Open map…', 'a map or a session that was saved here (.json), or a picture of a map',
+            '.json,.png', 'map', view, into);
+  for (const [label, tip, what] of [
+    ['Save picture', 'as picture.png', 'picture.png'],
+    ['Save map', 'as grain_map.json, to be opened again', 'map.json'],
+    ['Save map picture', 'as grain_map.png, a pixel pattern in the colours of grains', 'map.png'],
+    ['Save session', 'all kept pictures with their maps and settings, to be opened again',
+     'session.json']]) {
+    addButton(label, tip, () => view.tell({kind: 'save', what}), into);
+  }
+  const help = make('details', 'grain-help', into);
+  make('summary', 'jupyter-widgets jupyter-button widget-button', help, '?').title
+    = 'what mouse and keys do';
+  const table = make('table', '', help);
+  for (const [key, what] of HELP) {
+    const row = make('tr', '', table);
+    make('th', '', row, key);
+    make('td', '', row, what);
+  }
+}
+
+// ---- all of it ----
+
+const GAP = 12;
+const NARROW = 430;                                  // pixels: below, one pane under the other
+
+function fit(view, box) {                            // the panes to the room there is
+  const [rows, columns] = view.get('grid');
+  const room = Math.max(120, box.clientWidth);
+  const stacked = room < NARROW;
+  const widest = stacked ? room : (room - GAP)/2;
+  const tallest = Math.max(180, .5*window.innerHeight);
+  const side = Math.max(1, Math.floor(Math.min(widest/columns, tallest/rows)));
+  const [width, height] = [side*columns, side*rows];
+  const sharp = window.devicePixelRatio || 1;
+  box.classList.toggle('grain-stacked', stacked);
+  for (const {stack, canvas, top} of view.panes) {
+    Object.assign(stack.style, {width: `${width}px`, height: `${height}px`});
+    for (const one of [canvas, top]) {
+      const [w, h] = [Math.round(width*sharp), Math.round(height*sharp)];
+      if (one.width !== w || one.height !== h) Object.assign(one, {width: w, height: h});
+    }
+  }
+  view.redraw();
+}
+
+function loader(view, name) {                        // keeps an image in step with its trait
+  return () => {
+    const url = view.get(name);
+    if (url) {
+      view[name].src = url;
+    } else {
+      view[name].removeAttribute('src');
+      view.redraw();
+    }
+  };
+}
+
+function render({model, el}) {
+  const root = make('div', 'grain-editor', el);
+  const panes = make('div', 'grain-panes', root);
+  const said = make('div', 'grain-said', root);
+  const files = make('div', 'grain-files', root);
+  const aloud = make('div', 'grain-aloud', root);
+  said.setAttribute('role', 'status');
+  aloud.setAttribute('aria-live', 'polite');
+  const say = (text, bad = false) => {
+    said.textContent = text;
+    said.classList.toggle('grain-bad', bad);
+  };
+  const sent = new Map();                            // strokes, until they are answered
+  const {tell, hush} = talk(model, say, id => {
+    if (sent.delete(id)) redraw();
+  });
+
+  let wanted = 0;                                    // a frame that has been asked for
+  const redraw = () => { wanted ||= requestAnimationFrame(frame); };
+  const view = {model, tell, say, redraw, aloud, get: name => model.get(name),
+                picture: new Image(), other: new Image(), panes: [],
+                look: WHOLE, divider: .5, bare: false, keys: true,
+                cursor: [0, 0], stroke: NO_STROKE, sent, from: null, last: null};
+  view.panes = [makePane(panes, false), makePane(panes, true)];
+  const divider = makeDivider(view, view.panes[1]);
+  function frame() {
+    wanted = 0;
+    divider.hidden = !view.get('other');
+    divider.style.left = `${100*view.divider}%`;
+    view.panes.forEach((pane, i) => {
+      pane.caption.textContent = view.get('captions')[i] || '';
+      drawBase(view, pane);
+      drawTop(view, pane);
+    });
+  }
+
+  view.panes.forEach(pane => {
+    listenToPointer(view, pane);
+    listenToKeys(view, pane);
+  });
+  addFiles(view, files);
+  const loads = {picture: loader(view, 'picture'), other: loader(view, 'other')};
+  const refit = () => fit(view, panes);
+  const heard = {'change:picture': loads.picture, 'change:other': loads.other,
+                 'change:grid': refit};
+  for (const name of ['cells', 'k', 'marked', 'captions']) heard['change:' + name] = redraw;
+  Object.entries(heard).forEach(([name, act]) => model.on(name, act));
+  view.picture.onload = view.other.onload = redraw;
+  const watch = new ResizeObserver(refit);
+  watch.observe(panes);
+  window.addEventListener('resize', refit);
+  Object.values(loads).forEach(load => load());
+  refit();
+  return () => {
+    Object.entries(heard).forEach(([name, act]) => model.off(name, act));
+    watch.disconnect();
+    window.removeEventListener('resize', refit);
+    hush();
+  };
+}
+export default {render};
