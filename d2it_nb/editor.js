@@ -557,7 +557,8 @@ function addFiles(view, into) {
     ['Save picture', 'as picture.png', 'picture.png'],
     ['Save map', 'as grain_map.json, to be opened again', 'map.json'],
     ['Save map picture', 'as grain_map.png, a pixel pattern in the colours of grains', 'map.png'],
-    ['Save session', 'all kept pictures with their maps and settings, to be opened again',
+    ['Save row', 'the compared pictures side by side, as row.png', 'row.png'],
+    ['Save session', 'all pictures below with their maps and settings, to be opened again',
      'session.json']]) {
     addButton(label, tip, () => view.tell({kind: 'save', what}), into);
   }
@@ -570,6 +571,49 @@ function addFiles(view, into) {
     make('th', '', row, key);
     make('td', '', row, what);
   }
+}
+
+// ---- pictures that were there before, and those that are compared ----
+
+function makeShelf(view, name, into, onlyWhole) {
+  const row = make('div', `grain-shelf grain-${name}`, into);
+  let shown = [];
+
+  function place({url, caption, tip}, number) {
+    const box = make('figure', 'grain-item', row);
+    const canvas = make('canvas', '', box);
+    const image = new Image();
+    canvas.tabIndex = 0;
+    canvas.title = tip;
+    canvas.setAttribute('role', 'button');
+    canvas.setAttribute('aria-label', `bring back: ${tip}`);
+    const back = () => view.tell({kind: 'restore', from: name, number});
+    canvas.addEventListener('click', back);
+    canvas.addEventListener('keydown', event => { if (event.key === 'Enter') back(); });
+    make('figcaption', 'grain-caption', box, caption);
+    if (!onlyWhole) {
+      const away = make('button', 'grain-away', box, '×');
+      away.title = 'no longer compare this one';
+      away.addEventListener('click', () => view.tell({kind: 'unpin', number}));
+    }
+    image.onload = view.redraw;
+    image.src = url;
+    return {canvas, image};
+  }
+
+  return {
+    fill() {
+      row.replaceChildren();
+      shown = view.get(name).map(place);
+    },
+    draw() {
+      const sharp = window.devicePixelRatio || 1;
+      for (const {canvas, image} of shown) {
+        const side = Math.round(canvas.clientWidth*sharp);
+        if (canvas.width !== side) Object.assign(canvas, {width: side, height: side});
+        drawPicture(canvas.getContext('2d'), image, onlyWhole ? WHOLE : view.look);
+      }
+    }};
 }
 
 // ---- all of it ----
@@ -614,6 +658,7 @@ function render({model, el}) {
   const panes = make('div', 'grain-panes', root);
   const said = make('div', 'grain-said', root);
   const files = make('div', 'grain-files', root);
+  const shelves = make('div', 'grain-shelves', root);
   const aloud = make('div', 'grain-aloud', root);
   said.setAttribute('role', 'status');
   aloud.setAttribute('aria-live', 'polite');
@@ -634,6 +679,8 @@ function render({model, el}) {
                 cursor: [0, 0], stroke: NO_STROKE, sent, from: null, last: null};
   view.panes = [makePane(panes, false), makePane(panes, true)];
   const divider = makeDivider(view, view.panes[1]);
+  const [pinned, results] = [makeShelf(view, 'pinned', shelves, false),
+                             makeShelf(view, 'results', shelves, true)];
   function frame() {
     wanted = 0;
     divider.hidden = !view.get('other');
@@ -643,6 +690,8 @@ function render({model, el}) {
       drawBase(view, pane);
       drawTop(view, pane);
     });
+    pinned.draw();
+    results.draw();
   }
 
   view.panes.forEach(pane => {
@@ -654,6 +703,12 @@ function render({model, el}) {
   const refit = () => fit(view, panes);
   const heard = {'change:picture': loads.picture, 'change:other': loads.other,
                  'change:grid': refit};
+  for (const [name, shelf] of Object.entries({pinned, results})) {
+    heard['change:' + name] = () => {
+      shelf.fill();
+      redraw();
+    };
+  }
   for (const name of ['cells', 'k', 'marked', 'captions']) heard['change:' + name] = redraw;
   Object.entries(heard).forEach(([name, act]) => model.on(name, act));
   view.picture.onload = view.other.onload = redraw;
@@ -661,6 +716,7 @@ function render({model, el}) {
   watch.observe(panes);
   window.addEventListener('resize', refit);
   Object.values(loads).forEach(load => load());
+  [pinned, results].forEach(shelf => shelf.fill());
   refit();
   return () => {
     Object.entries(heard).forEach(([name, act]) => model.off(name, act));

@@ -53,7 +53,7 @@ class View:
         self.page.goto('http://editor.test/')
         self.page.wait_for_function('() => !!window.start')
         usual = dict(grid=[n, n], cells=[[0]*n]*n, marked=[], k=k, brush=1, grain=k - 1, tool='brush',
-                     picture='', other='', captions=['map', 'picture'])
+                     picture='', other='', captions=['map', 'picture'], pinned=[], results=[])
         self.page.evaluate('state => window.start(state)', usual | state)
         self.settle()
     def _serve(self, route):
@@ -233,6 +233,27 @@ def test_what_is_painted_stays_until_python_has_answered(browser):
     v.page.evaluate("() => { window.model.send = () => { throw new Error('closed'); }; }")
     v.drag((4, 4))
     assert 're-run the cell' in v.page.locator('.grain-said').text_content()
+    v.close()
+
+def test_thumbnails_and_compared_pictures(browser):
+    x,url = picture(4)
+    item = dict(url=url, caption='1: roses', tip='seed 3')
+    v = View(browser, picture=url, pinned=[item, item], results=[item])
+    assert torch.equal(v.pixels('.grain-results canvas'), x) and torch.equal(v.pixels('.grain-pinned canvas'), x)
+    v.page.mouse.move(*v.at(-.49, -.49))
+    for _ in range(20):
+        v.page.mouse.wheel(0, -100)
+    v.settle()
+    # compared at the same zoom; the thumbnail shows all of it
+    assert torch.equal(v.pixels('.grain-pinned canvas', 4), x[:4, :4])
+    assert torch.equal(v.pixels('.grain-results canvas'), x)
+    v.page.locator('.grain-pinned canvas').nth(1).click()
+    v.page.locator('.grain-results canvas').press('Enter')
+    v.page.locator('.grain-away').first.click()
+    assert [(m['from'], m['number']) for m in v.sent('restore')] == [('pinned', 1), ('results', 0)]
+    assert v.sent('unpin')[0]['number'] == 0
+    v.set('pinned', [])
+    assert v.page.locator('.grain-pinned canvas').count() == 0
     v.close()
 
 def test_it_grows_and_stacks(browser):
