@@ -465,6 +465,12 @@ const HELP = [
   ['N', 'new picture'],
   ['C', 'keep the picture for comparison'],
   ['ctrl Z, shift ctrl Z', 'undo, redo']];
+const SAVES = [
+  ['picture', 'picture.png'],
+  ['map, to be opened again', 'map.json'],
+  ['map as a picture', 'map.png'],
+  ['compared pictures as a row', 'row.png'],
+  ['all pictures below, to be opened again', 'session.json']];
 const LABEL = 'Grain map. Arrows move, space paints, with shift arrows paint, '
               + 'digits choose the grain, F fills, control Z undoes.';
 const LARGEST = 8e6;      // bytes: what a notebook server passes on without closing the connection
@@ -553,15 +559,13 @@ function addFiles(view, into) {
   addOpener('Open picture…', 'begin with a picture of your own', 'image/*', 'picture', view, into);
   addOpener('Open map…', 'a map or a session that was saved here (.json), or a picture of a map',
             '.json,.png', 'map', view, into);
-  for (const [label, tip, what] of [
-    ['Save picture', 'as picture.png', 'picture.png'],
-    ['Save map', 'as grain_map.json, to be opened again', 'map.json'],
-    ['Save map picture', 'as grain_map.png, a pixel pattern in the colours of grains', 'map.png'],
-    ['Save row', 'the compared pictures side by side, as row.png', 'row.png'],
-    ['Save session', 'all pictures below with their maps and settings, to be opened again',
-     'session.json']]) {
-    addButton(label, tip, () => view.tell({kind: 'save', what}), into);
-  }
+  const saver = make('select', 'grain-save', into);
+  saver.title = 'to where this browser keeps its downloads';
+  for (const [label, what] of [['Save …', ''], ...SAVES]) make('option', '', saver, label).value = what;
+  saver.addEventListener('change', () => {
+    view.tell({kind: 'save', what: saver.value});
+    saver.value = '';
+  });
   const help = make('details', 'grain-help', into);
   make('summary', 'jupyter-widgets jupyter-button widget-button', help, '?').title
     = 'what mouse and keys do';

@@ -214,7 +214,7 @@ class Panel:
         undo='the last stroke, map or picture',
         redo='what was undone last')
     NAMES = dict(new='New picture', redraw='Redraw', re_encode='Re-encode', stop='Stop',
-                 pin='Compare', random='Random', from_scores='From entropy',
+                 pin='Keep to compare', random='Random', from_scores='From entropy',
                  draw_map='From transformer', all_coarse='All coarse', all_fine='All fine',
                  invert='Invert', undo='Undo', redo='Redo')
 
@@ -574,7 +574,8 @@ class Editor(Panel):
             if self.pipe.classes:
                 self.wishes.label.value = '?'
             self.session.begin()
-            self._took(s, self.wishes.settings(), 'opened picture', M[0].cpu(), x.cpu())
+            what = 'opened picture'
+            self._took(s, self.wishes.settings(), what, what, M[0].cpu(), x.cpu())
             self.beside.value = 'original'
             self.draw()
 
@@ -610,7 +611,7 @@ class Editor(Panel):
             return 'grain_map.png',self.map.to_png()
         if what == 'row.png':
             if not self.session.pinned:
-                raise ValueError('nothing is compared yet: press Compare')
+                raise ValueError('nothing is compared yet: press Keep to compare')
             return 'row.png',png_bytes(row_of(self.session.pinned))
         if self.sample is None:
             raise ValueError('there is no picture yet')
@@ -626,7 +627,7 @@ class Editor(Panel):
         if note.sample is None:
             raise ValueError('there is no picture yet')
         result = next(one for one in reversed(self.session.results) if one.sample is note.sample)
-        if result not in self.session.pinned:
+        if not any(one is result for one in self.session.pinned):
             self.session.pinned.append(result)
         self.show('Kept for comparison.')
 
@@ -699,9 +700,9 @@ class Editor(Panel):
         shown = [0.]
 
         def each(step):
-            self.worker.step()
-            n = self.worker.done
+            n = self.worker.done + 1
             self.bar.value = n
+            self.worker.step()
             if time.monotonic() - shown[0] < .15 or not hasattr(self.pipe, 'decode'):
                 return
             if hasattr(step, 'x0'):
@@ -717,7 +718,8 @@ class Editor(Panel):
                 if self.worker.done and hasattr(self.pipe, 'content'):
                     each_step = step_flops(self.pipe, sample.M, settings['cfg'])
                     self.rate = seconds/self.worker.done/each_step
-                self.safely(lambda: self._took(sample, settings, what, M[0], photo, seconds))
+                text = f'{what} in {seconds:.1f} s'
+                self.safely(lambda: self._took(sample, settings, what, text, photo=photo))
             elif isinstance(fault, Stopped):
                 self.show(f'stopped after step {self.worker.done}; nothing was changed')
             else:
@@ -734,10 +736,10 @@ class Editor(Panel):
         if self.worker.busy:
             self.offer()
 
-    def _took(self, sample, settings, what, M, photo, seconds=None):
-        if seconds is None:
-            self.session.took(sample, settings, what, M, photo)
-        else:                                       # painted on meanwhile: the map stays
-            self.session.took(sample, settings, what, None, photo)
+    def _took(self, sample, settings, what, text, M=None, photo=None):
+        begun = self.sample is not None
+        self.session.took(sample, settings, what, M, photo)
+        if not begun:
+            self.map.past.clear()                   # before the first picture there is nothing
         self.number += 1
-        self.show(what if seconds is None else f'{what} in {seconds:.1f} s')
+        self.show(text)

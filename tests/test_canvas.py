@@ -270,7 +270,8 @@ def test_it_grows_and_stacks(browser):
 def test_it_saves_and_leaves_nobody_listening(browser):
     v = View(browser)
     with v.page.expect_download() as got:
-        v.page.get_by_role('button', name='Save map', exact=True).click()
+        v.page.locator('.grain-save').select_option('map.json')
+        assert v.sent('save')[0]['what'] == 'map.json'
         v.page.evaluate("""() => window.model.fire('msg:custom', {file: 'grain_map.json',
             to: window.model.sent.at(-1).id}, [new TextEncoder().encode('{}')])""")
     assert got.value.suggested_filename == 'grain_map.json'
