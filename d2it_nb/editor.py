@@ -159,8 +159,10 @@ class Wishes:
         return next((name for name,value in self.label.options if value == label), 'any')
 
     def asked(self)->tuple: # class id or None for any; the rest, for the pipeline
-        "… of the pipeline"
+        "… of the pipeline; `ValueError` if no class was chosen"
         label = self.label.value
+        if not self.chosen():
+            raise ValueError('choose a class first, or any')
         rest = {name: value for name,value in self.settings().items() if name != 'label'}
         return None if label == 'any' else label, rest
 

@@ -5,7 +5,10 @@ from types import SimpleNamespace
 import pytest, torch
 from PIL import Image
 from d2it_nb.data import to_image
-from d2it_nb.editor import Editor, GrainMap, Stepper, allowed_samplers, data_url
+from d2it_nb.painting import GrainMap
+from d2it_nb.canvas import data_url
+from d2it_nb.editor import Editor, allowed_samplers
+from d2it_nb.stepper import Stepper
 from d2it_nb.pipeline import D2iTPipeline, Samples
 from d2it_nb.diffusion import Flow
 
@@ -54,38 +57,48 @@ class Recorder:
 @pytest.fixture
 def ed():
     r = Recorder()
-    r.editor = Editor(r, label='c', seed=7, steps=5, sampler='ddim', cfg=2.5, wait=True)
+    r.editor = Editor(r, label='c', seed=7, steps=5, sampler='ddim', cfg=2.5, start=False, wait=True)
     return r.editor
 
 def test_everything_is_passed_on(ed):
-    ed.resample_all()
+    ed.new()
     how = dict(seed=7, steps=5, sampler='ddim', cfg=2.5, progress=False)
     assert ed.pipe.asked == [dict(do='generate', label=2, M=[[[0]*4]*3], **how)]
     one = ed.sample
     ed.paint([(1, 3)], 2)
-    ed.resample_painted()
+    ed.redraw()
     assert ed.pipe.asked[1] == dict(do='edit', s=one, M=[[[0]*4, [0, 0, 0, 2], [0]*4]], R=[[1, 3]], label=[2],
                                     **how)
-    ed.label.value,ed.seed.value = 'any',8
+    ed.wishes.label.value,ed.wishes.seed.value = 'any',8
     ed.paint([(2, 0)], 0)
-    ed.resample_painted()
+    ed.redraw()
     assert (ed.pipe.asked[2]['label'] == [None] and ed.pipe.asked[2]['seed'] == 8 and
             ed.pipe.asked[2]['R'] == [[2, 0]])
-    ed.label.value,ed.ratio.value = 1,.25
+    ed.wishes.label.value,ed.budget.value = 1,.25
     ed.draw_map()
     assert {k: ed.pipe.asked[3][k] for k in ('label', 'ratio')} == dict(label=1, ratio=.25)
     ed.open(.5)
-    assert ed.pipe.asked[4]['ratio'] == .25 and ed.map.tensor.sum() == 3 and ed.sample.x[0, 0, 0, 0] == .5
+    assert ed.pipe.asked[4]['ratio'] == .5 and ed.map.tensor.sum() == 6 and ed.sample.x[0, 0, 0, 0] == .5
+
+def test_the_first_picture_comes_by_itself():
+    r = Recorder()
+    r.editor = SimpleNamespace(canvas=SimpleNamespace(picture=''))
+    ed = Editor(r, wait=True)
+    assert ed.sample is not None and not ed.map.past and ed.canvas.picture == shown(-.25)
+    real = D2iTPipeline.load('demo')
+    first = Editor(real, seed=2, wait=True)
+    assert torch.equal(first.sample.M, real.draw_map(0, ratio=.5, seed=2))
 
 def test_painting_is_where_it_was_painted(ed):
-    ed.resample_all()
-    ed._heard(dict(id='x-1', kind='paint', cells=[7, 2], grain=1))
+    ed.new()
+    ed.heard(dict(id='x-1', kind='paint', cells=[7, 2], grain=1))
     assert (ed.map.cells == [[0, 0, 1, 0], [0, 0, 0, 1], [0]*4] and
             sorted(ed.canvas.marked) == [2, 7] and ed.canvas.cells == ed.map.cells)
     # strokes add up; repainting counts
     ed.paint([(2, 1)], 0)
-    assert ed.anew().nonzero()[:, 1:].tolist() == [[0, 2], [1, 3], [2, 1]]
-    ed._heard(dict(kind='fill', at=[0, 2], grain=2))
+    assert ed.session.anew().nonzero()[:, 1:].tolist() == [[0, 2], [1, 3], [2, 1]]
+    assert ed.buttons['redraw'].description == 'Redraw 3 cells'
+    ed.heard(dict(kind='fill', at=[0, 2], grain=2))
     assert ed.map.cells[0] == [0, 0, 2, 0] and ed.map.cells[1] == [0, 0, 0, 1]
     # nothing new, no step
     n = len(ed.map.past)
@@ -103,117 +116,143 @@ def test_painting_is_where_it_was_painted(ed):
 def test_invert_and_random_of_three_grains(ed):
     ed.paint([(0, 1)], 1)
     ed.paint([(0, 2)], 2)
-    ed.buttons['Invert'].click()
+    ed.buttons['invert'].click()
     assert ed.map.cells[0] == [2, 1, 0, 2]
-    # r = ½: half at least grain 1, a quarter grain 2
-    ed.buttons['Random'].click()
+    # r = ½: half at least grain 1, a quarter grain 2; that is 3·6 + 12·3 of 15·12 codes
+    ed.budget.value = .3
+    ed.buttons['random'].click()
     assert (ed.map.tensor >= 1).sum() == 6 and (ed.map.tensor == 2).sum() == 3
 
 def test_what_is_shown(ed):
     # x̂₀ meanwhile, then the picture
-    ed.resample_all()
+    ed.new()
     assert ed.pipe.seen[0] == shown(.75) and ed.canvas.picture == shown(-.25)
     ed.paint([(0, 0)], 1)
-    ed.resample_painted()
-    assert ed.canvas.picture == shown(0.)
-    ed.shows.value = 'before'
-    assert ed.canvas.picture == shown(-.25)
-    ed.shows.value = 'difference'
-    assert ed.canvas.picture == data_url(to_image(torch.full((3, 6, 8), 0.)))
+    ed.redraw()
+    assert (ed.canvas.picture, ed.canvas.other) == (shown(0.), '')
+    ed.beside.value = 'before'
+    assert (ed.canvas.picture, ed.canvas.other) == (shown(0.), shown(-.25))
+    ed.beside.value = '4 × difference'
+    assert ed.canvas.other == shown(0.)
     ed.undo()
-    ed.undo()
-    ed.shows.value = 'before'
-    assert ed.canvas.picture == shown(-.25)
-    ed.redo(), ed.redo()
-    assert ed.canvas.picture == shown(-.25) and ed.before.x[0, 0, 0, 0] == -.25
+    assert ed.beside.value == 'nothing' and ed.canvas.picture == shown(-.25) and ed.canvas.other == ''
+    ed.redo()
+    assert ed.canvas.picture == shown(0.) and ed.session.note.before.x[0, 0, 0, 0] == -.25
+    assert [one['url'] for one in ed.canvas.results] == [shown(-.25), shown(0.)]
     name,data = ed.save('picture.png')
     assert (name == 'picture.png' and
             Image.open(io.BytesIO(data)).getpixel((0, 0)) == (128,)*3 and
             ed.save('map.json')[1] == ed.map.to_json().encode())
 
 def test_stop_and_errors_leave_everything_as_it_was(ed):
-    ed.resample_all()
+    ed.new()
     was,cells = ed.sample,ed.map.cells
     ed.pipe.hook = lambda i: ed.stop() if i == 2 else None
-    ed.resample_all()
+    ed.new()
     assert (ed.message == 'stopped after step 3; nothing was changed' and
             ed.sample is was and ed.canvas.picture == shown(-.25))
     def burst(i):
         if i == 2:
             raise RuntimeError('out of ink')
     ed.pipe.hook = burst
-    ed.resample_all()
+    ed.new()
     assert (ed.message == '⚠ RuntimeError: out of ink' and
             'burst' in ed.error and ed.sample is was and
             ed.canvas.picture == shown(-.25) and ed.map.cells == cells)
     # also what was opened
     ed.pipe.hook = lambda i: None
     ed.open(.5)
-    was,photo = ed.sample,ed.photo
+    was,photo = ed.sample,ed.session.note.photo
+    ed.wishes.label.value = 0
     ed.pipe.hook = burst
-    ed.resample_all()
-    assert ed.photo is photo
+    ed.new()
+    assert ed.session.note.photo is photo
     # and it goes on
     ed.pipe.hook = lambda i: None
-    ed.resample_all()
-    assert ed.sample is not was and 'resampled in' in ed.message
+    ed.new()
+    assert ed.sample is not was and 'drawn in' in ed.message and ed.session.note.photo is None
 
 def test_what_is_done_while_it_samples(ed):
     go,there = threading.Event(),threading.Event()
     ed.pipe.hook = lambda i: i or (there.set(), go.wait(20))
-    ed.wait_for_it = False
-    ed.resample_all()
+    ed.worker.foreground = False
+    ed.new()
     there.wait(20)
     ed.paint([(1, 3)], 2)
     ed.paint([(2, 2)], 0)
-    assert ed.message == 'sampling …'
-    for f in (ed.undo, ed.redo, lambda: ed.open(.5), ed.resample_all,
-              ed.re_encode if ed.photo is not None else ed.resample_painted):
-        ed._safely(f)
+    assert ed.message == 'drawing …' and ed.buttons['stop'].button_style == 'danger'
+    assert not ed.buttons['stop'].disabled and ed.buttons['new'].disabled
+    for f in (ed.undo, ed.redo, lambda: ed.open(.5), ed.new):
+        ed.safely(f)
         assert 'still sampling' in ed.message
     # painted meanwhile: the map keeps it, and it waits to be drawn
-    ed.label.value = 0
-    ed.seed.value = 99
-    ed.cfg.value = 1.
+    ed.wishes.label.value = 0
+    ed.wishes.seed.value = 99
+    ed.wishes.cfg.value = 1.
     go.set()
     ed.wait(20)
     assert ed.map.cells[1] == [0, 0, 0, 2] and sorted(ed.canvas.marked) == [7, 10]
+    assert ed.buttons['stop'].disabled and ed.buttons['stop'].button_style == ''
     # what made it, not what is set now
-    assert (ed.kept[-1][1] == dict(label=2, seed=7, steps=5, sampler='ddim', cfg=2.5) and
-            '1: c' == ed.gallery.children[-1].children[1].description)
+    assert (ed.session.results[-1].settings == dict(label=2, seed=7, steps=5, sampler='ddim', cfg=2.5) and
+            ed.canvas.results[-1]['caption'] == '1: c')
 
-def test_the_gallery_brings_all_of_it_back(ed):
+def test_a_thumbnail_brings_all_of_it_back(ed):
     ed.open(.5)
     ed.paint([(0, 3)], 2)
     ed.re_encode()
     first = ed.sample
-    ed.photo = None
-    ed.label.value,ed.seed.value = 0,1
-    ed.resample_all()
-    ed.buttons['All fine'].click()
-    ed.gallery.children[1].children[1].click()
-    assert (ed.sample is first and ed.photo is not None and ed.label.value == 2 and ed.seed.value == 7 and
-            ed.map.cells[0][3] == 2)
+    ed.wishes.label.value,ed.wishes.seed.value = 0,1
+    ed.new()
+    ed.buttons['all_fine'].click()
+    ed.heard(dict(kind='restore', **{'from': 'results'}, number=1))
+    assert (ed.sample is first and ed.session.note.photo is not None and ed.wishes.label.value == '?' and
+            ed.wishes.seed.value == 7 and ed.map.cells[0][3] == 2)
     # also this is a step
     ed.undo()
     assert ed.map.cells == [[2]*4]*3
 
-def test_the_slider_takes_no_step_that_is_not_its_own(ed):
-    ed.open(.5)
+def test_only_the_newest_thumbnails_and_what_is_compared(ed):
+    for _ in range(10):
+        ed.new()
+    assert [one['caption'] for one in ed.canvas.results] == [f'{i}: c' for i in range(3, 11)]
+    ed.heard(dict(kind='restore', **{'from': 'results'}, number=0))
+    assert ed.sample is ed.session.results[2].sample
+    ed.heard(dict(kind='pin'))
+    ed.wishes.seed.value = 9
+    ed.new()
+    ed.pin()
+    assert [one['caption'] for one in ed.canvas.pinned] == ['1: seed 7', '2: seed 9']
+    ed.heard(dict(kind='unpin', number=0))
+    ed.heard(dict(kind='restore', **{'from': 'pinned'}, number=0))
+    assert ed.sample is ed.session.pinned[0].sample
+
+def test_keys_do_what_buttons_can(ed):
+    ed.heard(dict(kind='redraw'))
+    assert ed.message == 'there is no picture yet' and not ed.error
+    ed.heard(dict(kind='new'))
     assert ed.sample is not None
-    ed.ratio.value = .5
-    ed.buttons['From entropy'].click()
-    ed.ratio.value = .75
-    ed.ratio.value = .25
-    assert ed.sample is not None and ed.map.tensor.sum() == 3
+    ed.heard(dict(kind='redraw'))
+    assert ed.message == 'nothing is painted; paint some cells first'
+
+def test_an_opened_picture_has_no_class(ed):
+    ed.open(.5)
+    assert ed.wishes.label.value == '?' and ed.beside.value == 'original' and ed.canvas.other == shown(.5)
+    ed.paint([(0, 0)], 1)
+    assert ed.buttons['redraw'].disabled and ed.buttons['redraw'].tooltip == 'choose a class first, or any'
+    ed.wishes.label.value = 'any'
+    assert not ed.buttons['redraw'].disabled
+    ed.redraw()
+    assert ed.session.note.photo is not None            # its original is still there to compare with
+
+def test_the_slider_takes_one_step_however_far_it_moves(ed):
+    ed.open(.5)
+    n = len(ed.map.past)
+    for share in (.5, .75, .1):
+        ed.budget.value = share
+    assert len(ed.map.past) == n + 1
     ed.undo()
-    assert ed.sample is not None and ed.map.tensor.sum() == 6
-    ed.buttons['All fine'].click()
-    ed.ratio.value = 1.
-    ed.buttons['Random'].click()
-    ed.ratio.value = .5
-    ed.undo()
-    assert ed.map.cells == [[2]*4]*3
+    assert ed.map.tensor.sum() == 6
 
 def test_refused_at_the_start():
     for kw,says in ((dict(label='d'), "no class 'd'; there are 0 a, 1 b, 2 c"),
@@ -222,18 +261,17 @@ def test_refused_at_the_start():
         with pytest.raises(ValueError, match=says):
             Editor(Recorder(), **kw)
     assert 'heun' in allowed_samplers(SimpleNamespace(diff=Flow()))
-    big = Editor(Recorder(), steps=500, cfg=.5)
-    assert (big.steps.value, big.cfg.value) == (500, .5)
+    big = Editor(Recorder(), steps=500, cfg=.5, start=False)
+    assert (big.wishes.steps.value, big.wishes.cfg.value) == (500, .5)
 
 def test_costs_follow_steps_and_guidance():
     ed = Editor(D2iTPipeline.load(), steps=10, cfg=1., wait=True)
-    ed.resample_all()
     ed.rate = 1e-9
     def cost(steps, cfg):
-        ed.steps.value,ed.cfg.value = steps,cfg
-        ed._price()
-        t = ed.cost.value
-        return float(t.split(' GFLOP')[0].rsplit(' ', 1)[1]),float(t.split('about ')[1].split(' s')[0])
+        ed.wishes.steps.value,ed.wishes.cfg.value = steps,cfg
+        ed.price()
+        t = ed.cost.value.split('a step ')[1]
+        return float(t.split(' GFLOP')[0]),float(t.split(', ')[1].split(' s')[0])
     (a,s) = cost(10, 1.)
     (b,t) = cost(20, 1.)
     (c,u) = cost(10, 2.)
