@@ -16,7 +16,7 @@ setuptools.setup(
     license='Apache-2.0',
     packages=[*setuptools.find_packages(include=[lib, f'{lib}.*']), f'{lib}._assets'],
     package_dir={f'{lib}._assets': 'data'},      # data/ is installed as the package d2it_nb._assets
-    package_data={f'{lib}._assets': ['*', '**/*']},
+    package_data={lib: ['*.js', '*.css'], f'{lib}._assets': ['*', '**/*']},
     install_requires=shlex.split(cfg.get('requirements', '')),
     extras_require={'dev': shlex.split(cfg.get('dev_requirements', ''))},
     python_requires='>=' + cfg['min_python'],

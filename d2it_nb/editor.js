@@ -546,7 +546,7 @@ function addOpener(label, tip, accept, what, view, into) {
   addButton(label, tip, () => input.click(), into);
   input.type = 'file';
   input.accept = accept;
-  input.hidden = true;
+  input.style.display = 'none';
   input.addEventListener('change', () => {
     const file = input.files[0];
     if (!file) return;
@@ -630,7 +630,7 @@ function fit(view, box) {                            // the panes to the room th
   const room = Math.max(120, box.clientWidth);
   const stacked = room < NARROW;
   const widest = stacked ? room : (room - GAP)/2;
-  const tallest = Math.max(180, .5*window.innerHeight);
+  const tallest = Math.max(180, .55*window.innerHeight);
   const side = Math.max(1, Math.floor(Math.min(widest/columns, tallest/rows)));
   const [width, height] = [side*columns, side*rows];
   const sharp = window.devicePixelRatio || 1;

@@ -151,7 +151,7 @@ def targets(d):
     from d2it_nb.core import digest, load_net, save_net, sha256, write_atomic
     from d2it_nb.data import PhotoCrops
     from d2it_nb.dvae import DVAE, dvae
-    from d2it_nb.editor import GrainMap
+    from d2it_nb.painting import GrainMap
     from d2it_nb.evaluate import in_chunks, read_chunks, read_pictures
     from d2it_nb.extractors import read_weights
     from d2it_nb.grain_transformer import GrainTransformer, grain_net
