@@ -1,5 +1,5 @@
 """The editor in a real Chromium in a real JupyterLab: what a mouse, a keyboard and a restarted kernel do to it. SHOTS=FOLDER keeps screenshots."""
-import json, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
+import json, os, secrets, shutil, signal, socket, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 import pytest
@@ -65,7 +65,7 @@ class Page:
         return self.page.evaluate("""async code => { const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel; let out = '';
             const f = k.requestExecute({code}); f.onIOPub = m => { if (m.header.msg_type == 'stream') out += m.content.text; if (m.header.msg_type == 'error') out += 'ERROR ' + m.content.ename + ': ' + m.content.evalue; }; await f.done; return out; }""", code).strip()
     def canvas(self):
-        cv = self.page.locator('.grain-canvas').last
+        cv = self.page.locator('.grain-top').nth(-2)             # over the left pane of the last editor
         cv.scroll_into_view_if_needed()
         return cv
     def at(self, r, c, n=8, box=None):
@@ -82,6 +82,13 @@ class Page:
             m.up()
     def press(self, name):
         self.page.get_by_role('button', name=name, exact=True).last.click()
+    def seen(self, name, side=64):
+        "What a canvas shows at the middle of each of a picture's pixels, as text"
+        return self.page.evaluate("""([name, side]) => {
+            const c = [...document.querySelectorAll(name)].at(-1), cx = c.getContext('2d'), out = [];
+            for (let i = 0; i < side; i++) for (let j = 0; j < side; j++)
+                out.push(...[...cx.getImageData((j + .5)*c.width/side, (i + .5)*c.height/side, 1, 1).data].slice(0, 3));
+            return out.join(' '); }""", [name, side])
     def until(self, code, seconds=30):
         end = time.time() + seconds
         while self.python(f'print({code})') != 'True':
@@ -133,27 +140,28 @@ def served(tmp_path_factory):
         '        import time\n'
         '        for i in range(steps): time.sleep(.2); each(i)\n'
         '        raise RuntimeError("out of ink")',
-        'ed = Editor(Fake(), steps=20); ed.view')
+        'ed = Editor(Fake(), steps=20, start=False); ed.view')
     with lab(d/'run', ROOT/'nbs'/'90_tour.ipynb', plain, big) as at:
         yield at
 
 def test_the_tour(browser, served):
-    "All cells, by the lab's own Run All, without an error; then paint, resample, undo with the mouse"
+    "All cells, by the lab's own Run All, without an error; then paint, redraw, undo with the mouse"
     p = Page(browser, *served, '90_tour.ipynb')
     p.run_all()
+    p.canvas().wait_for(timeout=60_000)
+    p.until("'stepper' in globals() and editor.sample is not None and not editor.worker.busy", 60)
     bad = p.page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.content.widgets"
         ".flatMap(c => c.model.type == 'code' ? c.model.outputs.toJSON() : [])"
         ".filter(o => o.output_type == 'error').map(o => o.evalue)")
     assert not bad, bad
-    p.canvas().wait_for(timeout=60_000)
-    assert p.python("print(type(editor).__name__, editor.sample is not None)") == 'Editor True'
-    p.python('import torch; was = editor.sample; editor._replace([[0]*8]*8)')
+    p.python('import torch; was = editor.sample; editor.all_coarse()')
     p.drag((2, 2), (2, 5), (5, 5), (5, 2))
     p.until('editor.map.tensor.sum().item() == 10')
     p.shot('tour')
-    p.press('Resample painted')
-    p.until('editor.sample is not was and not editor.worker.is_alive()')
+    label = p.python("print(editor.buttons['redraw'].description)")
+    p.press(label)
+    p.until('editor.sample is not was and not editor.worker.busy')
     assert p.python(
         "from d2it_nb.grain import on_finest; "
         "R = on_finest(((editor.sample.M != was.M) | (editor.map.tensor == 1)).long()).bool().expand_as(was.z); "
@@ -161,8 +169,70 @@ def test_the_tour(browser, served):
         "torch.equal(editor.sample.z[R], was.z[R]))") == 'True False'
     p.press('Undo')
     p.until('editor.sample is was')
-    p.page.locator('.jupyter-widgets button[title=""], .widget-play button').first.click()
+    p.page.locator('.widget-play button').first.click()
     p.until('stepper.at.value >= 3')
+    p.clean()
+    p.page.close()
+
+PICTURE = ("from d2it_nb.data import to_image; "
+           "print(*to_image(ed.sample.x[0]).resize((64, 64)).tobytes())")
+
+def test_what_is_shown_is_the_picture(browser, served):
+    "A first picture without a click; canvas and thumbnail show its pixels; buttons say what they can do"
+    p = Page(browser, *served, 'plain.ipynb')
+    p.run_all()
+    p.canvas().wait_for(timeout=60_000)
+    p.until("'ed' in globals() and ed.sample is not None and not ed.worker.busy", 60)
+    pixels = p.python(PICTURE)
+    p.page.wait_for_function('() => document.querySelectorAll(".grain-results canvas").length == 1')
+    time.sleep(.5)
+    assert p.seen('.grain-picture') == pixels and p.seen('.grain-results canvas') == pixels
+    p.canvas().focus()
+    p.page.keyboard.down('p')
+    time.sleep(.3)
+    assert p.seen('.grain-canvas') == pixels                      # without the map, the same at the left
+    p.page.keyboard.up('p')
+    def can(name):
+        return p.page.get_by_role('button', name=name, exact=True).last.is_enabled()
+    assert [can(n) for n in ('New picture', 'Redraw', 'Re-encode', 'Stop', 'Undo', 'Redo')] == [True] + [False]*5
+    p.drag((0, 0), (0, 3))
+    p.until('len(ed.canvas.marked) == 4')
+    assert can('Redraw 4 cells')
+    p.press('Keep to compare')
+    p.press('Redraw 4 cells')
+    p.until('len(ed.session.results) == 2 and not ed.worker.busy')
+    p.press('Keep to compare')
+    p.page.wait_for_function('() => document.querySelectorAll(".grain-pinned canvas").length == 2')
+    p.page.get_by_label('left of it').last.select_option('before')
+    p.page.locator('.grain-divider').last.wait_for()
+    p.page.locator('.grain-divider').last.focus()
+    for _ in range(10):
+        p.page.keyboard.press('ArrowRight')                       # all of it is the picture before
+    time.sleep(.3)
+    assert p.seen('.grain-picture') == pixels
+    p.clean()
+    p.page.close()
+
+@pytest.mark.parametrize('width,height', [(1280, 800), (700, 900)])
+def test_every_control_can_be_reached(browser, served, width, height):
+    "Wide: without scrolling once the editor's cell is at the top; narrow: by scrolling down, never sideways"
+    p = Page(browser, *served, 'plain.ipynb')
+    p.page.set_viewport_size(dict(width=width, height=height))
+    p.run_all()
+    p.canvas().wait_for(timeout=60_000)
+    p.until("'ed' in globals() and ed.sample is not None and not ed.worker.busy", 60)
+    p.shot(f'at-{width}')
+    cell = p.page.locator('.jp-OutputArea-output', has=p.page.locator('.grain-editor')).last
+    box = cell.bounding_box()
+    parts = cell.locator('button:visible, select:visible, input:visible, canvas:visible').all()
+    assert len(parts) > 25
+    for one in parts:
+        b = one.bounding_box()
+        if not b or one.get_attribute('type') in ('file', 'radio'):
+            continue
+        assert b['x'] >= box['x'] - 1 and b['x'] + b['width'] <= width, one.evaluate('e => e.outerHTML.slice(0, 200)')
+        if width > 1000:
+            assert b['y'] - box['y'] + b['height'] < height - 190, one.evaluate('e => e.outerHTML.slice(0, 200)')
     p.clean()
     p.page.close()
 
@@ -170,21 +240,20 @@ def test_mouse_keyboard_files_and_a_kernel_that_is_gone(browser, served, tmp_pat
     p = Page(browser, *served, 'plain.ipynb')
     p.run_all()
     p.canvas().wait_for(timeout=60_000)
-    p.press('Resample all')
-    p.until('ed.sample is not None and not ed.worker.is_alive()')
-    p.python('s0 = ed.sample; n0 = len(ed.map.past)')
+    p.until("'ed' in globals() and ed.sample is not None and not ed.worker.busy", 60)
+    p.python('ed.all_coarse(); s0 = ed.sample; n0 = len(ed.map.past)')
     # 14 cells in 3 moves, one message
     p.drag((0, 0), (0, 7), (1, 7), (1, 2))
     p.until('ed.map.tensor.sum().item() == 14')
     assert p.python(
         'print(len(ed.map.past) - n0, ed.map.cells[0], sum(ed.map.cells[1]))') == '1 [1, 1, 1, 1, 1, 1, 1, 1] 6'
     p.shot('painted')
-    p.press('Resample painted')
-    p.until('ed.sample is not s0 and not ed.worker.is_alive()')
+    p.press(p.python("print(ed.buttons['redraw'].description)"))
+    p.until('ed.sample is not s0 and not ed.worker.busy')
     assert p.python(
         'import torch; from d2it_nb.grain import on_finest; '
-        'R = on_finest(ed.map.tensor).bool().expand_as(s0.z); '
-        'print(torch.equal(ed.sample.z[~R], s0.z[~R]), (ed.sample.z != s0.z)[R].all().item())') == 'True True'
+        'R = on_finest(((ed.map.tensor != s0.M) | (ed.map.tensor == 1)).long()).bool().expand_as(s0.z); '
+        'print(torch.equal(ed.sample.z[~R], s0.z[~R]), torch.equal(ed.sample.z, s0.z))') == 'True False'
     p.shot('editor')
     p.press('Undo')
     p.until('ed.sample is s0')
@@ -222,18 +291,20 @@ def test_mouse_keyboard_files_and_a_kernel_that_is_gone(browser, served, tmp_pat
     p.page.get_by_text('huge.png has 9.0 MB').wait_for()
     p.python("from d2it_nb.data import *; bundled_photos()['coffee'].save(" + repr(str(tmp_path/'photo.png')) + ")")
     p.page.set_input_files('.grain-open-picture', tmp_path/'photo.png')
-    p.until('ed.photo is not None')
+    p.until('ed.session.note.photo is not None')
     p.press('All fine')
     p.press('Re-encode')
     p.until("'re-encoded' in ed.message")
+    p.shot('opened')
     with p.page.expect_download() as got:
-        p.press('Save map')
+        p.page.locator('.grain-save').last.select_option('map.json')
     assert json.loads(Path(got.value.path()).read_text())['cells'] == [[1]*8]*8
-    p.python('ed.steps.value = 100; s1 = ed.sample')
-    p.press('Resample all')
+    p.page.get_by_text('Saved grain_map.json').wait_for()
+    p.python("ed.wishes.label.value = 1; ed.wishes.steps.value = 100; s1 = ed.sample")
+    p.press('New picture')
     p.until('ed.bar.value > 1')
     p.press('Stop')
-    p.until('not ed.worker.is_alive()')
+    p.until('not ed.worker.busy')
     assert 'stopped after step' in p.python('print(ed.message)') and p.python('print(ed.sample is s1)') == 'True'
     # the doctor's last question
     p.clean()
@@ -267,15 +338,50 @@ def test_a_large_map_and_an_error_in_the_sampler(browser, served):
           f'longest {ms[-1]:.0f} ms, {len(ms)} frames')
     assert len(ms) > 10
     p.shot('large')
-    p.press('Resample all')
+    p.press('New picture')
     p.until('ed.bar.value >= 2')
     # within one step of when it was heard
-    p.python('seen = []; stop = ed.stopping.set; ed.stopping.set = lambda: (seen.append(ed.bar.value), stop())')
+    p.python('seen = []; stop = ed.worker.stopping.set; '
+             'ed.worker.stopping.set = lambda: (seen.append(ed.bar.value), stop())')
     p.press('Stop')
-    p.until('not ed.worker.is_alive()')
+    p.until('not ed.worker.busy')
     assert p.python("print(int(ed.message.split()[3][:-1]) - seen[0])") in '01'
-    p.python('ed.steps.value = 2')
-    p.press('Resample all')
+    p.python('ed.wishes.steps.value = 2')
+    p.press('New picture')
     p.page.get_by_text('RuntimeError: out of ink').first.wait_for()
     p.clean()
     p.page.close()
+
+def test_a_page_of_its_own(browser, tmp_path):
+    "python -m d2it_nb.editor: on loopback, for those who have the token, and it asks nobody else"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, '-m', 'd2it_nb.editor', '--port', str(port), '--browser', '0']
+    p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(tmp_path/'log', 'w'), text=True,
+                         env=os.environ | dict(OMP_NUM_THREADS='1'), start_new_session=True)
+    try:
+        address = next(line for line in p.stdout if 'http' in line).split()[4]
+        assert address.startswith(f'http://127.0.0.1:{port}/?token=')
+        page = browser.new_page(viewport=dict(width=1280, height=800))
+        answered = []
+        page.on('response', lambda r: answered.append(r.url))
+        end = time.time() + 60
+        while True:
+            try:
+                page.goto(address.split('?')[0])
+                break
+            except Exception:
+                assert time.time() < end and p.poll() is None, (tmp_path/'log').read_text()
+                time.sleep(.3)
+        assert '/login' in page.url                              # without the token
+        page.goto(address)
+        page.wait_for_selector('.grain-canvas', timeout=60_000)
+        page.get_by_text('drawn in').first.wait_for()
+        assert page.get_by_text('Error displaying widget').count() == 0
+        away = [u for u in answered if not u.startswith((f'http://127.0.0.1:{port}/', 'data:', 'blob:'))]
+        assert not away, away
+        page.close()
+    finally:
+        os.killpg(p.pid, signal.SIGINT)
+        p.wait(20)
