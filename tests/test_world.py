@@ -86,8 +86,8 @@ def known_costs():
     from d2it_nb.plan import _costs
     print(len(_costs))
 def test_forks_know_the_costs_of_tiny_steps():
-    "Three stages, batches of eight in one piece and in two: or `warm` is not what its name says"
-    assert finished(known_costs).stdout == '6\n'
+    "Three stages, the first also without a discriminator, batches of eight and three parts of them: or `warm` is not what its name says"
+    assert finished(known_costs).stdout == '16\n'
 
 def start(base, out, *more, steps=60, restarts=0):
     cmd = command('content', out, *flags(base, steps), *more, ranks=2)
