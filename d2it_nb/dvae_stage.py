@@ -47,7 +47,8 @@ class DVAEConfig(Config):
     held:float = run_flag(.05, "share of the folder's pictures that neither stage trains on; "
                           'quality is measured on them, and trials are chosen by it', '[0,1)')
     test:float = run_flag(0., 'share that is looked at only once, at the end', '[0,1)')
-    calib:int = run_flag(2048, 'images used to calibrate the entropy thresholds', '[1,inf)')
+    calib:int = run_flag(2048, 'images that the thresholds are calibrated on; at most 512 of them '
+                                'for the scale of the codes', '[1,inf)')
     ratio:str = training_flag('uniform', "fine ratio of each sample: 'uniform', 'normal' or a "
                               'number')
     maps:str = training_flag('entropy', 'entropy; or shuffled: as many fine cells elsewhere, to '
@@ -441,8 +442,9 @@ class DVAEStage(Reconstruction):
         begin_linear(self.net, self.ranks.broadcast(found))
 
     @torch.no_grad()
-    def finish(self, net:DVAE, n:int=512, per:int=32)->dict:
+    def finish(self, net:DVAE, n:int=None, per:int=32)->dict:
         "Shift and scale of the codes, fitted on the maps that stage 2 will use; its thresholds"
+        n = n or min(512, self.cfg.calib)
         cal = self.cal
         if self.own:
             cal = own_benefit(net, self.ds, self.cfg.calib, final=False)

@@ -5,7 +5,7 @@ Everywhere else it is a fork of a server that has all imports behind it (`Fork`)
 import atexit, contextlib, ctypes, multiprocessing, os, resource, runpy, socket, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 import torch
-from faults import arguments, env, log_of
+from faults import arguments, env, kill_all, log_of
 from d2it_nb.data import PhotoCrops, to_image
 
 server = multiprocessing.get_context('forkserver')
@@ -74,15 +74,18 @@ class Fork:
         "stdout, stderr"
         return tuple(Path(path).read_text() for _, path in self.files)
 
-def finished(module, *args, ranks=1, **how):
-    "Run to the end, by ranks without a launcher: the status (1 if one of several ranks fails), and what was said"
+def started(module, *args, ranks=1, **how):
+    "A fork per rank, without a launcher"
     how['env'] = how.get('env') or env()
     if ranks == 1:
-        forks = [Fork(module, *args, **how)]
-    else:
-        world = dict(WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
-        forks = [Fork(module, *args, **how | dict(env=how['env'] | world | dict(RANK=str(r), LOCAL_RANK=str(r))))
-                 for r in range(ranks)]
+        return [Fork(module, *args, **how)]
+    world = dict(WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
+    return [Fork(module, *args, **how | dict(env=how['env'] | world | dict(RANK=str(r), LOCAL_RANK=str(r))))
+            for r in range(ranks)]
+
+def finished(module, *args, ranks=1, **how):
+    "Run to the end: the status (1 if one of several ranks fails), and what was said"
+    forks = started(module, *args, ranks=ranks, **how)
     while any(f.poll() is None for f in forks) and not any(f.poll() for f in forks):
         time.sleep(.005)
     for f in forks:                                   # one failed: the others end by themselves, or are ended
@@ -115,13 +118,20 @@ def refused(*args, **how):
     assert r.returncode == 2 and 'Traceback' not in r.stderr, r.stderr[-2000:]
     return r.stderr
 
-def wait_for(p, done, seconds=120):
+def wait_for(p, done, seconds=120, every=.005):
     "Until `done()`, which the process has to reach while it runs"
     end = time.time() + seconds
     while not done():
         assert p.poll() is None, 'it ended too early'
         assert time.time() < end, 'it did not get so far'
-        time.sleep(.005)
+        time.sleep(every)
+
+def killed(forks):
+    "With all that they started"
+    for f in forks:
+        kill_all(f.pid)
+    for f in forks:
+        f.wait()
 
 def photographs(folder, n, size=64, classes=('a', 'b')):
     "Crops as files of these classes in turn; without classes, side by side"

@@ -46,7 +46,7 @@ def lab(d, *notebooks):
 class Page:
     "A notebook, opened and run"
     def __init__(self, browser, port, token, name):
-        self.page = pg = browser.new_page(viewport=dict(width=1500, height=1100))
+        self.page = pg = browser.new_page()
         self.errors,self.asked = [],set()
         self.port = port
         pg.on('pageerror', lambda e: self.errors.append(str(e)))
@@ -110,8 +110,8 @@ class Page:
 @pytest.fixture(scope='module')
 def browser():
     with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-background-networking'])
-        yield b
+        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-background-networking', '--disable-gpu'])
+        yield b.new_context(viewport=dict(width=1500, height=1100))        # one, so that the lab's scripts are compiled once
         b.close()
 
 def notebook(path, *cells):

@@ -1,37 +1,37 @@
 "A run that is killed with -9 and started again is, to the last bit, the run that was never killed."
 import pytest
-from common import Fork, env, losses, refused, train, wait_for
-from faults import arguments, begin, kill_all, log_of
+from common import Fork, env, killed, losses, refused, started, train, wait_for
+from faults import arguments, log_of
 from d2it_nb.core import sha256
 
-def kill_when(out, step, p):
-    "Wait until the log has reached `step`, kill the process and all that it started"
-    wait_for(p, lambda: len(log_of(out)) >= step)
-    kill_all(p.pid)
-    p.wait()
+def kill_when(step, stage, out, *flags, ranks=1):
+    "Start it, wait until the log has reached `step`, kill its processes and all that they started"
+    forks = started('d2it_nb.train', *arguments(stage, out, *flags), ranks=ranks)
+    wait_for(forks[0], lambda: len(log_of(out)) >= step)
+    killed(forks)
+
+DVAE = '--steps', 24, '--save_every', 5
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     d = tmp_path_factory.mktemp('whole')
-    for stage in ('dvae', 'content'):
-        train(stage, d/stage, '--steps', 40, '--save_every', 5)
+    train('dvae', d/'dvae', *DVAE)
     return d
 
-@pytest.mark.parametrize('stage,ranks', [('dvae', 1)])
-def test_killed_and_resumed(whole, tmp_path, stage, ranks):
-    out = tmp_path/stage
-    flags = (['--steps', 40, '--save_every', 5] +
-             (['--dvae', whole/'dvae', '--latents', whole/'latents'] if stage == 'content' else []))
-    for step in (7, 18):
-        kill_when(out, step, Fork('d2it_nb.train', *arguments(stage, out, *flags), env=env()))
+def test_killed_and_resumed(whole, tmp_path):
+    "Twice; before and after the discriminator began"
+    out = tmp_path/'dvae'
+    for step in (2, 12):
+        kill_when(step, 'dvae', out, *DVAE)
     assert not (out/'model.json').exists()
-    assert train(stage, out, *flags, ranks=ranks, says='resuming at step ') == losses(whole/stage)
-    assert sha256(out/'model.safetensors') == sha256(whole/stage/'model.safetensors')
+    assert train('dvae', out, *DVAE, says='resuming at step ') == losses(whole/'dvae')
+    assert sha256(out/'model.safetensors') == sha256(whole/'dvae'/'model.safetensors')
 
 def test_killed_with_two_ranks(whole, tmp_path):
+    "With a launcher: `test_world`"
     flags = ['--steps', 40, '--save_every', 5, '--dvae', whole/'dvae', '--latents', whole/'latents']
     ref = train('content', tmp_path/'ref', *flags, ranks=2)
-    kill_when(tmp_path/'cut', 12, begin('content', tmp_path/'cut', *flags, ranks=2))       # with its launcher
+    kill_when(12, 'content', tmp_path/'cut', *flags, ranks=2)
     assert train('content', tmp_path/'cut', *flags, ranks=2, says='resuming at step ') == ref
     assert sha256(tmp_path/'cut'/'model.safetensors') == sha256(tmp_path/'ref'/'model.safetensors')
 

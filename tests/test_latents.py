@@ -1,8 +1,8 @@
 ("The latent cache, made by processes: any number of ranks writes the same bytes; "
  "a killed one goes on, loses nothing and repeats nothing.")
 import numpy as np, pytest
-from common import Fork, env, refused, train, wait_for
-from faults import arguments, begin, kill_all
+from common import killed, refused, started, train, wait_for
+from faults import arguments
 from d2it_nb.latents import checksums, record_type
 
 @pytest.fixture(scope='module')
@@ -23,19 +23,15 @@ def test_two_ranks_write_the_same_bytes(stage1, tmp_path):
     for f in ('latents.bin', 'latents.json', 'done.bin'):
         assert (tmp_path/'cache'/f).read_bytes() == (stage1/'cache'/f).read_bytes(), f
 
-def start(*args, ranks=1):
-    return begin(*args, ranks=ranks) if ranks > 1 else Fork('d2it_nb.train', *arguments(*args), env=env())
-
 def done_in(cache):
     return (cache/'done.bin').read_bytes().count(1) if (cache/'done.bin').is_file() else 0
 
 @pytest.mark.parametrize('ranks', [1, 2])
 def test_killed_while_caching(stage1, tmp_path, ranks):
     cache = tmp_path/'cache'
-    p = start('grain', tmp_path/'run', *flags(stage1, cache), ranks=ranks)
-    wait_for(p, lambda: done_in(cache) >= 4)
-    kill_all(p.pid)
-    p.wait()
+    forks = started('d2it_nb.train', *arguments('grain', tmp_path/'run', *flags(stage1, cache)), ranks=ranks)
+    wait_for(forks[0], lambda: done_in(cache) >= 4)
+    killed(forks)
     done = (cache/'done.bin').read_bytes()
     assert 4 <= done.count(1) < len(done) == 16 and not (cache/'latents.json').exists()
     whole,part = records(stage1/'cache'),records(cache)
@@ -57,7 +53,7 @@ def test_killed_while_caching(stage1, tmp_path, ranks):
 
 def test_sigterm_while_caching(stage1, tmp_path):
     cache = tmp_path/'cache'
-    p = start('grain', tmp_path/'run', *flags(stage1, cache))
+    p, = started('d2it_nb.train', *arguments('grain', tmp_path/'run', *flags(stage1, cache)))
     wait_for(p, lambda: done_in(cache))
     p.terminate()
     assert p.wait(60) == 143

@@ -15,12 +15,12 @@ def run(*args):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    "2,400 pictures, 24 different ones"
+    "1,500 pictures, 24 different ones"
     d = tmp_path_factory.mktemp('many')
     ds = PhotoCrops(64, n=24)
     for i in range(24):
         to_image(ds.image(i)).save(d/f'p{i:02d}.png')
-    for i in range(24, 2400):
+    for i in range(24, 1500):
         os.link(d/f'p{i % 24:02d}.png', d/f'q{i:04d}.png')
     return d
 
@@ -43,7 +43,7 @@ def test_stopped_and_resumed(folder, whole, tmp_path, sig):
     assert p.returncode == 128 + sig and 'the same command goes on where it was' in err and not out.exists(), err
     done = json.loads(part.read_text())
     n = next(iter(done['parts'].values()))[0][1]
-    assert 0 < n < 2400 and done['images'] == n
+    assert 0 < n < 1500 and done['images'] == n
     run(folder, *FLAGS, '--workers', 2, '--out', out)
     assert out.read_text() == whole and not part.exists()
 
@@ -62,7 +62,7 @@ def test_flags_and_three_shards(folder, whole, tmp_path):
     got = json.loads((tmp_path/'f.json').read_text())
     assert (got['settings']['bins'] == 32 and
             not got['settings']['rounded'] and got['images'] == 60 and
-            list(got['parts'])[0].endswith(', 60 of 2400'))
+            list(got['parts'])[0].endswith(', 60 of 1500'))
 
 def test_shards_with_bad_files_merge_to_one_pass(tmp_path):
     d = photographs(tmp_path/'d', 60, classes=())

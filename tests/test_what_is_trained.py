@@ -84,7 +84,7 @@ def test_the_scale_is_that_of_stage_2(d, monkeypatch):
         monkeypatch.setattr(dvae_stage, 'fit_scale', look)
         cfg = parse(['dvae', '--preset', 'tiny', '--avatars', '256', '--ratio', ratio, '--p_disturb', '.9', '--out', str(d/'dvae')])[1]
         stage = STAGES['dvae'].open(cfg)
-        stage.finish(stage.net)
+        stage.finish(stage.net, n=512)
         monkeypatch.setattr(dvae_stage, 'fit_scale', fit)
         fitted = torch.cat(seen).double().mean().item()
         _, content = built(d, 'content', '--ratio', ratio, '--p_disturb', '0')
@@ -99,7 +99,7 @@ def test_the_scale_of_one_grain(d, ratio):
     cfg = parse(['dvae', '--preset', 'tiny', '--avatars', '256', '--ratio', str(ratio), '--p_disturb', '0', '--out', str(d/'dvae')])[1]
     stage = STAGES['dvae'].open(cfg)
     net = stage.net
-    stage.finish(net)
+    stage.finish(net, n=512)
     assert (net.shift[1 - ratio] == 0).all() and (net.scale[1 - ratio] == 1).all() and (net.shift[ratio] != 0).all()
     x = stage.samples.__getitems__(list(range(64))).x
     M = torch.full((64, 4, 4), ratio)

@@ -1,27 +1,33 @@
 "What every fork (see `common`) would do once more: read the bundled pictures, and count what a step of each small network costs"
-import contextlib, io, tempfile, threading, traceback, warnings
+import contextlib, gc, io, tempfile, threading, traceback, warnings
 from pathlib import Path
+from unittest import mock
 import torch
 from tqdm.auto import tqdm
 from tqdm.std import tqdm as tqdm_std
+from d2it_nb import plan
 from d2it_nb.core import save_net
 from d2it_nb.data import PhotoCrops, bundled_avatars, small_photos
-from d2it_nb.dist import SOLO
-from d2it_nb.plan import plan
 from d2it_nb.train import STAGES, parse
 
-def tiny(stage, folder, micro=0):
-    return parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', str(folder/stage), '--micro', str(micro)])[1]
+MOST = 8                                              # samples of a micro-batch
+VARIANTS = dict(dvae=[(), ('--w_gan', '0')], grain=[()], content=[()])
 
 def count(folder):
-    "As `train` would, for one rank and for two"
-    for stage in STAGES:
-        built = STAGES[stage].open(tiny(stage, folder))
+    "As `train` would, for a whole batch; of a part of it, as much less"
+    for stage,variants in VARIANTS.items():
+        for flags in variants:
+            cfg = parse([stage, '--preset', 'tiny', '--device', 'cpu', '--out', str(folder/stage), *flags])[1]
+            built = STAGES[stage].open(cfg)
+            whole = plan.known_cost(built, cfg, MOST, False, 'cpu')
+            def part(stage, n, amp):
+                return whole | dict(bytes=whole['bytes']*n//MOST)
+            with mock.patch.object(plan, 'cost', part):
+                for n in (1, 2, 4):
+                    plan.known_cost(built, cfg, n, False, 'cpu')
         if stage == 'dvae':
             net = built.net.eval()
             save_net(folder/'dvae'/'model', net, id='untrained', trained={}, **built.meta)
-        for micro in (8, 4):
-            plan(built, tiny(stage, folder, micro), SOLO, False)
 
 def warm():
     small_photos(32, PhotoCrops.HELD)
@@ -41,3 +47,6 @@ try:
     warm()
 except Exception:
     traceback.print_exc()               # the tests themselves will say what is wrong
+# what lies here stays; else the first collection in each fork looks at all of it, and copies its memory
+gc.collect()
+gc.freeze()
