@@ -18,7 +18,7 @@ setuptools.setup(
     package_dir={f'{lib}._assets': 'data'},      # data/ is installed as the package d2it_nb._assets
     package_data={lib: ['*.js', '*.css'], f'{lib}._assets': ['*', '**/*']},
     install_requires=shlex.split(cfg.get('requirements', '')),
-    extras_require={'dev': shlex.split(cfg.get('dev_requirements', ''))},
+    extras_require={'dev': shlex.split(cfg.get('dev_requirements', '')), 'page': ['voila>=0.5']},
     python_requires='>=' + cfg['min_python'],
     long_description=readme.read_text(encoding='utf-8') if readme.exists() else '',
     long_description_content_type='text/markdown',

@@ -177,6 +177,23 @@ def test_the_tour(browser, served):
 PICTURE = ("from d2it_nb.data import to_image; "
            "print(*to_image(ed.sample.x[0]).resize((64, 64)).tobytes())")
 
+def all_can_be_reached(p, width, height):
+    "Wide: without scrolling once the editor's cell is at the top; narrow: by scrolling down, never sideways"
+    p.page.set_viewport_size(dict(width=width, height=height))
+    time.sleep(.5)
+    p.shot(f'at-{width}')
+    cell = p.page.locator('.jp-OutputArea-output', has=p.page.locator('.grain-editor')).last
+    box = cell.bounding_box()
+    parts = cell.locator('button:visible, select:visible, input:visible, canvas:visible').all()
+    assert len(parts) > 25
+    for one in parts:
+        b = one.bounding_box()
+        if not b or one.get_attribute('type') in ('file', 'radio'):
+            continue
+        what = one.evaluate('e => e.outerHTML.slice(0, 200)')
+        assert b['x'] >= box['x'] - 1 and b['x'] + b['width'] <= width, what
+        assert width < 1000 or b['y'] - box['y'] + b['height'] < height - 190, what
+
 def test_what_is_shown_is_the_picture(browser, served):
     "A first picture without a click; canvas and thumbnail show its pixels; buttons say what they can do"
     p = Page(browser, *served, 'plain.ipynb')
@@ -210,29 +227,9 @@ def test_what_is_shown_is_the_picture(browser, served):
         p.page.keyboard.press('ArrowRight')                       # all of it is the picture before
     time.sleep(.3)
     assert p.seen('.grain-picture') == pixels
-    p.clean()
-    p.page.close()
-
-@pytest.mark.parametrize('width,height', [(1280, 800), (700, 900)])
-def test_every_control_can_be_reached(browser, served, width, height):
-    "Wide: without scrolling once the editor's cell is at the top; narrow: by scrolling down, never sideways"
-    p = Page(browser, *served, 'plain.ipynb')
-    p.page.set_viewport_size(dict(width=width, height=height))
-    p.run_all()
-    p.canvas().wait_for(timeout=60_000)
-    p.until("'ed' in globals() and ed.sample is not None and not ed.worker.busy", 60)
-    p.shot(f'at-{width}')
-    cell = p.page.locator('.jp-OutputArea-output', has=p.page.locator('.grain-editor')).last
-    box = cell.bounding_box()
-    parts = cell.locator('button:visible, select:visible, input:visible, canvas:visible').all()
-    assert len(parts) > 25
-    for one in parts:
-        b = one.bounding_box()
-        if not b or one.get_attribute('type') in ('file', 'radio'):
-            continue
-        assert b['x'] >= box['x'] - 1 and b['x'] + b['width'] <= width, one.evaluate('e => e.outerHTML.slice(0, 200)')
-        if width > 1000:
-            assert b['y'] - box['y'] + b['height'] < height - 190, one.evaluate('e => e.outerHTML.slice(0, 200)')
+    p.python('ed.unpin(0); ed.unpin(0)')
+    all_can_be_reached(p, 1280, 800)
+    all_can_be_reached(p, 700, 900)
     p.clean()
     p.page.close()
 
@@ -363,7 +360,7 @@ def test_a_page_of_its_own(browser, tmp_path):
     try:
         address = next(line for line in p.stdout if 'http' in line).split()[4]
         assert address.startswith(f'http://127.0.0.1:{port}/?token=')
-        page = browser.new_page(viewport=dict(width=1280, height=800))
+        page = browser.new_page()
         answered = []
         page.on('response', lambda r: answered.append(r.url))
         end = time.time() + 60
