@@ -264,6 +264,14 @@ function moveCursor(view, [row, column]) {
   view.cursor = [clamp(row, 0, rows - 1), clamp(column, 0, columns - 1)];
 }
 
+function follow(view) {                              // the cursor, if it leaves what is seen
+  const [rows, columns] = view.get('grid');
+  const {left, top, part} = view.look;
+  const out = (at, count, from) => Math.min(0, at/count - from)
+                                   + Math.max(0, (at + 1)/count - from - part);
+  view.look = moved(view.look, out(view.cursor[1], columns, left), out(view.cursor[0], rows, top));
+}
+
 function show(view, number, ink) {                   // one cell, on both panes
   for (const pane of view.panes) {
     fillCell(view, pane, number, ink);
@@ -338,12 +346,14 @@ function look(view, next) {
 function listenToPointer(view, pane) {
   const {top} = pane;
   let grip = null;                                   // where a pan began
+  let finger = null;                                 // the pointer that draws or pans
   top.addEventListener('contextmenu', event => event.preventDefault());
   top.addEventListener('pointerdown', event => {
-    if (view.stroke !== NO_STROKE) return;           // a second finger
+    if (view.stroke !== NO_STROKE || grip) return;   // a second finger
     view.keys = false;
-    top.focus();
+    top.focus({preventScroll: true});
     const cell = cellAt(view, pane, event);
+    finger = event.pointerId;
     if (event.button === 1 || event.shiftKey) {
       event.preventDefault();
       grip = placeOf(view, pane, event);
@@ -358,6 +368,7 @@ function listenToPointer(view, pane) {
     top.setPointerCapture(event.pointerId);
   });
   top.addEventListener('pointermove', event => {
+    if (event.pointerId !== finger) return;
     if (grip) {
       const [u, v] = placeOf(view, pane, event);
       return look(view, moved(view.look, grip[0] - u, grip[1] - v));
@@ -367,6 +378,8 @@ function listenToPointer(view, pane) {
     for (const one of between.length ? between : [event]) strokeTo(view, cellAt(view, pane, one));
   });
   top.addEventListener('pointerup', event => {
+    if (event.pointerId !== finger) return;
+    finger = null;
     if (grip) {
       grip = null;
     } else if (view.stroke !== NO_STROKE) {
@@ -374,15 +387,17 @@ function listenToPointer(view, pane) {
       end(view);
     }
   });
-  top.addEventListener('pointercancel', () => {
-    grip = null;
+  top.addEventListener('pointercancel', event => {
+    if (event.pointerId !== finger) return;
+    finger = grip = null;
     cancel(view);
   });
   top.addEventListener('wheel', event => {
-    const closer = event.deltaY < 0;
-    if (!closer && view.look.part === 1) return;     // the page may scroll
+    const factor = Math.exp(-clamp(event.deltaY, -100, 100)/450);
+    const next = zoomed(view.look, placeOf(view, pane, event), factor);
+    if (next.part === view.look.part) return;        // nothing to zoom: the page may scroll
     event.preventDefault();
-    look(view, zoomed(view.look, placeOf(view, pane, event), closer ? 1.25 : .8));
+    look(view, next);
   }, {passive: false});
 }
 
@@ -397,6 +412,7 @@ function press(view, event) {                        // true: the key was for th
   const middle = [view.look.left + view.look.part/2, view.look.top + view.look.part/2];
   if (arrow) {
     moveCursor(view, [cursor[0] + arrow[0], cursor[1] + arrow[1]]);
+    follow(view);
     if (event.shiftKey) dot(view);
   } else if (key === ' ') {
     dot(view);
@@ -411,10 +427,10 @@ function press(view, event) {                        // true: the key was for th
   } else if (key === '+' || key === '-') {
     look(view, zoomed(view.look, middle, key === '+' ? 1.25 : .8));
   } else if (key === 'escape') {
+    if (view.stroke === NO_STROKE) look(view, WHOLE);
     cancel(view);
-    look(view, WHOLE);
   } else if (ACTIONS[key]) {
-    tell({kind: ACTIONS[key]});
+    if (!event.repeat) tell({kind: ACTIONS[key]});
   } else if (/^[0-9]$/.test(key) && Number(key) < get('k')) {
     model.set('grain', Number(key));
     model.save_changes();
@@ -424,6 +440,13 @@ function press(view, event) {                        // true: the key was for th
   return true;
 }
 
+function tellCursor(view) {                          // to those who don't see it
+  const [row, column] = view.cursor;
+  const grain = `${view.get('cells')[row][column]} of ${view.get('k') - 1}`;
+  view.aloud.textContent = `row ${row + 1}, column ${column + 1}: ${grain}, `
+                           + `painting ${view.get('grain')}`;
+}
+
 function listenToKeys(view, pane) {
   const {top} = pane;
   top.addEventListener('keydown', event => {
@@ -431,10 +454,7 @@ function listenToKeys(view, pane) {
     event.preventDefault();
     event.stopPropagation();
     view.keys = true;
-    const [row, column] = view.cursor;
-    const grain = `${view.get('cells')[row][column]} of ${view.get('k') - 1}`;
-    view.aloud.textContent = `row ${row + 1}, column ${column + 1}: ${grain}, `
-                             + `painting ${view.get('grain')}`;
+    tellCursor(view);
     view.redraw();
   });
   const covered = () => {
@@ -491,7 +511,6 @@ function makePane(into, clean) {
   const top = make('canvas', 'grain-top', stack);
   top.tabIndex = 0;
   top.setAttribute('role', 'application');
-  top.setAttribute('data-lm-suppress-shortcuts', 'true');
   top.setAttribute('aria-label', LABEL);
   const [cx, topCx] = [canvas, top].map(one => one.getContext('2d'));
   return {clean, caption, stack, canvas, top, cx, topCx};
@@ -502,6 +521,9 @@ function makeDivider(view, {stack}) {
   handle.tabIndex = 0;
   handle.setAttribute('role', 'slider');
   handle.setAttribute('aria-label', 'left of it the other picture, right of it this one');
+  handle.setAttribute('aria-valuemin', 0);
+  handle.setAttribute('aria-valuemax', 100);
+  handle.setAttribute('aria-valuenow', Math.round(100*view.divider));
   const move = to => {
     view.divider = clamp(to, 0, 1);
     handle.setAttribute('aria-valuenow', Math.round(100*view.divider));
@@ -529,7 +551,8 @@ function makeDivider(view, {stack}) {
 async function sendFile(file, what, {tell, say}) {
   if (file.size > LARGEST) {
     say(`${file.name} has ${(file.size/1e6).toFixed(1)} MB; up to ${LARGEST/1e6} MB `
-        + 'can be opened here. In a cell: editor.open(path) takes any.', true);
+        + `can be opened here. In a cell: editor.open${what === 'map' ? '_map(bytes)' : '(path)'} `
+        + 'takes any.', true);
   } else {
     tell({kind: 'open', what, name: file.name}, [await file.arrayBuffer()], 30000);
   }
@@ -583,7 +606,7 @@ function makeShelf(view, name, into, onlyWhole) {
   const row = make('div', `grain-shelf grain-${name}`, into);
   let shown = [];
 
-  function place({url, caption, tip}, number) {
+  function place({url, caption, tip, number}) {
     const box = make('figure', 'grain-item', row);
     const canvas = make('canvas', '', box);
     const image = new Image();
@@ -591,9 +614,13 @@ function makeShelf(view, name, into, onlyWhole) {
     canvas.title = tip;
     canvas.setAttribute('role', 'button');
     canvas.setAttribute('aria-label', `bring back: ${tip}`);
-    const back = () => view.tell({kind: 'restore', from: name, number});
+    const back = () => view.tell({kind: 'restore', number});
     canvas.addEventListener('click', back);
-    canvas.addEventListener('keydown', event => { if (event.key === 'Enter') back(); });
+    canvas.addEventListener('keydown', event => {
+      if (event.key !== 'Enter' && event.key !== ' ') return;
+      event.preventDefault();
+      back();
+    });
     make('figcaption', 'grain-caption', box, caption);
     if (!onlyWhole) {
       const away = make('button', 'grain-away', box, '×');
@@ -659,6 +686,7 @@ function loader(view, name) {                        // keeps an image in step w
 
 function render({model, el}) {
   const root = make('div', 'grain-editor', el);
+  root.setAttribute('data-lm-suppress-shortcuts', 'true');
   const panes = make('div', 'grain-panes', root);
   const said = make('div', 'grain-said', root);
   const files = make('div', 'grain-files', root);
@@ -713,7 +741,11 @@ function render({model, el}) {
       redraw();
     };
   }
-  for (const name of ['cells', 'k', 'marked', 'captions']) heard['change:' + name] = redraw;
+  for (const name of ['k', 'marked', 'captions']) heard['change:' + name] = redraw;
+  heard['change:cells'] = () => {
+    if (aloud.textContent) tellCursor(view);
+    redraw();
+  };
   Object.entries(heard).forEach(([name, act]) => model.on(name, act));
   view.picture.onload = view.other.onload = redraw;
   const watch = new ResizeObserver(refit);

@@ -16,12 +16,13 @@ from fastcore.script import bool_arg, call_parse
 from torch import Tensor
 from .core import *
 from .data import to_image
-from .content_transformer import flops
+from .order_transformer import OrderTransformer
+from .content_transformer import DiT, flops
 from .calibration import ratio_at_budget
 from .grain import budget, n_codes
 from .samplers import SAMPLERS
 from .diffusion import Flow
-from .pipeline import D2iTPipeline
+from .pipeline import NAMED, D2iTPipeline
 from .painting import GrainMap, png_bytes
 from .session import (Result, Session, caption, differences, read_session, row_of,
                              save_session)
@@ -44,9 +45,10 @@ class Worker:
         self.done = 0                   # steps
 
     def free(self):
-        "`RuntimeError` while there is work"
-        if self.busy:
-            raise RuntimeError('it is still sampling; press Stop first')
+        "`RuntimeError` while there is work; its end is waited for"
+        with self.lock:
+            if self.busy:
+                raise RuntimeError('it is still sampling; press Stop first')
 
     def start(self,
               work, # function without arguments, which calls `step` now and then
@@ -99,6 +101,8 @@ def _check_choices(pipe, label, sampler):
     classes = pipe.classes
     named = isinstance(label, str) and label not in classes
     numbered = isinstance(label, int) and classes and not 0 <= label < len(classes)
+    if named and not classes:
+        raise ValueError(f'these networks know no classes, so no {label!r}')
     if named or numbered:
         there = ', '.join(f'{i} {name}' for i,name in enumerate(classes))
         raise ValueError(f'no class {label!r}; there are {there}')
@@ -124,12 +128,13 @@ class Wishes:
     def __init__(self, pipe, label, seed, steps, sampler, cfg):
         labelled = getattr(pipe, 'labelled', ())            # networks that always saw a label
         classes = [(name, i) for i,name in enumerate(pipe.classes)]
-        if not labelled:
+        if not labelled or not pipe.classes:
             classes.append(('any', 'any'))
         if pipe.classes:
             classes.append(('choose …', '?'))
+        guided = bool(pipe.classes) and 'content' not in labelled
         if cfg is None:
-            cfg = 1. if 'content' in labelled else 1.5
+            cfg = 1.5 if guided else 1.
         self.label = W.Dropdown(options=classes, value=_in_menu(pipe, label),
                                 description='class', **_WIDE)
         self.seed = W.IntText(seed, description='seed', **_WIDE)
@@ -138,7 +143,7 @@ class Wishes:
         self.sampler = W.Dropdown(options=allowed_samplers(pipe), value=sampler,
                                   description='sampler', **_WIDE)
         self.cfg = W.FloatSlider(cfg, min=min(1, cfg), max=max(6, cfg), step=.25,
-                                 description='guidance', disabled='content' in labelled, **_WIDE)
+                                 description='guidance', disabled=not guided, **_WIDE)
 
     def all(self)->dict: # name → control
         return dict(label=self.label, seed=self.seed, steps=self.steps, sampler=self.sampler,
@@ -151,9 +156,12 @@ class Wishes:
     def set(self, settings:dict):
         "Let them say it again; what can't be chosen here stays as it is"
         for name,value in settings.items():
+            control = self.all().get(name)
+            if name in ('steps', 'cfg'):
+                control.max = max(control.max, value)
             try:
-                self.all()[name].value = value
-            except (KeyError, T.TraitError):
+                control.value = value
+            except (AttributeError, T.TraitError):
                 pass
 
     def chosen(self)->bool:
@@ -175,9 +183,13 @@ class Wishes:
         return None if label == 'any' else label, rest
 
 # %% ../nbs/68_editor.ipynb #f944ef82
-def step_flops(pipe, M, cfg:float # (1,h,w); scale of guidance, which looks twice
+def step_flops(pipe,
+               M:Tensor, # (1,h,w)
+               settings:dict, # cfg: guidance looks twice; sampler: Heun's looks twice as well
               )->float: # of a step of the sampler
-    looks = 1 if cfg == 1 else 2
+    looks = 1 if settings['cfg'] == 1 or not pipe.classes else 2
+    if settings.get('sampler') == 'heun':
+        looks *= 2
     return looks*sum(flops(pipe.content, M.to(pipe.device)).values())
 
 def cost_text(pipe, M:Tensor, # (1,h,w)
@@ -193,7 +205,7 @@ def cost_text(pipe, M:Tensor, # (1,h,w)
         maps = {'': M, 'all coarse': M*0, 'all fine': M*0 + k - 1}
         told = []
         for name,of in maps.items():
-            n = step_flops(pipe, of, settings['cfg'])
+            n = step_flops(pipe, of, settings)
             text = f'{name} {n/1e9:.2f} GFLOP'.strip()
             if rate:
                 text += f', {max(n*rate*settings["steps"], .1):.1f} s'
@@ -236,7 +248,8 @@ class Panel:
         self.message = ''
         self.error = ''
         self.rate = None                # seconds per floating-point operation
-        self.number = 0                 # of the newest result
+        self.quiet = False              # the slider is moved by us
+        self.only_fine = isinstance(getattr(pipe, 'content', None), DiT)
         k = pipe.k
         widest = max(2, min(8, min(pipe.grid)//2))
         between = [(f'{grain}', grain) for grain in range(1, k - 1)]
@@ -328,6 +341,8 @@ class Shown(Panel):
             return 'something is being drawn'
         if name in ('new', 'redraw', 'draw_map') and not self.wishes.chosen():
             return 'choose a class first, or any'
+        if self.only_fine and name in ('from_scores', 'draw_map', 'random', 'all_coarse', 'invert'):
+            return 'a DiT knows no grains: all regions are fine'
         if name in ('redraw', 'pin', 'from_scores') and note.sample is None:
             return 'there is no picture yet'
         if name == 'redraw' and not session.anew().any():
@@ -363,8 +378,8 @@ class Shown(Panel):
             found['before'] = note.before.x[0]
             off = (note.sample.x[0] - note.before.x[0]).abs().mean(0, keepdim=True)
             found['4 × difference'] = off.expand(3, -1, -1)*4 - 1
-        for i,result in enumerate(self.session.pinned):
-            found[f'compared {i + 1}'] = result.sample.x[0]
+        for result in self.session.pinned:
+            found[f'picture {self.session.number(result) + 1}'] = result.sample.x[0]
         return found
 
     def draw(self):
@@ -391,18 +406,17 @@ class Shown(Panel):
 
     def shelve(self):
         "Thumbnails, and the row that is compared"
+        def item(result, text):
+            number = self.session.number(result)
+            return dict(url=data_url(to_image(result.sample.x[0])), number=number,
+                        caption=f'{number + 1}: {text}'.removesuffix(': '),
+                        tip=f'{result.what}: {self.caption(result.settings)}')
+
         pinned = self.session.pinned
-        told = differences(pinned)
-        self.canvas.pinned = [
-            dict(url=data_url(to_image(result.sample.x[0])),
-                 caption=f'{i + 1}: {self.caption(one)}', tip=self.caption(result.settings))
-            for i,(result,one) in enumerate(zip(pinned, told))]
-        first = max(0, self.number - self.SHOWN)
-        self.canvas.results = [
-            dict(url=data_url(to_image(result.sample.x[0])),
-                 caption=f'{first + i + 1}: {self.wishes.name(result.settings.get("label"))}',
-                 tip=f'{result.what}: {self.caption(result.settings)}')
-            for i,result in enumerate(self.session.results[-self.SHOWN:])]
+        self.canvas.pinned = [item(result, self.caption(told))
+                              for result,told in zip(pinned, differences(pinned))]
+        self.canvas.results = [item(result, self.wishes.name(result.settings.get('label')))
+                               for result in self.session.results[-self.SHOWN:]]
 
     def caption(self, told:dict)->str:
         "Settings as a line, with the class by its name"
@@ -414,22 +428,27 @@ class Shown(Panel):
         text = cost_text(self.pipe, self.session.map.tensor, self.wishes.settings(), self.rate)
         self.cost.value = f'<div class="grain-cost" style="line-height:1.3">{text}</div>'
 
-    def show(self, text:str=None # what is said; None: a hint
+    def show(self,
+             text:str=None, # what is said; None: a hint
+             slider:bool=True, # does the slider tell this map's budget, or what was asked for?
             ):
         "All of it, as it is now"
         session = self.session
         self.canvas.cells = session.map.cells
         marked = session.anew().flatten().nonzero()[:, 0].tolist()
         self.canvas.marked = marked if session.note.sample is not None else []
-        self.quiet = True
-        self.budget.value = round(budget(session.map.tensor, self.pipe.k).item(), 2)
-        self.quiet = False
+        if slider:
+            self.quiet = True
+            self.budget.value = round(budget(session.map.tensor, self.pipe.k).item(), 2)
+            self.quiet = False
         self.price()
         self.offer()
         if not self.worker.busy:
             self.draw()
             self.shelve()
-            self.say(text or 'Paint, then Redraw.')
+            begun = session.note.sample is not None
+            self.say(text or ('Paint, then Redraw.' if begun else
+                              'New picture draws the first one.'))
 
 # %% ../nbs/68_editor.ipynb #f2a67518
 class Painting(Shown):
@@ -443,10 +462,13 @@ class Painting(Shown):
         "The picture, `Samples` of one, or None"
         return self.session.note.sample
 
-    def _change(self, step):
+    def _change(self, step, slider=True):
         with self.worker.lock:
             step()
-            self.show()
+            self.show(slider=slider)
+
+    def _ratio(self): # of the data set's regions, at the slider's budget
+        return ratio_at_budget(self.budget.value, self.map.k)
 
     def paint(self, cells, # (row, column) each
               g:int, # grain
@@ -456,11 +478,11 @@ class Painting(Shown):
 
     def undo(self):
         self.worker.free()
-        self._change(self.map.undo)
+        self._change(self.session.undo)
 
     def redo(self):
         self.worker.free()
-        self._change(self.map.redo)
+        self._change(self.session.redo)
 
     def all_coarse(self):
         self._change(lambda: self.map.fill(0))
@@ -475,8 +497,7 @@ class Painting(Shown):
         "Independent cells at the slider's budget"
         self.drawn += 1
         rng = torch.Generator().manual_seed(self.drawn)
-        ratio = ratio_at_budget(self.budget.value, self.map.k)
-        self._change(lambda: self.map.random(ratio, rng))
+        self._change(lambda: self.map.random(self._ratio(), rng), slider=False)
 
     def from_scores(self):
         "The map that the picture asks for, at the slider's budget of the data set"
@@ -485,16 +506,23 @@ class Painting(Shown):
             raise ValueError('there is no picture yet whose map could be measured: '
                              'open one, or press New picture')
         x = note.sample.x if note.photo is None else note.photo
-        ratio = ratio_at_budget(self.budget.value, self.map.k)
-        M = self.pipe.map_of(x, ratio)[0]
-        self._change(lambda: self.map.replace(M.cpu()))
+        M = self.pipe.map_of(x, self._ratio())[0]
+        self._change(lambda: self.map.replace(M.cpu()), slider=False)
 
     def draw_map(self):
         "A map from the grain transformer"
         self.drawn += 1
+        M = self._drawn_map(self.budget.value, self.drawn)
+        self._change(lambda: self.map.replace(M), slider=False)
+
+    def _drawn_map(self, share, seed):
         label,_ = self.wishes.asked()
-        M = self.pipe.draw_map(label, ratio=self.budget.value, seed=self.drawn, progress=False)
-        self._change(lambda: self.map.replace(M[0].cpu()))
+        if isinstance(getattr(self.pipe, 'grain', None), OrderTransformer):
+            share = ratio_at_budget(share, self.map.k)
+        if getattr(self.pipe, 'drop_ratio', 0) == 1:
+            share = None                            # it never heard of a budget
+        M = self.pipe.draw_map(label, ratio=share, seed=seed, progress=False)
+        return M[0].cpu()
 
 # %% ../nbs/68_editor.ipynb #d006acbc
 class Keeping(Painting):
@@ -513,7 +541,6 @@ class Keeping(Painting):
             what = 'opened picture'
             self._took(s, self.wishes.settings(), what, what, M[0].cpu(), x.cpu())
             self.beside.value = 'original'
-            self.draw()
 
     def open_map(self, data:bytes):
         "A map, as JSON or PNG, or a session"
@@ -535,7 +562,6 @@ class Keeping(Painting):
         results = read_session(text, self.pipe)
         with self.worker.lock:
             self.session.results += results
-            self.number += len(results)
             self.restore(results[-1])
 
     def save(self, what:str # 'map.json', 'map.png', 'picture.png', 'row.png' or 'session.json'
@@ -548,7 +574,8 @@ class Keeping(Painting):
         if what == 'row.png':
             if not self.session.pinned:
                 raise ValueError('nothing is compared yet: press Keep to compare')
-            return 'row.png',png_bytes(row_of(self.session.pinned))
+            told = map(self.caption, differences(self.session.pinned))
+            return 'row.png',png_bytes(row_of(self.session.pinned, list(told)))
         if self.sample is None:
             raise ValueError('there is no picture yet')
         if what == 'session.json':
@@ -560,16 +587,22 @@ class Keeping(Painting):
         note = self.session.note
         if note.sample is None:
             raise ValueError('there is no picture yet')
-        result = next(one for one in reversed(self.session.results) if one.sample is note.sample)
-        if not any(one is result for one in self.session.pinned):
-            self.session.pinned.append(result)
-        self.show('Kept for comparison.')
+        with self.worker.lock:
+            result = next(one for one in reversed(self.session.results)
+                          if one.sample is note.sample)
+            if not any(one is result for one in self.session.pinned):
+                self.session.pinned.append(result)
+            self.show('Kept for comparison.')
+            self.shelve()
 
-    def unpin(self, number:int # in the row
+    def unpin(self, number:int # of the result, from 0
              ):
         "No longer compare it"
-        del self.session.pinned[number]
-        self.show()
+        with self.worker.lock:
+            result = self.session.results[number]
+            self.session.pinned = [one for one in self.session.pinned if one is not result]
+            self.show()
+            self.shelve()
 
     def restore(self, result:Result):
         "A picture that was there before, with its map and settings"
@@ -584,7 +617,6 @@ class Keeping(Painting):
         self.session.took(sample, settings, what, M, photo)
         if not begun:
             self.map.past.clear()                   # before the first picture there is nothing
-        self.number += 1
         self.show(text)
 
 # %% ../nbs/68_editor.ipynb #f3719306
@@ -616,13 +648,18 @@ class Editor(Keeping):
             W.link((getattr(self, name), 'value'), (self.canvas, name))
         self.canvas.on_msg(lambda _, msg, buffers: self.heard(msg, buffers))
         acts = {self.budget: self._moved, self.beside: self._beside, self.wishes.label: self.offer,
-                self.wishes.steps: self.price, self.wishes.cfg: self.price}
+                self.wishes.steps: self.price, self.wishes.cfg: self.price,
+                self.wishes.sampler: self.price}
         for control,act in acts.items():
-            control.observe(lambda _, act=act: self.safely(act), 'value')
+            control.observe(lambda _, act=act: self.safely(lambda: self._alone(act)), 'value')
+
+    def _alone(self, act): # not while a picture arrives
+        with self.worker.lock:
+            act()
 
     def _moved(self): # the slider, by hand
         if not self.quiet:
-            self._change(lambda: self.session.spend(self.budget.value))
+            self._change(lambda: self.session.spend(self.budget.value), slider=False)
 
     def _beside(self):
         if not self.worker.busy:
@@ -651,9 +688,7 @@ class Editor(Keeping):
         elif kind == 'unpin':
             self.unpin(int(msg['number']))
         elif kind == 'restore':
-            shelf = self.session.pinned if msg.get('from') == 'pinned' else \
-                    self.session.results[-self.SHOWN:]
-            self.restore(shelf[int(msg['number'])])
+            self.restore(self.session.results[int(msg['number'])])
         elif kind == 'open':
             take = self.open if msg.get('what') == 'picture' else self.open_map
             take(bytes(buffers[0]))
@@ -667,14 +702,18 @@ class Editor(Keeping):
 
     def first(self):
         "A picture to begin with, for a map by the grain transformer, if there is one"
-        if getattr(self.pipe, 'grain', None) is not None:
-            label,asked = self.wishes.asked()
-            M = self.pipe.draw_map(label, ratio=.5, seed=asked['seed'], progress=False)
-            self.map.amend(M[0].cpu())
+        if self.only_fine:
+            M = self.map.tensor[0]*0 + self.map.k - 1
+        elif getattr(self.pipe, 'grain', None) is not None:
+            M = self._drawn_map(.5, self.wishes.seed.value)
+        else:
+            M = self.map.tensor[0]
+        self._change(lambda: self.map.amend(M))
         self.new()
 
     def new(self):
         "A new picture for this map, class and seed"
+        self.worker.free()
         M = self.map.tensor
         label,asked = self.wishes.asked()
         self._work(lambda each: self.pipe.generate(label, M, each=each, progress=False, **asked),
@@ -682,6 +721,7 @@ class Editor(Keeping):
 
     def redraw(self):
         "Draw what is hatched anew, keep the codes of the rest; the seed gives the noise"
+        self.worker.free()
         note = self.session.note
         R = self.session.anew()
         if note.sample is None or not R.any():
@@ -694,6 +734,7 @@ class Editor(Keeping):
 
     def re_encode(self):
         "The opened picture's own codes, at this map"
+        self.worker.free()
         x = self.session.note.photo
         if x is None:
             raise ValueError('Re-encode belongs to a picture that was opened; '
@@ -734,7 +775,7 @@ class Editor(Keeping):
             self.bar.layout.visibility = 'hidden'
             if sample is not None:
                 if self.worker.done and hasattr(self.pipe, 'content'):
-                    each_step = step_flops(self.pipe, sample.M, settings['cfg'])
+                    each_step = step_flops(self.pipe, sample.M, settings)
                     self.rate = seconds/self.worker.done/each_step
                 text = f'{what} in {seconds:.1f} s'
                 self.safely(lambda: self._took(sample, settings, what, text, photo=photo))
@@ -751,8 +792,9 @@ class Editor(Keeping):
         self.canvas.other = ''
         self.say('drawing …')
         self.worker.start(lambda: draw(each), ended)
-        if self.worker.busy:
-            self.offer()
+        with self.worker.lock:
+            if self.worker.busy:
+                self.offer()
 
 
 # %% ../nbs/68_editor.ipynb #21fff07a
@@ -779,7 +821,7 @@ def page_command(notebook, port:int, token:str)->list: # words
                  f"connect-src 'self' ws://127.0.0.1:{port}")
     headers = dict(headers={'Content-Security-Policy': only_here})
     return [sys.executable, '-m', 'voila', str(notebook), '--no-browser', f'--port={port}',
-            '--Voila.ip=127.0.0.1', f'--token={token}', '--theme=light',
+            '--Voila.ip=127.0.0.1', '--Voila.port_retries=0', f'--token={token}', '--theme=light',
             '--show_tracebacks=True', f'--Voila.tornado_settings={headers}']
 
 # %% ../nbs/68_editor.ipynb #b3d337f5
@@ -798,12 +840,15 @@ def main(model:str='', # folder of networks; empty: what ships
             raise ValueError('the page is served by Voilà, which is not installed: '
                              'pip install voila')
         pipe = D2iTPipeline.load(model or None)       # says what is wrong before a page opens
+        label = int(label) if label.isdigit() and label not in pipe.classes else label
         _check_choices(pipe, label or 0, 'dpmpp')
+        if model and model not in NAMED:
+            model = str(Path(model).resolve())
         token = secrets.token_hex(16)
         address = f'http://127.0.0.1:{port}/?token={token}'
         with tempfile.TemporaryDirectory() as folder:
             notebook = Path(folder)/'editor.ipynb'
-            notebook.write_text(page_of(model and str(Path(model).resolve()), label))
+            notebook.write_text(page_of(model, label))
             print(f'The editor is at {address} (control C ends it)', flush=True)
             if browser:
                 threading.Timer(3, webbrowser.open, [address]).start()

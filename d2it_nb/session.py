@@ -6,7 +6,7 @@
 __all__ = ['Note', 'Result', 'Session', 'differences', 'caption', 'row_of', 'save_session', 'read_session']
 
 # %% ../nbs/66_session.ipynb #5d55b948
-import base64, html, json
+import base64, json
 from io import BytesIO
 from typing import NamedTuple
 import numpy as np, torch
@@ -52,6 +52,10 @@ class Session:
     def note(self)->Note:
         return self.map.note
 
+    def number(self, result:Result)->int:
+        "Which of the results it is, from 0"
+        return next(i for i,one in enumerate(self.results) if one is result)
+
     def anew(self)->Tensor: # (1,h,w) bool
         "The cells that are to be drawn anew"
         note = self.note
@@ -96,6 +100,16 @@ class Session:
         note = Note(result.sample, frozenset(), self.note.sample, result.photo)
         self.map.replace(result.sample.M[0], note)
 
+    def undo(self):
+        "One step back"
+        self.moved = None
+        self.map.undo()
+
+    def redo(self):
+        "One step forward again"
+        self.moved = None
+        self.map.redo()
+
     # maps
 
     def order(self)->Tensor: # (1,h,w,k-1), the greatest first
@@ -125,7 +139,7 @@ class Session:
         M = best_first(self.order() + 2*taken, share)[0].tolist()
         if M == self.map.cells:
             return
-        if follows and start is not self.map.cells:
+        if follows:
             self.map.amend(M)
         else:
             self.map.replace(M)
@@ -145,17 +159,18 @@ def caption(told:dict)->str:
 
 # %% ../nbs/66_session.ipynb #39d42ef9
 def row_of(results:list,
+           captions:list, # a text each
            side:int=256, # of a picture in the row, at least
           )->Image.Image:
-    "Pictures side by side, each over what is its own"
+    "Pictures side by side, each over its caption"
     pictures = [to_image(result.sample.x[0]) for result in results]
     scale = max(1, -(-side//max(pictures[0].size)))
     w,h = (scale*length for length in pictures[0].size)
     row = Image.new('RGB', (len(pictures)*(w + 8) - 8, h + 16), 'white')
     pen = ImageDraw.Draw(row)
-    for i,(picture,told) in enumerate(zip(pictures, differences(results))):
+    for i,(picture,told) in enumerate(zip(pictures, captions)):
         row.paste(picture.resize((w, h), Image.NEAREST), (i*(w + 8), 0))
-        pen.text((i*(w + 8) + 2, h + 2), caption(told), fill='black')
+        pen.text((i*(w + 8) + 2, h + 2), told, fill='black')
     return row
 
 # %% ../nbs/66_session.ipynb #0b9e48ae
@@ -187,7 +202,7 @@ def _again(told, pipe):
     return Result(sample, told['settings'], told['what'], photo)
 
 def save_session(results:list, pipe)->str:
-    "Pictures with all that made them, as text"
+    "Pictures with all that made them, as text; an opened picture in 8 bits"
     return json.dumps(dict(kind='d2it session', dvae=pipe.dvae.meta['id'],
                            results=[_told(result) for result in results]))
 
@@ -203,6 +218,9 @@ def read_session(text:str, pipe)->list: # of Result
         raise ValueError(f"this session's pictures are codes of autoencoder {found.get('dvae')}, "
                          f"not of {pipe.dvae.meta['id']}")
     try:
-        return [_again(told, pipe) for told in found['results']]
+        results = [_again(told, pipe) for told in found['results']]
     except (KeyError, TypeError, ValueError, RuntimeError) as e:
         raise ValueError(f'this session is damaged: {type(e).__name__} {e}') from None
+    if not results:
+        raise ValueError('this session holds no pictures')
+    return results

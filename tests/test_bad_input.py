@@ -89,7 +89,7 @@ def test_a_process_that_would_diverge(tmp_path):
 
 def test_every_program_has_forgiving_streams():
     programs = [p for p in Path(d2it_nb.__file__).parent.rglob('*.py') if '\ndef main(' in p.read_text()]
-    assert len(programs) == 10 and not [p.name for p in programs if 'forgiving_streams()' not in p.read_text()]
+    assert len(programs) == 11 and not [p.name for p in programs if 'forgiving_streams()' not in p.read_text()]
 
 def test_a_folder_that_is_called_like_a_file(tmp_path):
     "What it is, the disk says, not its name"

@@ -227,7 +227,7 @@ def test_what_is_shown_is_the_picture(browser, served):
         p.page.keyboard.press('ArrowRight')                       # all of it is the picture before
     time.sleep(.3)
     assert p.seen('.grain-picture') == pixels
-    p.python('ed.unpin(0); ed.unpin(0)')
+    p.python('ed.unpin(0); ed.unpin(1)')
     all_can_be_reached(p, 1280, 800)
     all_can_be_reached(p, 700, 900)
     p.clean()
@@ -380,5 +380,5 @@ def test_a_page_of_its_own(browser, tmp_path):
         assert not away, away
         page.close()
     finally:
-        os.killpg(p.pid, signal.SIGINT)
-        p.wait(20)
+        os.killpg(p.pid, signal.SIGTERM)
+        p.wait(30)

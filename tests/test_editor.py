@@ -205,7 +205,7 @@ def test_a_thumbnail_brings_all_of_it_back(ed):
     ed.wishes.label.value,ed.wishes.seed.value = 0,1
     ed.new()
     ed.buttons['all_fine'].click()
-    ed.heard(dict(kind='restore', **{'from': 'results'}, number=1))
+    ed.heard(dict(kind='restore', number=1))
     assert (ed.sample is first and ed.session.note.photo is not None and ed.wishes.label.value == '?' and
             ed.wishes.seed.value == 7 and ed.map.cells[0][3] == 2)
     # also this is a step
@@ -216,16 +216,53 @@ def test_only_the_newest_thumbnails_and_what_is_compared(ed):
     for _ in range(10):
         ed.new()
     assert [one['caption'] for one in ed.canvas.results] == [f'{i}: c' for i in range(3, 11)]
-    ed.heard(dict(kind='restore', **{'from': 'results'}, number=0))
+    ed.heard(dict(kind='restore', number=2))
     assert ed.sample is ed.session.results[2].sample
     ed.heard(dict(kind='pin'))
     ed.wishes.seed.value = 9
     ed.new()
     ed.pin()
-    assert [one['caption'] for one in ed.canvas.pinned] == ['1: seed 7', '2: seed 9']
-    ed.heard(dict(kind='unpin', number=0))
-    ed.heard(dict(kind='restore', **{'from': 'pinned'}, number=0))
-    assert ed.sample is ed.session.pinned[0].sample
+    assert [one['caption'] for one in ed.canvas.pinned] == ['3: seed 7', '11: seed 9']
+    ed.heard(dict(kind='unpin', number=2))
+    ed.heard(dict(kind='unpin', number=2))                # pressed twice: nothing else goes
+    assert [one['caption'] for one in ed.canvas.pinned] == ['11']
+
+def test_what_is_compared_follows_at_once_also_while_it_draws(ed):
+    ed.new()
+    ed.new()
+    ed.pin()
+    ed.pipe.hook = lambda i: i or ed.unpin(1)
+    seen = []
+    ed.canvas.observe(lambda change: seen.append((len(change['new']), ed.worker.busy)), 'pinned')
+    ed.new()
+    assert seen[0] == (0, True)
+
+def test_the_slider_by_small_steps(ed):
+    "It reaches its end, though one step of it is less than a cell; its map is met as nearly as cells allow"
+    ed.new()
+    for i in range(1, 101):
+        ed.budget.value = i/100
+        assert ed.budget.value == i/100
+    assert ed.map.cells == [[2]*4]*3
+    ed.paint([(0, 0)], 0)
+    assert ed.budget.value < 1
+
+def test_a_dit_begins_all_fine():
+    from d2it_nb.content_transformer import DiT
+    from d2it_nb.core import asset, load_net
+    pipe = D2iTPipeline.load()
+    dit = D2iTPipeline(pipe.dvae, load_net(asset('shipped')/'dit', DiT), pipe.cal, pipe.grain)
+    ed = Editor(dit, steps=2, wait=True)
+    assert ed.sample is not None and ed.map.tensor.min() == 1
+    assert all('DiT' in ed.reason(name) for name in ('draw_map', 'random', 'from_scores', 'all_coarse'))
+
+def test_networks_without_classes():
+    r = Recorder()
+    r.classes,r.labelled = [],['grain']
+    ed = Editor(r, start=False, wait=True)
+    assert ed.wishes.label.value == 'any' and ed.wishes.cfg.value == 1. and ed.wishes.cfg.disabled
+    with pytest.raises(ValueError, match='know no classes'):
+        Editor(r, label='a', start=False)
 
 def test_keys_do_what_buttons_can(ed):
     ed.heard(dict(kind='redraw'))
