@@ -186,7 +186,8 @@ class Wishes:
 def step_flops(pipe,
                M:Tensor, # (1,h,w)
                settings:dict, # cfg: guidance looks twice; sampler: Heun's looks twice as well
-              )->float: # of a step of the sampler
+              )->float:
+    "Operations of a step of the sampler"
     looks = 1 if settings['cfg'] == 1 or not pipe.classes else 2
     if settings.get('sampler') == 'heun':
         looks *= 2

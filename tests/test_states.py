@@ -90,14 +90,14 @@ class Panel(RuleBasedStateMachine):
         if self.past:
             self.future.append(self.now)
             self.now = self.past.pop()
-            self.slid = None
+        self.slid = None
     @rule()
     def redo(self):
         self.works(self.ed.redo)
         if self.future:
             self.past.append(self.now)
             self.now = self.future.pop()
-            self.slid = None
+        self.slid = None
 
     @rule(share=st.sampled_from([0, .1, .3, .31, .5, .9, 1]))
     def slide(self, share):
