@@ -5,11 +5,11 @@
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-export function isOn(row, column, [rows, columns]) {
+function isOn(row, column, [rows, columns]) {
   return row >= 0 && column >= 0 && row < rows && column < columns;
 }
 
-export function rectangle(a, b, grid) {
+function rectangle(a, b, grid) {
   const found = [];
   for (let row = Math.min(a[0], b[0]); row <= Math.max(a[0], b[0]); row++) {
     for (let column = Math.min(a[1], b[1]); column <= Math.max(a[1], b[1]); column++) {
@@ -19,12 +19,12 @@ export function rectangle(a, b, grid) {
   return found;
 }
 
-export function square([row, column], size, grid) {
+function square([row, column], size, grid) {
   const [top, left] = [row - (size >> 1), column - (size >> 1)];
   return rectangle([top, left], [top + size - 1, left + size - 1], grid);
 }
 
-export function line(a, b) {                          // of pairs: a fast drag leaves no gaps
+function line(a, b) {                          // of pairs: a fast drag leaves no gaps
   const n = Math.max(Math.abs(b[0] - a[0]), Math.abs(b[1] - a[1]), 1);
   const between = (i, axis) => Math.round(a[axis] + (b[axis] - a[axis])*i/n);
   const found = [];
@@ -37,14 +37,14 @@ export function line(a, b) {                          // of pairs: a fast drag l
 const WHOLE = {left: 0, top: 0, part: 1};
 const NEAREST = 1/16;
 
-export function zoomed({left, top, part}, [u, v], factor) {        // (u, v) stays where it is
+function zoomed({left, top, part}, [u, v], factor) {        // (u, v) stays where it is
   const smaller = clamp(part/factor, NEAREST, 1);
   return {part: smaller,
           left: clamp(u - (u - left)*smaller/part, 0, 1 - smaller),
           top: clamp(v - (v - top)*smaller/part, 0, 1 - smaller)};
 }
 
-export function moved({left, top, part}, du, dv) {
+function moved({left, top, part}, du, dv) {
   return {part, left: clamp(left + du, 0, 1 - part), top: clamp(top + dv, 0, 1 - part)};
 }
 

@@ -446,7 +446,6 @@ class Shown(Panel):
         self.offer()
         if not self.worker.busy:
             self.draw()
-            self.shelve()
             begun = session.note.sample is not None
             self.say(text or ('Paint, then Redraw.' if begun else
                               'New picture draws the first one.'))
@@ -563,6 +562,7 @@ class Keeping(Painting):
         results = read_session(text, self.pipe)
         with self.worker.lock:
             self.session.results += results
+            self.shelve()
             self.restore(results[-1])
 
     def save(self, what:str # 'map.json', 'map.png', 'picture.png', 'row.png' or 'session.json'
@@ -618,6 +618,7 @@ class Keeping(Painting):
         self.session.took(sample, settings, what, M, photo)
         if not begun:
             self.map.past.clear()                   # before the first picture there is nothing
+        self.shelve()
         self.show(text)
 
 # %% ../nbs/68_editor.ipynb #f3719306

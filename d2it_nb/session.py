@@ -7,7 +7,6 @@ __all__ = ['Note', 'Result', 'Session', 'differences', 'caption', 'row_of', 'sav
 
 # %% ../nbs/66_session.ipynb #5d55b948
 import base64, json
-from io import BytesIO
 from typing import NamedTuple
 import numpy as np, torch
 from PIL import Image, ImageDraw

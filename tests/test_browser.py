@@ -144,12 +144,18 @@ def served(tmp_path_factory):
     with lab(d/'run', ROOT/'nbs'/'90_tour.ipynb', plain, big) as at:
         yield at
 
-def test_the_tour(browser, served):
-    "All cells, by the lab's own Run All, without an error; then paint, redraw, undo with the mouse"
-    p = Page(browser, *served, '90_tour.ipynb')
+def with_a_picture(browser, served, notebook, editor):
+    "All cells were run, and the editor of that name has drawn its first picture"
+    p = Page(browser, *served, notebook)
     p.run_all()
     p.canvas().wait_for(timeout=60_000)
-    p.until("'stepper' in globals() and editor.sample is not None and not editor.worker.busy", 60)
+    p.until(f"'{editor}' in globals() and {editor}.sample is not None and not {editor}.worker.busy", 60)
+    return p
+
+def test_the_tour(browser, served):
+    "All cells, by the lab's own Run All, without an error; then paint, redraw, undo with the mouse"
+    p = with_a_picture(browser, served, '90_tour.ipynb', 'editor')
+    p.until("'stepper' in globals()", 60)
     bad = p.page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.content.widgets"
         ".flatMap(c => c.model.type == 'code' ? c.model.outputs.toJSON() : [])"
@@ -196,10 +202,7 @@ def all_can_be_reached(p, width, height):
 
 def test_what_is_shown_is_the_picture(browser, served):
     "A first picture without a click; canvas and thumbnail show its pixels; buttons say what they can do"
-    p = Page(browser, *served, 'plain.ipynb')
-    p.run_all()
-    p.canvas().wait_for(timeout=60_000)
-    p.until("'ed' in globals() and ed.sample is not None and not ed.worker.busy", 60)
+    p = with_a_picture(browser, served, 'plain.ipynb', 'ed')
     pixels = p.python(PICTURE)
     p.page.wait_for_function('() => document.querySelectorAll(".grain-results canvas").length == 1')
     time.sleep(.5)
@@ -234,10 +237,7 @@ def test_what_is_shown_is_the_picture(browser, served):
     p.page.close()
 
 def test_mouse_keyboard_files_and_a_kernel_that_is_gone(browser, served, tmp_path):
-    p = Page(browser, *served, 'plain.ipynb')
-    p.run_all()
-    p.canvas().wait_for(timeout=60_000)
-    p.until("'ed' in globals() and ed.sample is not None and not ed.worker.busy", 60)
+    p = with_a_picture(browser, served, 'plain.ipynb', 'ed')
     p.python('ed.all_coarse(); s0 = ed.sample; n0 = len(ed.map.past)')
     # 14 cells in 3 moves, one message
     p.drag((0, 0), (0, 7), (1, 7), (1, 2))

@@ -10,7 +10,7 @@ from playwright.sync_api import sync_playwright
 PACKAGE = Path(__file__).parent.parent/'d2it_nb'
 
 PAGE = """<!doctype html><style>CSS</style><div id="here"></div><script type="module">
-import editor, * as parts from '/editor.js';
+import editor from '/editor.js';
 class Model {
   constructor(state) { this.state = state; this.sent = []; this.acts = {}; }
   get(name) { return this.state[name]; }
@@ -24,7 +24,6 @@ class Model {
     if (this.answers) setTimeout(() => this.fire('msg:custom', {ack: what.id}, []));
   }
 }
-window.parts = parts;
 window.start = state => {
   window.model = new Model(state);
   window.model.answers = true;
