@@ -6,9 +6,9 @@
 __all__ = ['NO_LOCKS', 'keyed_seed', 'keyed_rng', 'item_of', 'seed_all', 'assert_close', 'assert_equal', 'n_params', 'PeakBytes',
            'peak_bytes', 'kept_bytes', 'checkpointed', 'sync', 'write_atomic', 'read_json', 'sealed', 'unsealed',
            'exclusive_lock', 'sha256', 'write_tensors', 'check_tensors', 'load_tensors', 'digest', 'no_larger_than',
-           'save_net', 'load_net', 'asset', 'package_file', 'forgiving_streams', 'exit_with_message', 'did_you_mean',
-           'documented', 'threads', 'seconds_of', 'best_threads', 'on_threads', 'machine', 'save_result', 'load_result',
-           'as_table']
+           'save_net', 'saved_kind', 'load_net', 'asset', 'package_file', 'forgiving_streams', 'exit_with_message',
+           'did_you_mean', 'documented', 'threads', 'seconds_of', 'best_threads', 'on_threads', 'machine',
+           'save_result', 'load_result', 'as_table']
 
 # %% ../nbs/00_core.ipynb #c2
 import difflib, errno, fcntl, hashlib, importlib.util, inspect, json, os, platform, random, re
@@ -363,6 +363,12 @@ def save_net(path, # without extension: `path`.safetensors and `path`.json are w
     write_atomic(json_file, json.dumps(sealed(own | meta | own), indent=1).encode())
 
 # %% ../nbs/00_core.ipynb #c21
+def saved_kind(path # without extension
+              )->str: # None where no description is
+    "The class of a saved network"
+    about = Path(f'{path}.json')
+    return read_json(about).get('kind') if about.is_file() else None
+
 def load_net(path, # without extension
              cls, # the class that is expected
             )->nn.Module: # in eval mode, with its JSON as `net.meta`

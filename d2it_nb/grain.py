@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['check_map', 'grain_map', 'shares', 'exact_ratio', 'block_side', 'enlarge', 'block_avg', 'on_finest', 'grain_mask',
-           'copy_codes', 'n_codes', 'code_weight', 'budget', 'block_mean', 'gather_codes', 'is_block_constant',
-           'share_noise', 'grain_noise', 'draw_ratio', 'disturb', 'map_or_disturbed', 'training_map', 'LastMap']
+           'copy_codes', 'n_codes', 'code_weight', 'share_of_budget', 'budget', 'block_mean', 'gather_codes',
+           'is_block_constant', 'share_noise', 'grain_noise', 'draw_ratio', 'disturb', 'map_or_disturbed',
+           'training_map', 'LastMap']
 
 # %% ../nbs/12_grain.ipynb #c2
 from numbers import Real
@@ -138,13 +139,20 @@ def code_weight(M:Tensor, # (N,h,w)
     check_map(M, k)
     return torch.pow(4., on_finest(M, k) - (k - 1))
 
+def share_of_budget(codes, # of a picture: a number, or a tensor of any shape
+                    regions:int, # of its map
+                    k:int=2, # number of grains
+                   ): # in [0,1], as `codes`; below 0 where a region has less than one code
+    "Codes beyond one a region, as a share of those that could be added"
+    return (codes/regions - 1)/max(4**(k - 1) - 1, 1)
+
 def budget(M:Tensor, # (N,h,w)
            k:int=2, # number of grains
           )->Tensor: # (N,) in [0,1]
     ("Codes beyond the least possible, as a share of those that could be added: "
      "for k = 2 simply the fine ratio")
     check_map(M, k)
-    return (n_codes(M)/M[0].numel() - 1)/max(4**(k - 1) - 1, 1)
+    return share_of_budget(n_codes(M), M[0].numel(), k)
 
 # %% ../nbs/12_grain.ipynb #c28
 def block_mean(z:Tensor, # (N,c,H,W) on the finest grid

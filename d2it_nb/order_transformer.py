@@ -102,8 +102,7 @@ def order_net(*shape, # size, classes, grid and grains, as in `grain_net`
 def load_drawer(path, # without extension
                )->GrainTransformer:
     "A saved grain transformer of either kind"
-    about = Path(f'{path}.json')
-    draws_orders = about.is_file() and read_json(about).get('kind') == 'OrderTransformer'
+    draws_orders = saved_kind(path) == 'OrderTransformer'
     return load_net(path, OrderTransformer if draws_orders else GrainTransformer)
 
 def order_step(f, # OrderTransformer, or a wrapper of one

@@ -230,10 +230,6 @@ def _locate(path:Path): # folder; is it a run's; the stem of the file that was n
                                 'or one made by `save` (with dvae.json, content.json …)')
     return path,run,file
 
-def _kind_of(file:Path): # D2iT, or the baseline
-    about = file.with_name(f'{file.name}.json')
-    return DiT if about.is_file() and read_json(about).get('kind') == 'DiT' else D2iT
-
 # %% ../nbs/60_pipeline.ipynb #fa13c72e
 NAMED = {None: 'shipped', 'demo': 'demo'}       # what ships, and its folder below `data/`
 
@@ -249,7 +245,7 @@ class Loading(Networks):
         folder,run,file = _locate(asset(NAMED[path]) if path in NAMED else Path(path))
         stem = 'model' if run else ''
         file = file or folder/'content'/stem
-        kind = _kind_of(file)
+        kind = DiT if saved_kind(file) == 'DiT' else D2iT
         with waiting('reading networks'):
             dvae = load_net(folder/'dvae'/stem, DVAE)
             content = load_net(file, kind)

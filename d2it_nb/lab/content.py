@@ -20,7 +20,7 @@ from ..data import Avatars, random_part, split_dataset, to_image
 from ..viz import outline_grain, show_images
 from ..entropy import entropy_map
 from ..calibration import ratio_at_budget
-from ..grain import block_mean, exact_ratio, grain_noise
+from ..grain import block_mean, exact_ratio, grain_noise, share_of_budget
 from ..benefit import best_first
 from ..extractors import extractor, lpips
 from ..dvae import DVAE
@@ -373,16 +373,16 @@ def maps_of_codes(scores:Tensor, # benefits (N,h,w); with more than two grains (
     "Codes where they help most, in all pictures together; to within a step of one region"
     regions = scores[0].shape[:2].numel()
     k = scores.shape[-1] + 1 if scores.ndim == 4 else 2
-    budget = (codes/regions - 1)/(4**(k - 1) - 1)
-    return best_first(scores.flatten(0, 1)[None], budget).view(scores.shape[:3])
+    share = share_of_budget(codes, regions, k)
+    return best_first(scores.flatten(0, 1)[None], share).view(scores.shape[:3])
 
 # %% ../../nbs/75_content.ipynb #5ef5005f
 def budget_of(pipe:D2iTPipeline,
               codes:float, # of a picture, in the mean
              )->float: # in [0,1]; below 0 if there must be more
     "The share of what can be added to coarsest maps"
-    regions = (pipe.dvae.meta['size']//pipe.dvae.region)**2
-    return (codes/regions - 1)/(4**(pipe.k - 1) - 1)
+    h,w = pipe.grid
+    return share_of_budget(codes, h*w, pipe.k)
 
 def side_by_side(pipes:list, # pipelines
                  x:Tensor, # pictures (n,3,H,W)
