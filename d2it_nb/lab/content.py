@@ -413,8 +413,7 @@ def three_grains(runs:str='runs/criteria', # `benefit0` and `three0` there: a ru
                 )->dict:
     "Two grains and three at equal codes: reconstructions, drawn pictures, and a sheet of both"
     faces = Avatars(64)
-    test = random_part(split_dataset(faces, .1, .1)[2], n)
-    x = pictures_of(test)
+    x = pictures_of(random_part(faces.held_out(), n))
     eye,look = lpips(),extractor()
     real = features_of(x, look)
     rows = []
@@ -427,7 +426,7 @@ def three_grains(runs:str='runs/criteria', # `benefit0` and `three0` there: a ru
                 continue
             M = maps_of_codes(scores, codes)
             out = Path(runs)/f'three-grains-{n}'/f'{pipe.k}-{codes}'
-            drawn = evaluate(pipe, out, faces, n=n, part='test', steps=20, cfg=1.5, cache=runs,
+            drawn = evaluate(pipe, out, faces, n=n, part='held', steps=20, cfg=1.5, cache=runs,
                              ratio=ratio_at_budget(share, pipe.k))
             GFLOP = walk_flops(pipe.content, codes_of(out)[1].long(), 20)/1e9
             rows.append(dict(grains=pipe.k) | judged(pipe.dvae, x, M, real, eye, look) |
