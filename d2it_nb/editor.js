@@ -9,6 +9,10 @@ function isOn(row, column, [rows, columns]) {
   return row >= 0 && column >= 0 && row < rows && column < columns;
 }
 
+function pairOf(number, columns) {
+  return [Math.floor(number/columns), number % columns];
+}
+
 function rectangle(a, b, grid) {
   const found = [];
   for (let row = Math.min(a[0], b[0]); row <= Math.max(a[0], b[0]); row++) {
@@ -82,37 +86,58 @@ function drawPicture(cx, picture, {left, top, part}, from = 0, to = 1) {
   cx.restore();
 }
 
-function addBorder(cx, view, has) {                  // to the path: around the cells that it has
+function cellsOf(view, has) {                        // their pairs
   const [rows, columns] = view.get('grid');
+  const found = [];
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      if (has(row, column)) found.push([row, column]);
+    }
+  }
+  return found;
+}
+
+function addCells(cx, view, cells) {                 // to the path
+  for (const cell of cells) {
+    const [left, top, right, bottom] = boxOf(view, ...cell, cx.canvas);
+    cx.rect(left, top, right - left, bottom - top);
+  }
+}
+
+function addBorder(cx, view, has) {                  // to the path: around the cells that it has
   const segment = (x0, y0, x1, y1) => {
     cx.moveTo(x0, y0);
     cx.lineTo(x1, y1);
   };
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      if (!has(row, column)) continue;
-      const [left, top, right, bottom] = boxOf(view, row, column, cx.canvas);
-      const out = (down, along) => !isOn(row + down, column + along, [rows, columns])
-                                   || !has(row + down, column + along);
-      if (out(-1, 0)) segment(left, top, right, top);
-      if (out(1, 0)) segment(left, bottom, right, bottom);
-      if (out(0, -1)) segment(left, top, left, bottom);
-      if (out(0, 1)) segment(right, top, right, bottom);
-    }
+  for (const [row, column] of cellsOf(view, has)) {
+    const [left, top, right, bottom] = boxOf(view, row, column, cx.canvas);
+    const out = (down, along) => !isOn(row + down, column + along, view.get('grid'))
+                                 || !has(row + down, column + along);
+    if (out(-1, 0)) segment(left, top, right, top);
+    if (out(1, 0)) segment(left, bottom, right, bottom);
+    if (out(0, -1)) segment(left, top, left, bottom);
+    if (out(0, 1)) segment(right, top, right, bottom);
   }
 }
 
-function drawGrains(cx, view) {                      // a line around each finer grain
+function drawGrains(cx, view) {                      // a line along each finer grain's edge, inside
   const [cells, k] = [view.get('cells'), view.get('k')];
   const thick = Math.max(2, cx.canvas.width/160);
   for (let grain = 1; grain < k; grain++) {
+    const has = (row, column) => cells[row][column] >= grain;
+    cx.save();
     cx.beginPath();
-    addBorder(cx, view, (row, column) => cells[row][column] >= grain);
-    for (const [width, style] of [[2.4*thick, '#fff'], [thick, colour(grain, k)]]) {
+    addCells(cx, view, cellsOf(view, has));
+    cx.clip();                                       // so half of each line is seen
+    cx.beginPath();
+    addBorder(cx, view, has);
+    cx.lineCap = 'square';
+    for (const [width, style] of [[3.4*thick, '#fff'], [2*thick, colour(grain, k)]]) {
       cx.lineWidth = width;
       cx.strokeStyle = style;
       cx.stroke();
     }
+    cx.restore();
   }
 }
 
@@ -121,11 +146,7 @@ function drawMarks(cx, view) {                       // hatching: these will be 
   const {width, height} = cx.canvas;
   cx.save();
   cx.beginPath();
-  for (const number of view.get('marked')) {
-    const [left, top, right, bottom] = boxOf(view, Math.floor(number/columns), number % columns,
-                                             cx.canvas);
-    cx.rect(left, top, right - left, bottom - top);
-  }
+  addCells(cx, view, view.get('marked').map(number => pairOf(number, columns)));
   cx.clip();
   const step = Math.max(8, width/40);
   for (const [style, shift] of [['rgba(0,0,0,.75)', 0], ['rgba(255,255,255,.9)', step/2]]) {
@@ -158,8 +179,7 @@ function drawBase(view, pane) {
 
 function fillCell(view, {topCx}, number, ink) {      // null: nothing any more
   const columns = view.get('grid')[1];
-  const [left, top, right, bottom] = boxOf(view, Math.floor(number/columns), number % columns,
-                                           topCx.canvas);
+  const [left, top, right, bottom] = boxOf(view, ...pairOf(number, columns), topCx.canvas);
   const where = [Math.round(left), Math.round(top),
                  Math.round(right) - Math.round(left), Math.round(bottom) - Math.round(top)];
   topCx.clearRect(...where);
@@ -318,7 +338,7 @@ function end(view) {
   cancel(view);
   if (!stroke.cells.size) return;
   const id = tell({kind: 'paint', cells: [...stroke.cells], grain: stroke.ink});
-  sent.set(id, stroke);                              // shown until Python has answered
+  sent.set(id, {...stroke, ended: performance.now()});     // shown until Python has answered
 }
 
 function cancel(view) {
@@ -393,6 +413,8 @@ function listenToPointer(view, pane) {
     cancel(view);
   });
   top.addEventListener('wheel', event => {
+    const here = top.getRootNode().activeElement === top;
+    if (!here && !event.ctrlKey) return;             // the page scrolls
     const factor = Math.exp(-clamp(event.deltaY, -100, 100)/450);
     const next = zoomed(view.look, placeOf(view, pane, event), factor);
     if (next.part === view.look.part) return;        // nothing to zoom: the page may scroll
@@ -474,7 +496,7 @@ function listenToKeys(view, pane) {
 
 const HELP = [
   ['drag', 'paint; with the right button: coarse'],
-  ['wheel, + −', 'zoom'],
+  ['wheel, + −', 'zoom; the wheel after a click, or with ctrl'],
   ['shift and drag', 'move the zoomed picture'],
   ['Esc', 'the whole picture'],
   ['hold P', 'the picture without the map'],
@@ -520,7 +542,7 @@ function makeDivider(view, {stack}) {
   const handle = make('div', 'grain-divider', stack);
   handle.tabIndex = 0;
   handle.setAttribute('role', 'slider');
-  handle.setAttribute('aria-label', 'left of it the other picture, right of it this one');
+  handle.setAttribute('aria-label', 'divider: left of it the other picture, right of it this one');
   handle.setAttribute('aria-valuemin', 0);
   handle.setAttribute('aria-valuemax', 100);
   handle.setAttribute('aria-valuenow', Math.round(100*view.divider));
@@ -602,13 +624,18 @@ function addFiles(view, into) {
 
 // ---- pictures that were there before, and those that are compared ----
 
+const HEADINGS = {results: 'All pictures so far; a click brings one back',
+                  pinned: 'Kept to compare, under what differs'};
+
 function makeShelf(view, name, into, onlyWhole) {
-  const row = make('div', `grain-shelf grain-${name}`, into);
+  const box = make('section', '', into);
+  const heading = make('div', 'grain-caption', box, HEADINGS[name]);
+  const row = make('div', `grain-shelf grain-${name}`, box);
   let shown = [];
 
   function place({url, caption, tip, number}) {
-    const box = make('figure', 'grain-item', row);
-    const canvas = make('canvas', '', box);
+    const item = make('figure', 'grain-item', row);
+    const canvas = make('canvas', '', item);
     const image = new Image();
     canvas.tabIndex = 0;
     canvas.title = tip;
@@ -621,9 +648,9 @@ function makeShelf(view, name, into, onlyWhole) {
       event.preventDefault();
       back();
     });
-    make('figcaption', 'grain-caption', box, caption);
+    make('figcaption', 'grain-caption', item, caption);
     if (!onlyWhole) {
-      const away = make('button', 'grain-away', box, '×');
+      const away = make('button', 'grain-away', item, '×');
       away.title = 'no longer compare this one';
       away.addEventListener('click', () => view.tell({kind: 'unpin', number}));
     }
@@ -636,6 +663,7 @@ function makeShelf(view, name, into, onlyWhole) {
     fill() {
       row.replaceChildren();
       shown = view.get(name).map(place);
+      heading.hidden = !shown.length;
     },
     draw() {
       const sharp = window.devicePixelRatio || 1;
@@ -657,13 +685,14 @@ function fit(view, box) {                            // the panes to the room th
   const room = Math.max(120, box.clientWidth);
   const stacked = room < NARROW;
   const widest = stacked ? room : (room - GAP)/2;
-  const tallest = Math.max(180, .55*window.innerHeight);
+  const tallest = Math.max(180, (stacked ? .34 : .55)*window.innerHeight);
   const side = Math.max(1, Math.floor(Math.min(widest/columns, tallest/rows)));
   const [width, height] = [side*columns, side*rows];
   const sharp = window.devicePixelRatio || 1;
   box.classList.toggle('grain-stacked', stacked);
-  for (const {stack, canvas, top} of view.panes) {
+  for (const {stack, caption, canvas, top} of view.panes) {
     Object.assign(stack.style, {width: `${width}px`, height: `${height}px`});
+    caption.style.width = `${width}px`;
     for (const one of [canvas, top]) {
       const [w, h] = [Math.round(width*sharp), Math.round(height*sharp)];
       if (one.width !== w || one.height !== h) Object.assign(one, {width: w, height: h});
@@ -700,7 +729,10 @@ function render({model, el}) {
   };
   const sent = new Map();                            // strokes, until they are answered
   const {tell, hush} = talk(model, say, id => {
-    if (sent.delete(id)) redraw();
+    if (!sent.has(id)) return;
+    root.dataset.echo = performance.now() - sent.get(id).ended;      // milliseconds
+    sent.delete(id);
+    redraw();
   });
 
   let wanted = 0;                                    // a frame that has been asked for
@@ -711,8 +743,8 @@ function render({model, el}) {
                 cursor: [0, 0], stroke: NO_STROKE, sent, from: null, last: null};
   view.panes = [makePane(panes, false), makePane(panes, true)];
   const divider = makeDivider(view, view.panes[1]);
-  const [pinned, results] = [makeShelf(view, 'pinned', shelves, false),
-                             makeShelf(view, 'results', shelves, true)];
+  const [results, pinned] = [makeShelf(view, 'results', shelves, true),
+                             makeShelf(view, 'pinned', shelves, false)];
   function frame() {
     wanted = 0;
     divider.hidden = !view.get('other');

@@ -20,7 +20,9 @@ from .grain import check_map, exact_ratio
 def _on_line(a, b): # list of (row, column)
     (r0,c0),(r1,c1) = a,b
     n = max(abs(r0 - r1), abs(c0 - c1), 1)
-    return [(round(r0 + (r1 - r0)*i/n), round(c0 + (c1 - c0)*i/n)) for i in range(n + 1)]
+    def between(start, end, i):
+        return (2*start*n + 2*(end - start)*i + n)//(2*n)           # ties go up
+    return [(between(r0, r1, i), between(c0, c1, i)) for i in range(n + 1)]
 
 # %% ../nbs/63_painting.ipynb #4303ce8f
 def _is_row(row):

@@ -181,31 +181,36 @@ def _unpacked(found):
     numbers = np.frombuffer(base64.b64decode(found['float32']), np.float32)
     return torch.from_numpy(numbers.copy()).view(found['shape'])
 
-def _told(result):
+def _told(result, photos): # `photos`: the opened pictures so far, which may become one more
     s = result.sample
-    photo = result.photo
+    number = None
+    if result.photo is not None:
+        photo = base64.b64encode(png_bytes(to_image(result.photo[0].cpu()))).decode()
+        if photo not in photos:
+            photos.append(photo)
+        number = photos.index(photo)
     return dict(what=result.what, settings=result.settings, cells=s.M[0].tolist(),
                 label=s.y.item(), seeds=s.seeds, how=s.settings, z=_packed(s.z), e=_packed(s.e),
-                photo=None if photo is None else
-                      base64.b64encode(png_bytes(to_image(photo[0].cpu()))).decode())
+                photo=number)
 
-def _again(told, pipe):
+def _again(told, photos, pipe):
     M = GrainMap(pipe.grid, pipe.k, told['cells']).tensor
     z,e = (_unpacked(told[name]) for name in 'ze')
     x = pipe.decode(z.to(pipe.device), M.to(pipe.device)).cpu()
     seeds = tuple(map(tuple, told['seeds']))
-    photo = told['photo']
-    if photo is not None:
-        photo = to_pixels(read_image(base64.b64decode(photo)))[None]
+    photo = None if told['photo'] is None else photos[told['photo']]
     sample = Samples(x, z, M, torch.tensor([told['label']]), seeds, e, told['how'])
     return Result(sample, told['settings'], told['what'], photo)
 
-def save_session(results:list, pipe)->str:
-    "Pictures with all that made them, as text; an opened picture in 8 bits"
-    return json.dumps(dict(kind='d2it session', dvae=pipe.dvae.meta['id'],
-                           results=[_told(result) for result in results]))
+def save_session(session:Session, pipe)->str:
+    "Pictures with all that made them, as text; opened pictures in 8 bits, once each"
+    photos = []
+    results = [_told(result, photos) for result in session.results]
+    pinned = [session.number(result) for result in session.pinned]
+    return json.dumps(dict(kind='d2it session', dvae=pipe.dvae.meta['id'], photos=photos,
+                           results=results, pinned=pinned))
 
-def read_session(text:str, pipe)->list: # of Result
+def read_session(text:str, pipe)->tuple: # results; those of them that are kept to be compared
     "`ValueError` if the text holds none, or one of other networks"
     try:
         found = json.loads(text)
@@ -217,9 +222,12 @@ def read_session(text:str, pipe)->list: # of Result
         raise ValueError(f"this session's pictures are codes of autoencoder {found.get('dvae')}, "
                          f"not of {pipe.dvae.meta['id']}")
     try:
-        results = [_again(told, pipe) for told in found['results']]
-    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        photos = [to_pixels(read_image(base64.b64decode(photo)))[None]
+                  for photo in found['photos']]
+        results = [_again(told, photos, pipe) for told in found['results']]
+        pinned = [results[number] for number in found['pinned']]
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as e:
         raise ValueError(f'this session is damaged: {type(e).__name__} {e}') from None
     if not results:
         raise ValueError('this session holds no pictures')
-    return results
+    return results, pinned
