@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from ..core import *
 from ..data import Avatars, random_part, split_dataset, to_image
-from ..viz import outline_grain, show_images
+from ..viz import film_strip, outline_grain
 from ..entropy import entropy_map
 from ..calibration import ratio_at_budget
 from ..grain import block_mean, exact_ratio, grain_noise, share_of_budget
@@ -387,23 +387,24 @@ def budget_of(pipe:D2iTPipeline,
 def side_by_side(pipes:list, # pipelines
                  x:Tensor, # pictures (n,3,H,W)
                  codes:float, # of a picture, in the mean
-                )->list: # rows of n images (3,·,·)
+                )->dict: # title → n images (3,·,·)
     ("Pictures; of each pipeline their maps, and what it makes of them; "
      "of each pipeline what it draws")
-    rows = [x]
-    drawn = []
+    rows = {'held-out faces': x}
+    drawn = {}
     for pipe in pipes:
+        name = f'{pipe.k} grains'
         def outlined(pictures, maps):
             return [outline_grain(*pair, pipe.k) for pair in zip(pictures, maps)]
         M = maps_of_codes(pipe.cal.scores(x), codes)
-        rows.append(outlined(x, M))
-        rows.append(reconstruct(pipe.dvae, x, M))
+        rows[f'maps, {name}'] = outlined(x, M)
+        rows[f'rebuilt, {name}'] = reconstruct(pipe.dvae, x, M)
         labels = [pipe.classes[i*len(pipe.classes)//len(x)] for i in range(len(x))]
         ratio = ratio_at_budget(budget_of(pipe, codes), pipe.k)
         made = pipe.generate(labels, n=len(x), ratio=ratio, steps=20, cfg=1.5)
-        drawn.append(outlined(made.x, made.M))
-        drawn.append(made.x)
-    return rows + drawn
+        drawn[f'drawn maps, {name}'] = outlined(made.x, made.M)
+        drawn[f'drawn, {name}'] = made.x
+    return rows | drawn
 
 # %% ../../nbs/75_content.ipynb #363e1ed5
 CODES = 32, 64, 96, 128, 192             # of a picture of 64 px
@@ -431,8 +432,7 @@ def three_grains(runs:str='runs/criteria', # `benefit0` and `three0` there: a ru
             GFLOP = walk_flops(pipe.content, codes_of(out)[1].long(), 20)/1e9
             rows.append(dict(grains=pipe.k) | judged(pipe.dvae, x, M, real, eye, look) |
                         dict(GFLOP=GFLOP, drawn=drawn['scores']))
-    sheet = side_by_side(pipes, x[:8], 96)
-    show_images([picture for row in sheet for picture in row], ncols=8, size=1.2)
-    plt.savefig(Path(runs)/'three-grains.png', dpi=130)
+    film_strip(side_by_side(pipes, x[:8], 64), n=8, size=1.1)
+    plt.savefig(Path(runs)/'three-grains.png', dpi=110)
     plt.close()
     return dict(data=faces.fingerprint, n=n, rows=rows)
