@@ -40,7 +40,7 @@ PACKED  = dict(auto='auto', on=True, off=False)
 @dataclass(frozen=True)
 class NetworkConfig(LatentConfig):
     "Which network is trained"
-    model:str = network_flag('B', 'size of the network: tiny, nano, xs, S, B, L, XL')
+    model:str = network_flag('B', 'size of the network: tiny, nano, mini, xs, S, B, L, XL')
     net:str = network_flag('d2it', 'or dit, the baseline of fixed compression (its maps are all '
                            'fine)', choices=('d2it', 'dit'))
     patch:int = network_flag(0, 'of the DiT: side of a token, in codes of the finest grain; 0: '

@@ -239,6 +239,7 @@ class D2iT(nn.Module):
 SIZES = dict( #  width                 Multi-grained Net, RefineNet
     tiny = dict(d=64,   heads=2,  depth=2,  refine_depth=1),    # for tests
     nano = dict(d=96,   heads=3,  depth=4,  refine_depth=1),    # for a laptop
+    mini = dict(d=192,  heads=3,  depth=4,  refine_depth=1),
     xs   = dict(d=256,  heads=4,  depth=4,  refine_depth=1),
     S    = dict(d=384,  heads=6,  depth=10, refine_depth=2),    # these four are as wide as DiT's,
     B    = dict(d=768,  heads=12, depth=10, refine_depth=2),    # and together as deep
