@@ -303,7 +303,7 @@ def test_refused_at_the_start():
 
 def test_costs_follow_steps_and_guidance():
     ed = Editor(D2iTPipeline.load(), steps=10, cfg=1., wait=True)
-    ed.rate = 1e-9
+    ed.rate = 1e-8
     def cost(steps, cfg):
         ed.wishes.steps.value,ed.wishes.cfg.value = steps,cfg
         ed.price()
