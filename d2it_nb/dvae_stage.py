@@ -120,6 +120,9 @@ DVAE_PRESETS = dict(
                         perceptual='edges', w_kl=1e-4, held=.1, eval_every=0,
                         w_gan=.5, gan_start=1500, gan_warmup=500,
                         gan_ch=48),                         # 24.1 dB (2026-11)
+    cells = CPU  | dict(model='tiny', size=128, factors='8,16', z=8, linear=True, lr=1e-3,
+                        steps=4000, warmup=100, perceptual='edges', w_kl=1e-4, held=.1, test=.1,
+                        criterion='benefit', benefit_start=4000, eval_every=0),
     gpu   = dict(model='xs', size=64, factors='4,8', lr=1e-3, steps=12_000, batch=128, workers=8,
                  warmup=200, decay='cosine', beta2=.95, held=.1, eval_every=4000,
                  w_gan=.5, gan_start=4000, gan_warmup=500),
@@ -137,6 +140,7 @@ DVAE_COSTS = dict(
     demo  = (4.1, 1.3),
     cpu   = (47, 4.7),
     night = (220, 85),
+    cells = (380, 120),
     gpu   = (10_000, None),
     xs    = (100_000, None),
     small = (400_000, None),

@@ -47,6 +47,7 @@ GRAIN_PRESETS = dict(
     cpu   = CPU  | dict(model='xs', batch=64, lr=1e-3, steps=2000,
                         eval_every=500, eval_n=400),                        # .171 (2026-11)
     night = CPU  | dict(model='xs', batch=64, lr=1e-3, steps=3000, eval_every=0),
+    cells = CPU  | dict(design='order', model='xs', batch=64, lr=1e-3, steps=3000, eval_every=0),
     gpu   = dict(model='xs', steps=4000,      batch=256, lr=1e-3, warmup=200, decay='cosine',
                  workers=4, eval_every=2000),
     xs    = dict(model='xs', steps=20_000,    batch=256, lr=3e-4, warmup=500, decay='cosine'),
@@ -58,6 +59,7 @@ GRAIN_COSTS = dict(
     demo  = (1.8, .9),
     cpu   = (23, 2.7),
     night = (34, 21),
+    cells = (34, 21),
     gpu   = (200, None),
     xs    = (4000, None),
     paper = (37_000_000, None))
