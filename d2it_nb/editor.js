@@ -120,9 +120,35 @@ function addBorder(cx, view, has) {                  // to the path: around the 
   }
 }
 
+function drawCodes(cx, view) {                        // thin lines between the codes of finer cells
+  const cells = view.get('cells');
+  const thin = Math.max(1, cx.canvas.width/500);
+  const lines = shift => {
+    cx.beginPath();
+    for (const [row, column] of cellsOf(view, (i, j) => cells[i][j] > 0)) {
+      const [left, top, right, bottom] = boxOf(view, row, column, cx.canvas);
+      const n = 2**cells[row][column];
+      for (let i = 1; i < n; i++) {
+        const [x, y] = [left + (right - left)*i/n + shift, top + (bottom - top)*i/n + shift];
+        cx.moveTo(x, top);
+        cx.lineTo(x, bottom);
+        cx.moveTo(left, y);
+        cx.lineTo(right, y);
+      }
+    }
+  };
+  for (const [shift, style] of [[thin/2, 'rgba(0,0,0,.4)'], [-thin/2, 'rgba(255,255,255,.6)']]) {
+    lines(shift);
+    cx.lineWidth = thin;
+    cx.strokeStyle = style;
+    cx.stroke();
+  }
+}
+
 function drawGrains(cx, view) {                      // a line along each finer grain's edge, inside
   const [cells, k] = [view.get('cells'), view.get('k')];
   const thick = Math.max(2, cx.canvas.width/160);
+  drawCodes(cx, view);
   for (let grain = 1; grain < k; grain++) {
     const has = (row, column) => cells[row][column] >= grain;
     cx.save();
@@ -625,7 +651,7 @@ function addFiles(view, into) {
 // ---- pictures that were there before, and those that are compared ----
 
 const HEADINGS = {results: 'All pictures so far; a click brings one back',
-                  pinned: 'Kept to compare, under what differs'};
+                  pinned: 'Kept to compare; captions tell what differs'};
 
 function makeShelf(view, name, into, onlyWhole) {
   const box = make('section', '', into);
@@ -656,7 +682,7 @@ function makeShelf(view, name, into, onlyWhole) {
     }
     image.onload = view.redraw;
     image.src = url;
-    return {canvas, image};
+    return {canvas, image, item, number};
   }
 
   return {
@@ -667,7 +693,8 @@ function makeShelf(view, name, into, onlyWhole) {
     },
     draw() {
       const sharp = window.devicePixelRatio || 1;
-      for (const {canvas, image} of shown) {
+      for (const {canvas, image, item, number} of shown) {
+        item.classList.toggle('grain-now', number === view.get('current'));
         const side = Math.round(canvas.clientWidth*sharp);
         if (canvas.width !== side) Object.assign(canvas, {width: side, height: side});
         drawPicture(canvas.getContext('2d'), image, onlyWhole ? WHOLE : view.look);
@@ -773,7 +800,7 @@ function render({model, el}) {
       redraw();
     };
   }
-  for (const name of ['k', 'marked', 'captions']) heard['change:' + name] = redraw;
+  for (const name of ['k', 'marked', 'captions', 'current']) heard['change:' + name] = redraw;
   heard['change:cells'] = () => {
     if (aloud.textContent) tellCursor(view);
     redraw();

@@ -335,6 +335,8 @@ class Panel:
 # %% ../nbs/68_editor.ipynb #942d768c
 class Shown(Panel):
     "… in step with its session"
+    HINT = 'Paint cells coarse or fine; Redraw then draws them anew. ? lists all keys.'
+
     def reason(self, name:str)->str: # '': none
         "Why a button can't be pressed now"
         session = self.session
@@ -409,14 +411,15 @@ class Shown(Panel):
             self.canvas.captions = [self._legend(), '']
             return
         self.canvas.picture = data_url(to_image(note.sample.x[0]))
+        shown = [i for i,one in enumerate(self.session.results) if one.sample is note.sample]
+        self.canvas.current = shown[-1] if shown else -1
         beside = f'{self.beside.value} ⇔ ' if chosen is not None else ''
         encoded = note.sample.settings.get('encoded')
-        picture = 'the opened picture, through the autoencoder' if encoded else 'the picture'
+        picture = 'opened picture, rebuilt' if encoded else 'the picture'
         self.canvas.captions = [self._legend(), beside + picture]
 
     def _legend(self):
-        lines = 'outlined: fine' if self.pipe.k == 2 else 'outlined: finer, in red the finest'
-        return lines + (' · hatched: to be redrawn' if self.canvas.marked else '')
+        return 'with a grid: fine' + ('; hatched: to be redrawn' if self.canvas.marked else '')
 
     def shelve(self):
         "Thumbnails, and the row that is compared"
@@ -460,8 +463,7 @@ class Shown(Panel):
         if not self.worker.busy:
             self.draw()
             begun = session.note.sample is not None
-            hint = 'Paint where detail should change, then Redraw; ? tells all keys.'
-            self.say(text or (hint if begun else 'New picture draws the first one.'))
+            self.say(text or (self.HINT if begun else 'New picture draws the first one.'))
 
 # %% ../nbs/68_editor.ipynb #f2a67518
 class Painting(Shown):
@@ -551,8 +553,8 @@ class Keeping(Painting):
             if self.pipe.classes:
                 self.wishes.label.value = '?'
             self.session.begin()
-            what = 'opened picture'
-            self._took(s, self.wishes.settings(), what, what, M[0].cpu(), x.cpu())
+            text = 'Opened. Choose a class, or any, to redraw parts of it'
+            self._took(s, self.wishes.settings(), 'opened picture', text, M[0].cpu(), x.cpu())
             self.beside.value = 'original'
 
     def open_map(self, data:bytes):
@@ -633,7 +635,7 @@ class Keeping(Painting):
         if not begun:
             self.map.past.clear()                   # before the first picture there is nothing
         self.shelve()
-        self.show(text)
+        self.show(text if begun or M is not None else f'{text}. {self.HINT}')
 
 # %% ../nbs/68_editor.ipynb #f3719306
 class Editor(Keeping):

@@ -154,7 +154,8 @@ def differences(results:list)->list: # a dict each
 
 def caption(told:dict)->str:
     "A line of them"
-    return ', '.join(f'{name} {value}' for name,value in told.items())
+    return ', '.join(f'{value} codes' if name == 'codes' else f'{name} {value}'
+                     for name,value in told.items())
 
 # %% ../nbs/66_session.ipynb #39d42ef9
 def row_of(results:list,

@@ -52,7 +52,7 @@ class View:
         self.page.goto('http://editor.test/')
         self.page.wait_for_function('() => !!window.start')
         usual = dict(grid=[n, n], cells=[[0]*n]*n, marked=[], k=k, brush=1, grain=k - 1, tool='brush',
-                     picture='', other='', captions=['map', 'picture'], pinned=[], results=[])
+                     picture='', other='', captions=['map', 'picture'], pinned=[], results=[], current=-1)
         self.page.evaluate('state => window.start(state)', usual | state)
         self.settle()
     def _serve(self, route):
@@ -253,6 +253,9 @@ def test_thumbnails_and_compared_pictures(browser):
     # compared at the same zoom; the thumbnail shows all of it
     assert torch.equal(v.pixels('.grain-pinned canvas', 4), x[:4, :4])
     assert torch.equal(v.pixels('.grain-results canvas'), x)
+    v.set('current', 7)
+    assert v.page.locator('.grain-item').evaluate_all(
+        "all => all.map(one => one.classList.contains('grain-now'))") == [False, False, True]
     v.page.locator('.grain-pinned canvas').nth(1).click()
     v.page.locator('.grain-results canvas').press('Enter')
     v.page.locator('.grain-away').first.click()
