@@ -661,11 +661,11 @@ def _listening(model, heard):
         return model(x, t, M)
     return asked
 
-def _look(net, x, t, x0, y, M)->Look:
+def _look(net, x, t, x0, y, M, at)->Look:
     "What a content transformer makes of x_t, part by part, without variance channels"
     channels = x.shape[1]
     levels = []
-    merged = bind(net, y, seen=levels)(x, t, M)[:, :channels]
+    merged = bind(net, y, seen=levels, at=at)(x, t, M)[:, :channels]
     parts = [tuple(part[:, :channels] for part in level) for level in levels]
     moved = [(after - before).pow(2).mean(1).sqrt() for _,before,after in parts]
     return Look(t, x, x0, parts, merged, sum(moved))
@@ -697,10 +697,11 @@ class Filming(Generating):
         how = self._settings(steps, sampler, cfg, interval, refine_every, more)
         y,M,seeds = self._asked(label, grain_map, n, seed, first, False, ratio, exact, temperature)
         heard = []
+        at = self.content.pack(M)                 # once: the walk itself packs them guided
         for step in self.trace(y, M, seeds, wrap=lambda model: _listening(model, heard), **how):
             x,t = heard[0]                        # some samplers look twice
             heard.clear()
-            yield _look(self.content, x, t, step.x0, y, M)
+            yield _look(self.content, x, t, step.x0, y, M, at)
 
 # %% ../nbs/60_pipeline.ipynb #75325a47
 def _cells(region, n, grid, device): # (n,h,w) or (1,h,w) bool

@@ -9,6 +9,7 @@ __all__ = ['Step', 'SAMPLERS', 'look', 'ddpm', 'ddim', 'dpmpp', 'heun', 'last', 
 # %% ../nbs/31_samplers.ipynb #c2
 import math
 from collections import namedtuple
+from functools import cache
 import torch
 from torch import Tensor
 from .diffusion import Diffusion, Flow, Process, fresh_noise, reverse_variance
@@ -241,14 +242,17 @@ def within(model, # (x, t, M) → output
            k:int=2, # number of grains
           ): # (x, t, M) → output
     "A model whose x̂₀ stays within what real codes reach"
-    borders = [torch.tensor(reach[end]) for end in ('low', 'high')]
+    @cache                                            # a GPU need not wait for them at each step
+    def borders(device, dtype):
+        return [torch.tensor(reach[end], device=device, dtype=dtype) for end in ('low', 'high')]
 
     def kept(x, t, M):
         out = model(x, t, M)
         said = block_mean(out[:, :x.shape[1]], M, k)                 # (N,c,H,W)
         x0,_ = diff.to_x0_eps(said, x, t)
         grains = on_finest(M, k)[:, 0]                               # (N,H,W)
-        low,high = (border.to(x)[grains].movedim(-1, 1) for border in borders)   # (N,c,H,W)
+        low,high = (border[grains].movedim(-1, 1)
+                    for border in borders(x.device, x.dtype))                # (N,c,H,W)
         near = x0.clamp(low, high)
         said = torch.where(near == x0, said, diff.as_prediction(near, x, t))
         return _instead(out, said)

@@ -184,11 +184,12 @@ TINY = dict(batch=8, steps=20, avatars=64, save_every=10, log_every=1, amp='off'
 CPU  = dict(batch=32, warmup=50, decay='cosine', ema='0.999', beta2=.95, save_every=250)
 
 # %% ../nbs/52_stage.ipynb #e72c981d
-def to_device(value, # a tensor, a list of them, None
+def to_device(value, # a tensor, a list or a named tuple of them, None
               device:torch.device):
     "The same on a device"
-    if isinstance(value, list):
-        return [to_device(v, device) for v in value]
+    if isinstance(value, (list, tuple)):
+        parts = [to_device(v, device) for v in value]
+        return parts if isinstance(value, list) else type(value)(*parts)
     if value is None:
         return None
     # from pinned memory the copy runs beside the computation
