@@ -19,12 +19,17 @@ from .metrics import check_pair
 # %% ../nbs/04_extractors.ipynb #8b4bb502
 class BlurDown(nn.Module):
     "Half the grid: [1 2 1]/4 in both directions, borders reflected"
+    def __init__(self):
+        super().__init__()
+        profile = torch.tensor([1., 2., 1.])/4
+        # no part of any file of weights; it moves with the network
+        self.register_buffer('window', profile[:, None]*profile, persistent=False)
+
     def forward(self, x):
         C = x.shape[1]
-        profile = x.new_tensor([1., 2., 1.])/4
-        window = profile[:, None]*profile
         padded = F.pad(x, [2]*4, mode='reflect')
-        return F.conv2d(padded, window.expand(C, 1, 3, 3), stride=2, groups=C)
+        window = self.window.to(x.dtype).expand(C, 1, 3, 3)
+        return F.conv2d(padded, window, stride=2, groups=C)
 
 # %% ../nbs/04_extractors.ipynb #c16
 def _stage(channels, widths, kernel=3, pad=1, first=()):

@@ -78,7 +78,9 @@ def test_other_networks():
         vae(x, M, numbers(2, vae.z, 16, 16))[0].mean().backward()
         for net in (PatchGAN(16), extractor(), Eye([*'ab'], 64, 8, 8)):
             net.to(DEVICE)(x).mean().backward()
-        lpips().to(DEVICE)(x, x.flip(0)).mean().backward()
+        eye = lpips().to(DEVICE)
+        eye(x, x.flip(0)).mean().backward()
+        assert per_step(lambda n: [eye(x, x) for _ in range(n)], 1, 2) == {}
         for design in ('gaussian', 'masked', 'oneshot'):
             net = grain_net('tiny', 3, (8, 8), 2, design=design).to(DEVICE)
             net(numbers(2, 2, 8, 8), y + 3, y, numbers(2)).mean().backward()
