@@ -371,7 +371,7 @@ def _entries(s:Samples, y, M, numbers, pipe, net, eye): # name → array
                  y=y,
                  M=M.byte(),
                  f=net(pixels),
-                 spread=spread_of(s.z, M, pipe.k))
+                 spread=spread_of(s.z.cpu(), M.cpu(), pipe.k))      # in float64, which MPS has not
     if eye is not None:
         found['seen'] = eye(pixels.to(pipe.device))
     return {name: array.cpu().numpy() for name,array in found.items()}

@@ -3,8 +3,8 @@ with the CPU raises, as a GPU would; what makes a GPU wait for the CPU, or the C
 from collections import Counter
 from contextlib import contextmanager
 import traceback
+from unittest.mock import patch
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
@@ -117,29 +117,40 @@ def _run(op, args, kwargs):
     return tree_map(lambda x: same.get(id(x)) if id(x) in same else
                               Pretend(x) if isinstance(x, torch.Tensor) else x, out)
 
-class _Factories(TorchFunctionMode):
-    "`torch.tensor` and its like never ask a device written in Python"
-    def __torch_function__(self, op, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        like = op is torch.Tensor.new_tensor and isinstance(args[0], Pretend)
-        if like or op in (torch.tensor, torch.as_tensor) and _there(kwargs.get('device')):
-            kwargs = {name: value for name,value in kwargs.items() if name != 'device'}
-            made = torch.tensor(args[1], dtype=kwargs.get('dtype', args[0].dtype)) if like else op(*args, **kwargs)
-            if isinstance(made, Pretend):
-                return made
-            _copied(made, True)
-            return Pretend(made)
-        if op is torch.Tensor.tolist and isinstance(args[0], Pretend):
-            _waits('tolist')
-            return args[0].raw.tolist()
-        return op(*args, **kwargs)
+# those never ask a device written in Python
+_tensor,_as_tensor,_new_tensor,_tolist = torch.tensor, torch.as_tensor, torch.Tensor.new_tensor, torch.Tensor.tolist
+
+def _made(x):
+    if isinstance(x, Pretend):
+        return x
+    _copied(x, True)
+    return Pretend(x)
+
+def _elsewhere(make):
+    def made(*args, **kwargs):
+        if not _there(kwargs.get('device')):
+            return make(*args, **kwargs)
+        return _made(make(*args, **{name: value for name,value in kwargs.items() if name != 'device'}))
+    return made
+
+def _like(x, data, *, dtype=None, **kwargs):
+    if isinstance(x, Pretend):
+        return _made(_tensor(data, dtype=dtype or x.dtype))
+    return _new_tensor(x, data, dtype=dtype, **kwargs)
+
+def _listed(x):
+    if not isinstance(x, Pretend):
+        return _tolist(x)
+    _waits('tolist')
+    return _tolist(x.raw)
 
 @contextmanager
 def watched(double:bool=False # may numbers there have 64 bits? Apple's GPUs have none, CUDA's do
            ):
     "The device can be used; yields what is `Told` meanwhile"
     _told.append(Told(double))
-    with _Factories():
+    with (patch.object(torch, 'tensor', _elsewhere(_tensor)), patch.object(torch, 'as_tensor', _elsewhere(_as_tensor)),
+          patch.object(torch.Tensor, 'new_tensor', _like), patch.object(torch.Tensor, 'tolist', _listed)):
         try:
             yield _told[-1]
         finally:

@@ -3,7 +3,10 @@ from collections import Counter
 import pytest, torch
 from pretend import NAME, Pretend, watched
 from d2it_nb import plan, train as engine
+from d2it_nb.data import Avatars
 from d2it_nb.dist import Ranks
+from d2it_nb.editor import Editor
+from d2it_nb.evaluate import evaluate
 from d2it_nb.grain import exact_ratio
 from d2it_nb.content_transformer import DiT, d2it
 from d2it_nb.dvae import dvae
@@ -124,3 +127,23 @@ def test_a_step_of_training_waits_for_nothing(tmp_path, monkeypatch, stage):
     for (kind,place),n in grown.items():
         kinds[kind] += n
     assert kinds == {'to the device, not waited for': DATA[stage]}, grown
+
+def test_evaluation_and_the_editor(demo, tmp_path):
+    "Without 64 bits, as on Apple's GPUs; and a stroke leaves the device alone"
+    with watched():
+        scores = evaluate(demo, tmp_path/'drawn', Avatars(64), n=8, part='held', steps=2, cache=tmp_path)['scores']
+        assert scores['p KID'] > 0
+        ed = Editor(demo, wait=True, steps=2)
+        ed.open(Avatars(64).image(0))
+        ed.buttons['all_fine'].click()
+        ed.re_encode()
+        assert 're-encoded' in ed.message, ed.error
+        ed.wishes.label.value = 0
+        with watched() as told:
+            ed.paint([(1, 1), (2, 2)], 0)
+        assert not told.waits, told.places
+        ed.redraw()
+        assert '2 cells redrawn' in ed.message, ed.error
+        ed.from_scores()
+        ed.draw_map()
+        assert ed.save('session.json')[1]
