@@ -1,10 +1,12 @@
 ("Run notebooks top to bottom in a fresh kernel each and keep their outputs: "
  "all of them, or those whose names are given. Where that would be too large, pictures get 256 colours.")
-import base64, io, sys, time
+import base64, io, os, sys, time
 from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from PIL import Image
+
+os.environ.pop('MPLBACKEND', None)      # with another one than the notebooks' own, pictures would be lost
 
 LARGEST = 700_000      # bytes of a notebook
 
