@@ -34,7 +34,7 @@ class GrainCanvas(anywidget.AnyWidget):
     other    = T.Unicode().tag(sync=True)            # left of the divider; '': none
     captions = T.List(['', '']).tag(sync=True)       # over the two panes
     pinned   = T.List().tag(sync=True)               # compared: dicts of url, caption, tip
-    results  = T.List().tag(sync=True)               # all there were, as thumbnails
+    results  = T.List().tag(sync=True)               # the newest, as thumbnails
     current  = T.Int(-1).tag(sync=True)              # the number of the one that is shown
 
 # %% ../nbs/67_canvas.ipynb #bbe32937

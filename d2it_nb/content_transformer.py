@@ -346,7 +346,9 @@ def flops(net, # D2iT or DiT
     maps = [net.map] if hasattr(net, 'map') else []
     parts = dict(condition=2*N*_per_row(net.time, *maps),
                  trunk=_stack(net.trunk, N, N*s, N, s))
-    for i,(at,ref) in enumerate(zip(net.pack(M), getattr(net, 'refiners', ())), 1):
+    # made anew: a walk that goes on meanwhile keeps its own lists
+    lists = _lists(net, M.cpu()) if isinstance(net, D2iT) else []
+    for i,(at,ref) in enumerate(zip(lists, getattr(net, 'refiners', ())), 1):
         places = net.window**2
         tokens = N*ref.grid[0]*ref.grid[1] if at is None else len(at.place)
         windows = tokens//places if at is None else len(at.keys)

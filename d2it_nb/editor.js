@@ -439,8 +439,10 @@ function listenToPointer(view, pane) {
     cancel(view);
   });
   top.addEventListener('wheel', event => {
-    const here = top.getRootNode().activeElement === top;
-    if (!here && !event.ctrlKey) return;             // the page scrolls
+    const at = top.getRootNode().activeElement;
+    const here = view.panes.some(one => one.top === at);
+    if (event.ctrlKey) event.preventDefault();       // the page is not to be zoomed
+    else if (!here) return;                          // it scrolls
     const factor = Math.exp(-clamp(event.deltaY, -100, 100)/450);
     const next = zoomed(view.look, placeOf(view, pane, event), factor);
     if (next.part === view.look.part) return;        // nothing to zoom: the page may scroll
@@ -538,7 +540,7 @@ const SAVES = [
   ['map, to be opened again', 'map.json'],
   ['map as a picture', 'map.png'],
   ['compared pictures as a row', 'row.png'],
-  ['all pictures below, to be opened again', 'session.json']];
+  ['all pictures, to be opened again', 'session.json']];
 const LABEL = 'Grain map. Arrows move, space paints, with shift arrows paint, '
               + 'digits choose the grain, F fills, control Z undoes.';
 const LARGEST = 8e6;      // bytes: what a notebook server passes on without closing the connection
@@ -650,7 +652,7 @@ function addFiles(view, into) {
 
 // ---- pictures that were there before, and those that are compared ----
 
-const HEADINGS = {results: 'All pictures so far; a click brings one back',
+const HEADINGS = {results: 'The newest pictures; a click brings one back',
                   pinned: 'Kept to compare; captions tell what differs'};
 
 function makeShelf(view, name, into, onlyWhole) {

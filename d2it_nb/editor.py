@@ -239,7 +239,7 @@ class Panel:
         undo='the last stroke, map or picture',
         redo='what was undone last')
     NAMES = dict(new='New picture', redraw='Redraw', re_encode='Re-encode', stop='Stop',
-                 pin='Keep', random='Random', from_scores='Entropy', draw_map='Transformer',
+                 pin='Keep', random='Random', draw_map='Transformer', from_scores='',
                  all_coarse='All coarse', all_fine='All fine', invert='Invert', undo='Undo',
                  redo='Redo')
 
@@ -261,7 +261,7 @@ class Panel:
                                   grain=k - 1)
         self.tool = W.ToggleButtons(options=['brush', 'rectangle', 'fill'], **_NARROW)
         self.grain = W.ToggleButtons(options=grains, value=k - 1, **_NARROW)
-        self.brush = W.BoundedIntText(1, 1, widest, description='width',
+        self.brush = W.BoundedIntText(1, 1, widest, description='width', continuous_update=True,
                                       layout=dict(width='7em'),
                                       style=dict(description_width='3em'))
         self.budget = W.FloatSlider(0., max=1, step=.01, description='budget',
@@ -411,15 +411,15 @@ class Shown(Panel):
             self.canvas.captions = [self._legend(), '']
             return
         self.canvas.picture = data_url(to_image(note.sample.x[0]))
-        shown = [i for i,one in enumerate(self.session.results) if one.sample is note.sample]
-        self.canvas.current = shown[-1] if shown else -1
+        self.canvas.current = self.session.shown()
         beside = f'{self.beside.value} ⇔ ' if chosen is not None else ''
         encoded = note.sample.settings.get('encoded')
         picture = 'opened picture, rebuilt' if encoded else 'the picture'
         self.canvas.captions = [self._legend(), beside + picture]
 
     def _legend(self):
-        return 'with a grid: fine' + ('; hatched: to be redrawn' if self.canvas.marked else '')
+        lines = 'with a grid: fine' if self.pipe.k == 2 else 'the more lines, the finer'
+        return lines + ('; hatched: to be redrawn' if self.canvas.marked else '')
 
     def shelve(self):
         "Thumbnails, and the row that is compared"
@@ -454,6 +454,7 @@ class Shown(Panel):
         self.canvas.cells = session.map.cells
         marked = session.anew().flatten().nonzero()[:, 0].tolist()
         self.canvas.marked = marked if session.note.sample is not None else []
+        self.canvas.captions = [self._legend(), self.canvas.captions[1]]
         if slider:
             self.quiet = True
             self.budget.value = round(budget(session.map.tensor, self.pipe.k).item(), 2)
@@ -550,10 +551,11 @@ class Keeping(Painting):
         M = self.pipe.map_of(x, .5)
         s = self.pipe.encode(x, M)
         with self.worker.lock:
+            text = 'Opened'
             if self.pipe.classes:
                 self.wishes.label.value = '?'
+                text += '; choose a class to redraw parts of it'
             self.session.begin()
-            text = 'Opened. Choose a class, or any, to redraw parts of it'
             self._took(s, self.wishes.settings(), 'opened picture', text, M[0].cpu(), x.cpu())
             self.beside.value = 'original'
 
@@ -605,8 +607,7 @@ class Keeping(Painting):
         if note.sample is None:
             raise ValueError('there is no picture yet')
         with self.worker.lock:
-            result = next(one for one in reversed(self.session.results)
-                          if one.sample is note.sample)
+            result = self.session.results[self.session.shown()]
             if not any(one is result for one in self.session.pinned):
                 self.session.pinned.append(result)
             self.show(f'Picture {self.session.number(result) + 1} is kept below, to compare.')
@@ -635,7 +636,7 @@ class Keeping(Painting):
         if not begun:
             self.map.past.clear()                   # before the first picture there is nothing
         self.shelve()
-        self.show(text if begun or M is not None else f'{text}. {self.HINT}')
+        self.show(text)
 
 # %% ../nbs/68_editor.ipynb #f3719306
 class Editor(Keeping):
@@ -796,6 +797,8 @@ class Editor(Keeping):
                     each_step = step_flops(self.pipe, sample.M, settings)
                     self.rate = seconds/self.worker.done/each_step
                 text = f'{what} in {seconds:.1f} s'
+                if self.sample is None:
+                    text += f'. {self.HINT}'
                 self.safely(lambda: self._took(sample, settings, what, text, photo=photo))
             elif isinstance(fault, Stopped):
                 self.show(f'stopped after step {self.worker.done}; nothing was changed')

@@ -21,7 +21,7 @@ def _on_line(a, b): # list of (row, column)
     (r0,c0),(r1,c1) = a,b
     n = max(abs(r0 - r1), abs(c0 - c1), 1)
     def between(start, end, i):
-        return (2*start*n + 2*(end - start)*i + n)//(2*n)           # ties go up
+        return (2*start*n + 2*(end - start)*i + n)//(2*n)           # ties go up, as in JavaScript
     return [(between(r0, r1, i), between(c0, c1, i)) for i in range(n + 1)]
 
 # %% ../nbs/63_painting.ipynb #4303ce8f

@@ -697,7 +697,7 @@ class Filming(Generating):
         how = self._settings(steps, sampler, cfg, interval, refine_every, more)
         y,M,seeds = self._asked(label, grain_map, n, seed, first, False, ratio, exact, temperature)
         heard = []
-        at = self.content.pack(M)                 # once: the walk itself packs them guided
+        at = self.content.pack(M)                 # once: a guided walk packs them in pairs
         for step in self.trace(y, M, seeds, wrap=lambda model: _listening(model, heard), **how):
             x,t = heard[0]                        # some samplers look twice
             heard.clear()

@@ -55,6 +55,11 @@ class Session:
         "Which of the results it is, from 0"
         return next(i for i,one in enumerate(self.results) if one is result)
 
+    def shown(self)->int: # -1: none
+        "Which of the results is the picture"
+        found = [i for i,one in enumerate(self.results) if one.sample is self.note.sample]
+        return found[-1] if found else -1
+
     def anew(self)->Tensor: # (1,h,w) bool
         "The cells that are to be drawn anew"
         note = self.note

@@ -189,7 +189,7 @@ def to_device(value, # a tensor, a list or a named tuple of them, None
     "The same on a device"
     if isinstance(value, (list, tuple)):
         parts = [to_device(v, device) for v in value]
-        return parts if isinstance(value, list) else type(value)(*parts)
+        return value._make(parts) if hasattr(value, '_make') else type(value)(parts)
     if value is None:
         return None
     # from pinned memory the copy runs beside the computation

@@ -27,7 +27,7 @@ _told = [Told()]
 
 def _ours(): # the innermost line of the package, or of a test
     for frame in reversed(traceback.extract_stack()):
-        if ('d2it_nb' in frame.filename or 'test_' in frame.filename) and 'pretend.py' not in frame.filename:
+        if ('d2it_nb' in frame.filename or 'test_' in frame.filename) and frame.filename != __file__:
             return f'{frame.filename.rsplit("/", 1)[-1]}:{frame.lineno} {frame.name}'
 
 def _waits(kind):
@@ -38,6 +38,7 @@ class Pretend(torch.Tensor):
     "On the pretend device; `raw` is where its numbers are"
     @staticmethod
     def __new__(cls, raw):
+        _refuse_double(raw.dtype)
         made = torch.Tensor._make_wrapper_subclass(
             cls, raw.size(), strides=raw.stride(), storage_offset=raw.storage_offset(), dtype=raw.dtype,
             layout=raw.layout, device=torch.device(NAME, 0))
@@ -62,10 +63,10 @@ def _there(device):
     return device is not None and torch.device(device).type == NAME
 
 def _copied(source, to_there, non_blocking=False):
-    "A copy between devices; numbers without dimensions travel with the command"
+    "A copy between devices"
     if isinstance(source, Pretend) and not to_there:
         _waits('to the CPU')
-    if to_there and not isinstance(source, Pretend) and source.dim():
+    if to_there and not isinstance(source, Pretend):
         _waits('to the device, not waited for' if non_blocking else 'to the device')
 
 def _moved(op, x, kwargs): # to another device, or another type of numbers
@@ -73,8 +74,6 @@ def _moved(op, x, kwargs): # to another device, or another type of numbers
     device = kwargs.pop('device', None)
     there = isinstance(x, Pretend) if device is None else _there(device)
     _copied(x, there, kwargs.get('non_blocking', False))
-    if there:
-        _refuse_double(kwargs.get('dtype', x.dtype))
     found = op(raw(x), **kwargs)
     return Pretend(found) if there else found
 
@@ -105,8 +104,6 @@ def _run(op, args, kwargs):
     there = bool(here) if device is None else _there(device)
     if generator is not None and there:
         raise RuntimeError(f'{op}: the generator is on the CPU, the tensor is not')
-    if there:
-        _refuse_double(kwargs.get('dtype'))
     if device is not None:
         kwargs = kwargs | dict(device='cpu')
     args_,kwargs_ = tree_map(raw, (args, kwargs))

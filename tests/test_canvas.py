@@ -159,9 +159,12 @@ def test_zoom(browser):
         v.settle()
     wheel()
     assert torch.equal(v.pixels('.grain-picture'), x)        # whoever scrolls by does not zoom
-    v.page.locator('.grain-top').first.focus()
+    v.page.locator('.grain-top').nth(1).focus()              # either pane
     wheel()
     assert torch.equal(v.pixels('.grain-picture', 4), x[:4, :4])            # a sixteenth
+    assert v.page.evaluate("""() => !document.querySelector('.grain-top').dispatchEvent(
+        new WheelEvent('wheel', {deltaY: -100, ctrlKey: true, cancelable: true}))""")
+    v.page.locator('.grain-top').first.focus()
     v.page.keyboard.press('Escape')
     v.settle()
     assert torch.equal(v.pixels('.grain-picture'), x)

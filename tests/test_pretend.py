@@ -38,6 +38,7 @@ def per_step(act, few=4, many=6)->dict: # what a step more costs: (kind, place) 
 def test_the_device_notices(demo):
     with watched() as told:
         x = numbers(2, 3)
+        torch.tensor(.5, device=DEVICE)
         assert x.device == DEVICE and isinstance(x + 1, Pretend) and (x - x).sum().item() == 0
         for act,says in ((lambda: x + torch.ones(2, 3), 'mixes devices'),
                          (lambda: torch.randn(3, device=DEVICE, generator=torch.Generator()), 'generator is on the CPU'),
@@ -48,7 +49,7 @@ def test_the_device_notices(demo):
         x[torch.tensor([0])]
         x.tolist()
         x.cpu()
-    assert told.waits == Counter({'to the device': 1, 'item': 1, 'boolean index': 1, 'index from the CPU': 1,
+    assert told.waits == Counter({'to the device': 2, 'item': 1, 'boolean index': 1, 'index from the CPU': 1,
                                   'tolist': 1, 'to the CPU': 1})
 
 NETWORKS = {
@@ -67,6 +68,7 @@ def test_content_transformers(name):
         M = exact_ratio(torch.rand(2, side, side), .5 if k == 2 else [2/3, 1/3]).to(DEVICE)
         t,y = torch.tensor([5, 900], device=DEVICE),torch.tensor([1, 5], device=DEVICE)
         told.waits.clear()
+        told.places.clear()
         net(numbers(2, 4, 16, 16), t, y, M).square().mean().backward()
         assert all(isinstance(p.grad, Pretend) for p in net.parameters() if p.requires_grad)
     packing = name in ('D²iT, packed', 'D²iT, three grains')

@@ -18,7 +18,7 @@ SIDE = 128                      # pixels
 RENAMED = dict(ig='immature_granulocyte')
 COUNTS = dict(basophil=1093, eosinophil=2834, erythroblast=1388, immature_granulocyte=2592,
               lymphocyte=1080, monocyte=1279, neutrophil=2992, platelet=2129)
-NAMES = '330bb18a0e934ee3'                  # SHA-256 of all names, one a line, in order
+NAMES = '330bb18a0e934ee3'      # how the SHA-256 of all names begins, one a line, in order
 
 def taken(name:str # class/picture.jpg
          )->bool:
@@ -27,7 +27,7 @@ def taken(name:str # class/picture.jpg
 
 def new_name(path:str # in the archive
             )->str: # class/picture.jpg
-    *_,kind,file = PurePosixPath(path).parts
+    kind,file = ('', *PurePosixPath(path).parts)[-2:]
     return f'{RENAMED.get(kind, kind)}/{file}'
 
 def cut(data:bytes)->bytes:
