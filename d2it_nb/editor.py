@@ -191,7 +191,7 @@ def step_flops(pipe,
     looks = 1 if settings['cfg'] == 1 or not pipe.classes else 2
     if settings.get('sampler') == 'heun':
         looks *= 2
-    return looks*sum(flops(pipe.content, M.cpu()).values())
+    return looks*sum(flops(pipe.content, M).values())
 
 def cost_table(pipe, M:Tensor, # (1,h,w)
                settings:dict, # of the controls

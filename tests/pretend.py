@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import traceback
 from unittest.mock import patch
 import torch
+from torch import library as operators
 from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
@@ -159,5 +160,5 @@ class _Module(_DummyBackendModule):
         return [torch.bfloat16, torch.float16]
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
-_library = torch.library.Library('_', 'IMPL')
-_library.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), 'PrivateUse1')
+_every_operator = operators.Library('_', 'IMPL')
+_every_operator.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), 'PrivateUse1')
